@@ -1,0 +1,54 @@
+# From a fresh clone, Python 3.11 or newer and make are enough: every target sets up .venv first, once.
+# Another Python than python3:  make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# In a container one is often root, and JupyterLab then wants to be told that this is meant.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lab notebooks clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## create .venv and install the project and its dependencies into it
+
+demo: $(STAMP)  ## compose a piece with the shipped checkpoint: outputs/demo.mid, .wav and .png
+	@mkdir -p outputs
+	$(RUN) -m musicgen generate --out outputs/demo.mid --wav outputs/demo.wav --png outputs/demo.png
+
+test: $(STAMP)  ## check the style and run the tests
+	$(RUN) -m ruff check --output-format=concise .
+	$(RUN) -m pytest
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
+	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT)
+
+notebooks: $(STAMP)  ## execute all notebooks in order, in place
+	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		$(sort $(wildcard notebooks/[0-9]*.ipynb))
+
+clean:  ## remove .venv and every cache, but keep data, runs and outputs
+	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is written last and holds this folder's path. So a set-up is done again where it was interrupted, where
+# pyproject.toml is newer, where its Python is gone, and where the folder was moved (the install points at the old place).
+ifneq ($(shell { $(RUN) -c '' && cat $(STAMP); } 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml
+	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "musicgen needs Python 3.11 or newer, and '$(PYTHON)' is not. Name another: make setup PYTHON=python3.12"; exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "'$(PYTHON)' has no venv module. On Debian or Ubuntu: apt install python3-venv"; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing musicgen and its dependencies into $(VENV): once, one to several minutes."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@echo '$(CURDIR)' > $@

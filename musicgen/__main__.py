@@ -1,0 +1,140 @@
+"""The command line: ``python -m musicgen COMMAND --help``."""
+
+import inspect
+import json
+import re
+import sys
+from argparse import ArgumentParser
+from dataclasses import fields
+
+from musicgen import commands
+from musicgen.corpus import SPLITS
+from musicgen.piano_roll import DEFAULT_FPS
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str):
+        """Leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
+    """Add an option for each field of a config; its help is the field's part of the docstring."""
+    described = inspect.getdoc(kind)
+    for field in fields(kind):
+        if field.name not in without:
+            text = re.search(rf"^{field.name} : .*\n((?: {{4}}.*\n?)+)", described, re.MULTILINE)[1]
+            text = f"{' '.join(text.split())} (default: {field.default})".replace("%", "%%").replace("`", "")
+            name = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(name, type=type(field.default), default=field.default, help=text, metavar="X")
+
+
+def add_data_dir(parser: ArgumentParser) -> None:
+    """Add the argument that most commands begin with."""
+    parser.add_argument("data_dir", metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv")
+
+
+def sample_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.sample`."""
+    parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
+    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="gets velocity (n_frames, 88) and fps")
+    parser.add_argument("--fps", type=int, default=DEFAULT_FPS, help="frames a second (default: %(default)s)")
+    parser.add_argument("--sustain", action="store_true", help="let notes ring while the pedal is down")
+
+
+def train_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.train`."""
+    from musicgen.model import ModelConfig
+    from musicgen.recipe import TrainConfig
+    from musicgen.windows import WindowConfig
+
+    add_data_dir(parser)
+    parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR was stopped")
+    add_config(parser, ModelConfig, "n_keys")
+    add_config(parser, WindowConfig, "seed")
+    add_config(parser, TrainConfig)
+
+
+def evaluate_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.evaluate_checkpoint`."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
+    add_data_dir(parser)
+    parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
+
+
+def generate_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.generate_piece`."""
+    from musicgen.generation import GenerationConfig
+    from musicgen.primes import PRIMES
+
+    parser.add_argument("--out", required=True, metavar="OUT.mid", help="the piece as a MIDI file")
+    parser.add_argument("--wav", metavar="OUT.wav", help="and as sound")
+    parser.add_argument("--png", metavar="OUT.png", help="and as a figure")
+    parser.add_argument("--prime", metavar="FILE.mid", help="the piece whose opening is continued")
+    parser.add_argument("--composer", default="Bach", choices=PRIMES, help="without --prime, continue theirs")
+    parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")
+    parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
+    add_config(parser, GenerationConfig)
+
+
+def download_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.download`."""
+    parser.add_argument("--out", default="data", metavar="FOLDER", help="where to put it (default: %(default)s)")
+    parser.add_argument("--chorales", action="store_true", help="the Bach chorales instead; needs no network")
+
+
+COMMANDS = {
+    "sample": (commands.sample, sample_options),
+    "prepare": (commands.prepare_corpus, add_data_dir),
+    "train": (commands.train, train_options),
+    "evaluate": (commands.evaluate_checkpoint, evaluate_options),
+    "generate": (commands.generate_piece, generate_options),
+    "download": (commands.download, download_options),
+}
+
+
+def make_parser(command: str | None) -> Parser:
+    """List all commands, but add the options of the one that is called alone: those of some need torch."""
+    parser = Parser(prog="python -m musicgen", description="Learn to write piano music with an attention LSTM.")
+    choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, (run, add_options) in COMMANDS.items():
+        sub = choices.add_parser(name, help=run.__doc__, description=run.__doc__)
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
+        if name == command:
+            add_options(sub)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 2 for bad input, which is explained in one line on standard error.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = make_parser(arguments[0] if arguments else None).parse_args(arguments)
+    try:
+        result = args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"musicgen: {error}", file=sys.stderr)
+        return 2
+    for name, value in result.items():
+        print(f"{name}: {value}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""A trained model as one file: tensors as safetensors, and what made them as JSON in its header."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from musicgen.files import write_whole
+from musicgen.model import AttentionLSTM, ModelConfig
+
+SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A file that is no whole, sound checkpoint of ours; the message names the file and the reason."""
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+        The trained model, ready to be evaluated.
+    tensors : dict of str to Tensor
+        What came along beside the weights, by name: the baselines, and the optimiser's state in a latest one.
+    record : dict
+        Plain JSON: how it was trained, on what, and how that went.
+    """
+
+    model: AttentionLSTM
+    tensors: dict[str, Tensor]
+    record: dict
+
+
+def save_checkpoint(path: Path | str, model: AttentionLSTM, tensors: Mapping[str, Tensor], record: dict) -> None:
+    """Write a checkpoint, whole or not at all, with a checksum over all that it holds.
+
+    Parameters
+    ----------
+    path : Path or str
+        Conventionally ``*.safetensors``.
+    model : AttentionLSTM
+        Its weights and its config are kept.
+    tensors : mapping of str to Tensor
+        More to keep; no name may begin with ``model.``.
+    record : dict
+        More to keep, as JSON.
+    """
+    everything = {f"model.{name}": weight for name, weight in model.state_dict().items()} | dict(tensors)
+    everything = {name: tensor.detach().cpu().contiguous() for name, tensor in everything.items()}
+    text = json.dumps({"model": asdict(model.config), **record})
+    with write_whole(path) as temporary:
+        save_file(everything, temporary, {"record": text, "sha256": _digest(everything, text)})
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint. Nothing in it is ever run, and nothing is taken from it that was not checked.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not a checkpoint of ours, or its tensors do not fit its config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{str(path)!r}: no such checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            record = json.loads(metadata["record"])
+            config = ModelConfig(**record.pop("model"))
+            _check_shapes(file, config)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({type(error).__name__}: {error})") from error
+    if metadata.get("sha256") != _digest(tensors, metadata["record"]):
+        raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CheckpointError(f"{str(path)!r}: holds values that are not finite")
+    return Checkpoint(_build(config, tensors), {k: v for k, v in tensors.items() if not k.startswith("model.")}, record)
+
+
+def _empty_model(config: ModelConfig) -> AttentionLSTM:
+    """Build a model that has shapes but no memory yet."""
+    with torch.device("meta"):
+        return AttentionLSTM(config)
+
+
+def _check_shapes(file, config: ModelConfig) -> None:
+    """Compare the header with the config before anything is allocated."""
+    wanted = {f"model.{name}": list(weight.shape) for name, weight in _empty_model(config).state_dict().items()}
+    found = {name: file.get_slice(name) for name in file.keys() if name.startswith("model.")}
+    for name in sorted(wanted.keys() | found.keys()):
+        shape = found[name].get_shape() if name in found else "missing"
+        if shape != wanted.get(name):
+            raise ValueError(f"{name} is {shape}, where its config asks for {wanted.get(name, 'nothing')}")
+        if found[name].get_dtype() != "F32":
+            raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32")
+
+
+def _build(config: ModelConfig, tensors: Mapping[str, Tensor]) -> AttentionLSTM:
+    model = _empty_model(config)
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

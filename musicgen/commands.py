@@ -1,0 +1,132 @@
+"""What each command of the command line does: it takes the parsed arguments and returns what it has to say."""
+
+import time
+from argparse import Namespace
+from dataclasses import asdict, fields
+
+import numpy as np
+
+from musicgen.corpus import load_corpus, make_chorales
+from musicgen.dataset import prepare
+from musicgen.files import write_whole
+from musicgen.midi import read_performance, write_midi
+
+# torch and matplotlib take seconds to import: only the commands that need them do so.
+
+
+def sample(args: Namespace) -> dict:
+    """Sample one MIDI file into a piano roll."""
+    performance = read_performance(args.file)
+    roll = performance.to_roll(args.fps, args.sustain)
+    with write_whole(args.out) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, velocity=roll.velocity, fps=roll.fps)
+    dropped = sum(performance.dropped.values())
+    return {"n_frames": roll.n_frames, "n_notes": roll.n_notes, "dropped": dropped, "reasons": performance.dropped}
+
+
+def prepare_corpus(args: Namespace) -> dict:
+    """Sample every piece of a folder once and keep the rolls."""
+    pieces = load_corpus(args.data_dir)
+    rolls = prepare(pieces)
+    skipped = [{"file": name, "reason": reason} for name, reason in rolls.skipped]
+    return {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"], "skipped": skipped}
+
+
+def train(args: Namespace) -> dict:
+    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
+    import torch
+
+    from musicgen.metrics import evaluate, fit_baselines
+    from musicgen.model import AttentionLSTM, ModelConfig
+    from musicgen.recipe import TrainConfig
+    from musicgen.training import Trainer
+    from musicgen.windows import WindowBatches, WindowConfig
+
+    rolls = prepare(load_corpus(args.data_dir))
+    train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
+    baselines = fit_baselines(train_rolls)
+    config, windows = config_of(TrainConfig, args), config_of(WindowConfig, args)
+    torch.manual_seed(config.seed)
+    model = AttentionLSTM(config_of(ModelConfig, args)).to("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(
+        model,
+        WindowBatches(train_rolls, windows),
+        lambda model: evaluate(model, validation_rolls, baselines)["nll"],
+        config,
+        args.out,
+        tensors=baselines.as_tensors(),
+        about={"windows": asdict(windows), "data": rolls.summary()},
+    )
+    history = trainer.run(args.resume)
+    best = min(history, key=lambda row: row["validation_nll"], default={})
+    return {
+        "checkpoint": str(trainer.best_path if best else trainer.latest_path),
+        "epochs": len(history),
+        "validation_nll": best.get("validation_nll"),
+        "train_nll": best.get("train_nll"),
+        "seconds": round(trainer.progress.seconds, 1),
+    }
+
+
+def evaluate_checkpoint(args: Namespace) -> dict:
+    """Score a checkpoint, teacher-forced, on whole pieces of one split."""
+    from musicgen.checkpoint import load_checkpoint
+    from musicgen.metrics import Baselines, evaluate
+
+    checkpoint = load_checkpoint(args.checkpoint)
+    rolls = prepare(load_corpus(args.data_dir)).select(split=args.split)
+    return evaluate(checkpoint.model, rolls, Baselines.from_tensors(checkpoint.tensors))
+
+
+def generate_piece(args: Namespace) -> dict:
+    """Compose a piece out of the opening of another."""
+    from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+    from musicgen.generation import GenerationConfig, generate
+    from musicgen.primes import shipped_prime
+
+    config = config_of(GenerationConfig, args)
+    prime = None
+    if args.beats and args.prime:
+        prime = read_performance(args.prime).first_beats(args.beats)
+    elif args.beats:
+        prime = shipped_prime(args.composer, args.beats)
+    model = load_checkpoint(args.checkpoint or SHIPPED_CHECKPOINT).model
+    started = time.perf_counter()
+    roll = generate(model, prime, config)
+    seconds = time.perf_counter() - started
+    _write_piece(roll, prime.n_frames if prime else 0, args)
+    new_seconds = roll.duration_seconds - (prime.duration_seconds if prime else 0)
+    return {
+        "n_notes": roll.n_notes,
+        "seconds": roll.duration_seconds,
+        "generation_seconds": round(seconds, 2),
+        "realtime_factor": round(new_seconds / seconds, 1),
+        "files": [path for path in (args.out, args.wav, args.png) if path],
+    }
+
+
+def _write_piece(roll, prime_frames: int, args: Namespace) -> None:
+    write_midi(roll, args.out)
+    if args.wav:
+        from musicgen.audio import render, write_wav
+
+        write_wav(render(roll), args.wav)
+    if args.png:
+        from musicgen.plots import plot_roll, save_figure
+
+        source = args.prime or f"a piece by {args.composer}"
+        title = f"Generated, primed with {source}" if prime_frames else "Generated without a prime"
+        save_figure(plot_roll(roll, title=title, prime_frames=prime_frames), args.png)
+
+
+def download(args: Namespace) -> dict:
+    """Fetch MAESTRO v2.0.0, or write the Bach chorales that come with music21."""
+    from musicgen.download import download_maestro
+
+    folder = make_chorales(args.out) if args.chorales else download_maestro(args.out)
+    return {"path": str(folder), "n_files": len(load_corpus(folder))}
+
+
+def config_of(kind: type, args: Namespace):
+    """Make a config of the arguments that have its fields' names."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})

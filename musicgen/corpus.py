@@ -1,0 +1,237 @@
+"""Which pieces there are, each in one split: MAESTRO, the Bach chorales, or any folder of MIDI files."""
+
+import csv
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import joblib
+from tqdm import tqdm
+
+SPLITS = ("train", "validation", "test")
+TABLES = ("maestro-v*.csv", "pieces.csv")
+COLUMNS = ("canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration")
+UNUSED_COLUMNS = {"year", "audio_filename", "duration"}
+
+# A pace to sing at, and one that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
+QUARTERS_PER_MINUTE = 75
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be used; the message names the folder, table or address, and the reason."""
+
+    def __init__(self, place: Path | str, reason: str):
+        super().__init__(f"{str(place)!r}: {reason}")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One MIDI file of a corpus.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        Its path below the folder of the corpus, with forward slashes.
+    composer, title : str
+        From the table of the corpus; without a table "unknown" and the name of the file.
+    split : str
+        "train", "validation" or "test".
+    """
+
+    path: Path
+    name: str
+    composer: str
+    title: str
+    split: str
+
+
+def load_corpus(data_dir: Path | str) -> list[Piece]:
+    """List the pieces in a folder.
+
+    A table in MAESTRO's layout (``maestro-v*.csv`` or ``pieces.csv``) gives the composers, titles and splits;
+    what it lists and the folder lacks is left out, so that a part of MAESTRO works. Without a table every .mid
+    and .midi file below the folder is a piece, and its name decides on its split, about 80, 10 and 10 %.
+
+    Parameters
+    ----------
+    data_dir : Path or str
+        The folder.
+
+    Returns
+    -------
+    list of Piece
+        Sorted by name.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such folder or no piece in it, or if its table is wrong.
+    """
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise CorpusError(folder, "not a folder; name the one that holds the MIDI files")
+    tables = [table for pattern in TABLES for table in folder.glob(pattern)]
+    if len(tables) > 1:
+        raise CorpusError(folder, f"more than one table: {', '.join(sorted(table.name for table in tables))}")
+    pieces = _listed_pieces(tables[0]) if tables else _found_pieces(folder)
+    return sorted(pieces, key=lambda piece: piece.name)
+
+
+def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
+    """Write Bach's chorales as MIDI files with a table like MAESTRO's; a second call returns at once.
+
+    The scores are music21's and need no download. Those in exactly four parts are kept, 365 works of 265 minutes
+    together, as they are notated: exact in time, in one tempo and at one velocity, without grace notes and repeats.
+    Works with the same BWV number, such as all chorales of one Passion, are in the same split.
+
+    Parameters
+    ----------
+    data_dir : Path or str
+        The folder to make. It appears when everything is written.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The folder, for `load_corpus`.
+
+    Raises
+    ------
+    CorpusError
+        If there is something else at that path.
+    """
+    folder = Path(data_dir)
+    if (folder / "pieces.csv").is_file():
+        return folder
+    if folder.exists():
+        raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
+    from music21.corpus.corpora import CoreCorpus  # slow to import, and needed only once
+
+    scores = sorted(CoreCorpus().getComposer("bach", fileExtensions=("mxl", "xml")))
+    with whole_folder(folder) as temporary:
+        workers = joblib.Parallel(n_jobs=-1, return_as="generator")
+        lengths = workers(joblib.delayed(_write_chorale)(score, temporary / f"{score.stem}.mid") for score in scores)
+        bar = tqdm(lengths, "Bach's chorales", len(scores), disable=not progress)
+        _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)})
+    return folder
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder of the same name elsewhere, which moves to `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as parent:
+        folder = Path(parent) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
+
+
+def stays_inside(name: str) -> bool:
+    """Tell whether a relative path from a stranger stays below the folder it starts in, on any system."""
+    path = PureWindowsPath(name)  # knows both kinds of slash, and drives
+    return bool(path.parts) and not path.anchor and ".." not in path.parts
+
+
+def _listed_pieces(table: Path) -> list[Piece]:
+    """Read the table of a corpus, and keep the pieces whose files are there."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            if missing := set(COLUMNS) - UNUSED_COLUMNS - set(reader.fieldnames or ()):
+                raise CorpusError(table, f"lacks the column {', '.join(sorted(missing))}")
+            pieces = [_listed_piece(table, reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(table, f"cannot be read as CSV ({error})") from error
+    present = [piece for piece in pieces if piece.path.is_file()]
+    if not present:
+        raise CorpusError(table, f"lists {len(pieces)} MIDI files, and none of them is in the folder")
+    return present
+
+
+def _listed_piece(table: Path, line: int, row: dict[str, str]) -> Piece:
+    name, split = row["midi_filename"], row["split"]
+    if not stays_inside(name):
+        raise CorpusError(table, f"line {line}: midi_filename {name!r} is not a path inside the folder")
+    if split not in SPLITS:
+        raise CorpusError(table, f"line {line}: split {split!r} is none of {', '.join(SPLITS)}")
+    return Piece(table.parent / name, name, row["canonical_composer"], row["canonical_title"], split)
+
+
+def _found_pieces(folder: Path) -> list[Piece]:
+    """Find the MIDI files below a folder that has no table."""
+    if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
+        raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()]
+    if not paths:
+        raise CorpusError(folder, "holds no .mid or .midi file")
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    splits = _split_by_hash(names)
+    return [Piece(path, name, "unknown", path.stem, splits[name]) for name, path in names.items()]
+
+
+def _split_by_hash(names: Iterable[str]) -> dict[str, str]:
+    """Give each name the split that its hash falls in, on every machine the same.
+
+    It stays there when other names come or go, except that of three names or more each split gets at least one.
+    Fewer are all for training.
+    """
+    order = {int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256: name for name in names}
+    places = sorted(order)
+    if len(places) < 3:
+        return dict.fromkeys(order.values(), "train")
+    n_test = min(max(bisect(places, 0.1), 1), len(places) - 2)
+    n_held_out = min(max(bisect(places, 0.2), n_test + 1), len(places) - 1)
+    splits = ["test"] * n_test + ["validation"] * (n_held_out - n_test) + ["train"] * (len(places) - n_held_out)
+    return {order[place]: split for place, split in zip(places, splits)}
+
+
+def _write_chorale(score: Path, midi: Path) -> float | str:
+    """Write a work in four parts; return its length in seconds, 0 if it has other parts, or what went wrong."""
+    from music21 import converter, stream, tempo
+
+    try:
+        voices = converter.parse(score, forceSource=True, storePickle=False).parts
+        if len(voices) != 4:
+            return 0.0
+        # Only the notes go on: music21 would play the repeats of whole measures, and write grace notes without length.
+        plain = stream.Score([tempo.MetronomeMark(number=QUARTERS_PER_MINUTE)])
+        for voice in voices:
+            part = stream.Part()
+            for note in voice.flatten().notes:
+                if not note.duration.isGrace:
+                    part.insert(note.offset, note)
+            plain.insert(0, part)
+        plain.write("midi", fp=midi)
+        return float(plain.highestTime) * 60 / QUARTERS_PER_MINUTE
+    except Exception as error:  # what music21 raises has no common type
+        return f"{type(error).__name__}: {error}"
+
+
+def _write_table(table: Path, lengths: dict[str, float | str]) -> None:
+    """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
+    from music21.corpus.chorales import ChoraleListRKBWV
+
+    titles = {number: chorale["title"] for number, chorale in ChoraleListRKBWV().byBWV.items()}
+    numbers = {work: re.match(r"bwv\d+", work)[0] for work in lengths}
+    splits = _split_by_hash(numbers.values())
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for work, seconds in lengths.items():
+            if isinstance(seconds, str):
+                tqdm.write(f"{work} is left out: {seconds}", file=sys.stderr)
+            elif seconds:
+                title = f"{titles.get(work[3:], 'Chorale')}, BWV {work[3:]}"
+                split, duration = splits[numbers[work]], f"{seconds:.3f}"
+                writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", duration])

@@ -1,0 +1,178 @@
+"""A corpus sampled once: many piano rolls in one cache on disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+from platformdirs import user_cache_path
+from tqdm.auto import tqdm
+
+from musicgen.corpus import Piece
+from musicgen.files import write_whole
+from musicgen.midi import MidiError, read_midi
+from musicgen.performance import MAX_SECONDS
+from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
+
+# Part of the cache's key: raise it with every change in what the sampler makes of a file.
+SAMPLER_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RollCache(Sequence):
+    """The sampled pieces of a corpus, memory-mapped: indexing gives a `PianoRoll` without a copy.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        The pieces that could be sampled.
+    frames : numpy.ndarray of uint8, shape (total_frames, 88)
+        The velocities of all pieces, one after the other.
+    starts, lengths : numpy.ndarray of int, shape (n_pieces,)
+        Where each piece lies in `frames`, in frames.
+    fps : int
+        Frames a second.
+    skipped : list of (str, str)
+        The name of each file that could not be sampled, and the reason.
+    key : str
+        Stands for the content of the files and for how they were sampled.
+    """
+
+    pieces: list[Piece]
+    frames: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    fps: int
+    skipped: list[tuple[str, str]]
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, index: int) -> PianoRoll:
+        start = self.starts[index]
+        return PianoRoll(self.frames[start : start + self.lengths[index]], self.fps)
+
+    def summary(self) -> dict:
+        """Tell what these pieces are, in JSON: how many, how long, and a key that changes with the data."""
+        hours = round(float(self.lengths.sum() / self.fps / 3600), 2)
+        return {"n_pieces": len(self), "hours": hours, "fps": self.fps, "key": self.key}
+
+    def select(self, **wanted: str) -> "RollCache":
+        """Keep the pieces whose fields have the wanted values, as in ``rolls.select(split="train")``.
+
+        Raises
+        ------
+        ValueError
+            If no piece is left.
+        """
+        chosen = [i for i, piece in enumerate(self.pieces) if all(getattr(piece, k) == v for k, v in wanted.items())]
+        if not chosen:
+            raise ValueError(f"none of the {len(self)} pieces has {wanted}")
+        pieces = [self.pieces[i] for i in chosen]
+        return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen])
+
+
+def prepare(
+    pieces: Sequence[Piece],
+    cache_dir: Path | str | None = None,
+    fps: int = DEFAULT_FPS,
+    sustain: bool = False,
+    max_seconds: float = MAX_SECONDS,
+    progress: bool = True,
+) -> RollCache:
+    """Sample every piece once, in parallel, and keep the rolls; the next call with the same files is immediate.
+
+    The cache is keyed by the content of the files, the settings and the version of the sampler, and carries
+    its own checksum: made from anything else, or damaged, it is made anew.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        As `corpus.load_corpus` gives them.
+    cache_dir : Path or str, optional
+        Where caches are kept; by default the user's cache folder.
+    fps, sustain, max_seconds
+        As in `midi.read_midi`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    RollCache
+
+    Raises
+    ------
+    ValueError
+        If not one of the files could be sampled.
+    """
+    settings = {"version": SAMPLER_VERSION, "fps": fps, "sustain": sustain, "max_seconds": max_seconds}
+    sources = [[piece.name, _fingerprint(piece.path)] for piece in pieces]
+    key = hashlib.sha256(json.dumps([settings, sources]).encode()).hexdigest()[:16]
+    folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
+    data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
+    index = _read_index(index_path, data_path)
+    if index is None:
+        index = _sample_all(pieces, (fps, sustain, max_seconds), data_path, progress)
+        with write_whole(index_path) as temporary:
+            temporary.write_text(json.dumps(index))
+    return _open_cache(pieces, index, data_path, fps)
+
+
+def _fingerprint(path: Path) -> str:
+    """Hash what a file holds; what cannot be read is told apart from every content."""
+    try:
+        if not path.is_file():
+            return "no file"
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _read_index(index_path: Path, data_path: Path) -> dict | None:
+    """Return the index of a cache that is whole, or None."""
+    try:
+        index = json.loads(index_path.read_text())
+        return index if index["sha256"] == _fingerprint(data_path) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sample(piece: Piece, settings: tuple) -> np.ndarray | str:
+    try:
+        return read_midi(piece.path, *settings).velocity
+    except MidiError as error:
+        return error.reason
+
+
+def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progress: bool) -> dict:
+    """Write the rolls one after the other as they come, and return what is where and what was skipped."""
+    workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
+    sampled = workers(joblib.delayed(_sample)(piece, settings) for piece in pieces)
+    lengths, skipped = {}, {}
+    with write_whole(data_path) as temporary, temporary.open("wb") as stream:
+        bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)
+        for piece, result in bar:
+            if isinstance(result, str):
+                skipped[piece.name] = result
+            else:
+                stream.write(result)
+                lengths[piece.name] = len(result)
+        stream.flush()
+        if not lengths:
+            name, reason = next(iter(skipped.items()))
+            raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
+        return {"lengths": lengths, "skipped": skipped, "sha256": _fingerprint(temporary)}
+
+
+def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:
+    lengths = np.array(list(index["lengths"].values()))
+    frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_KEYS))
+    sampled = [piece for piece in pieces if piece.name in index["lengths"]]
+    skipped = list(index["skipped"].items())
+    return RollCache(sampled, frames, np.cumsum(lengths) - lengths, lengths, fps, skipped, data_path.stem)

@@ -1,0 +1,162 @@
+"""Fetching MAESTRO: download, verify, unpack."""
+
+import hashlib
+import stat
+import zlib
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path, PureWindowsPath
+from urllib.request import Request, urlopen
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from tqdm import tqdm
+
+from musicgen.corpus import CorpusError, load_corpus, stays_inside, whole_folder
+
+FOLDER = "maestro-v2.0.0"
+CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a zip of MAESTRO must be.
+
+    Parameters
+    ----------
+    url : str
+        Its address.
+    size : int
+        Bytes of the zip.
+    sha256 : str
+        Its hash, in hexadecimal digits.
+    n_files : int
+        How many MIDI files its table lists.
+    """
+
+    url: str
+    size: int
+    sha256: str
+    n_files: int
+
+
+MAESTRO = Archive(
+    url="https://storage.googleapis.com/magentadata/datasets/maestro/v2.0.0/maestro-v2.0.0-midi.zip",
+    size=59_243_107,
+    sha256="ec2cc9d94886c6b376db1eaa2b8ad1ce62ff9f0a28b3744782b13163295dadf3",
+    n_files=1282,
+)
+
+
+def download_maestro(
+    data_dir: Path | str, archive: Archive = MAESTRO, timeout_seconds: float = 30, progress: bool = True
+) -> Path:
+    """Download the MIDI files of MAESTRO v2.0.0, 59 MB; once they are there, return at once.
+
+    They land whole or not at all. A download that was cut off is kept as ``.part`` and goes on in the next call.
+
+    Parameters
+    ----------
+    data_dir : Path or str
+        Where to put the folder ``maestro-v2.0.0``.
+    archive : Archive
+        The zip to fetch, as it must be.
+    timeout_seconds : float
+        How long the server may be silent.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The folder ``maestro-v2.0.0``, for `load_corpus`.
+
+    Raises
+    ------
+    CorpusError
+        If the server cannot be reached or stops, if what it sends is not the archive, or if the folder is
+        there already and lacks something.
+    """
+    folder = Path(data_dir) / FOLDER
+    if folder.exists():
+        if (found := _count_pieces(folder)) != archive.n_files:
+            raise CorpusError(folder, f"has {found} of {archive.n_files} MIDI files; remove it to download them anew")
+        return folder
+    part = folder.with_name(f"{FOLDER}-midi.zip.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(archive, part, timeout_seconds, progress)
+        _unpack(archive, part, folder)
+    except (OSError, HTTPException, BadZipFile, zlib.error) as error:
+        raise CorpusError(archive.url, f"cannot be downloaded to {part} ({error or type(error).__name__})") from error
+    return folder
+
+
+def _fetch(archive: Archive, part: Path, timeout_seconds: float, progress: bool) -> None:
+    """Add to `part` what it still lacks. Whatever stops this, the next call goes on from there."""
+    done = part.stat().st_size if part.exists() else 0
+    if done >= archive.size:
+        return
+    request = Request(archive.url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urlopen(request, timeout=timeout_seconds) as response:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            done = 0  # this server sends everything again
+        if (offered := response.headers["Content-Length"]) != str(archive.size - done):
+            raise CorpusError(archive.url, f"offers {offered} bytes and not {archive.size - done}: not MAESTRO's zip")
+        bar = tqdm(desc=FOLDER, initial=done, total=archive.size, unit="B", unit_scale=True, disable=not progress)
+        with part.open("ab" if done else "wb") as stream, bar:
+            while chunk := response.read(CHUNK_BYTES):
+                stream.write(chunk)
+                bar.update(len(chunk))
+    got = part.stat().st_size
+    if got < archive.size:
+        raise CorpusError(archive.url, f"stopped after {got} of {archive.size} bytes; try again to go on from there")
+
+
+def _unpack(archive: Archive, part: Path, folder: Path) -> None:
+    """Verify the zip and unpack it. It is of no more use then: what is wrong with it stays wrong."""
+    try:
+        with part.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if sha256 != archive.sha256:
+            raise CorpusError(archive.url, f"came with SHA-256 {sha256} and not {archive.sha256}; try again")
+        with ZipFile(part) as zipped, whole_folder(folder) as temporary:
+            _check_members(archive, zipped.infolist())
+            zipped.extractall(temporary.parent)  # every member lies in a folder of the same name as ours
+            if (found := _count_pieces(temporary)) != archive.n_files:
+                raise CorpusError(archive.url, f"holds {found} MIDI files and not {archive.n_files}")
+    finally:
+        part.unlink()
+
+
+def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
+    """Refuse a zip that could write where it should not, or without end, before anything is unpacked."""
+    for member in members:
+        if reason := _danger(member):
+            raise CorpusError(archive.url, f"its member {member.filename!r} {reason}")
+    if len({PureWindowsPath(member.filename) for member in members}) < len(members):
+        raise CorpusError(archive.url, "two of its members have the same name")
+    if (n_bytes := sum(member.file_size for member in members)) > 10 * archive.size:
+        raise CorpusError(archive.url, f"would unpack to {n_bytes:,} bytes, more than MIDI files can")
+
+
+def _danger(member: ZipInfo) -> str | None:
+    if not stays_inside(member.filename) or PureWindowsPath(member.filename).parts[0] != FOLDER:
+        return f"lies outside {FOLDER}"
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is neither a file nor a folder"
+    if member.flag_bits & 1:
+        return "is encrypted"
+    return None
+
+
+def _count_pieces(folder: Path) -> int:
+    """Count the pieces in MAESTRO's table whose files at least begin as MIDI files do."""
+    if not (folder / f"{FOLDER}.csv").is_file():
+        return 0
+    return sum(_begins_as_midi(piece.path) for piece in load_corpus(folder))
+
+
+def _begins_as_midi(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"MThd"

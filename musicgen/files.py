@@ -1,0 +1,50 @@
+"""Writing a file whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_whole(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
+
+    A reader, or a machine that stops in the middle, meets the old file or the new one, never a part of it.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file to write. Its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        The temporary file, empty, in the same folder and with the same suffix.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written to; the error names the path, and an old file is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:100]}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Bring the bytes to the disk before the name points at them, with the rights a new file would have."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,169 @@
+"""The mido sampler: a MIDI file becomes a piano roll on a constant grid, and a roll becomes a MIDI file."""
+
+import io
+import re
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mido
+import numpy as np
+
+from musicgen.files import write_whole
+from musicgen.performance import DEFAULT_TEMPO, MAX_SECONDS, RAW_NOTE_DTYPE, MidiError, Performance, TempoMap
+from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, PianoRoll
+
+MAX_FILE_BYTES = 4_000_000
+DRUM_CHANNEL = 9
+SUSTAIN_CONTROL = 64
+
+# mido adds up a variable-length number byte by byte without an end: a long run of continuation bytes would
+# keep it busy for hours. No legal event holds such a run.
+ENDLESS_NUMBER = 65_536
+
+
+@dataclass
+class _Events:
+    """What is gathered while the tracks are walked."""
+
+    notes: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    pedal: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    tempos: list[tuple[int, int]] = field(default_factory=list)
+    never_released: int = 0
+
+
+def read_midi(
+    path: Path | str, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS
+) -> PianoRoll:
+    """Read a MIDI file and sample it: `read_performance`, then `Performance.to_roll`."""
+    return read_performance(path).to_roll(fps, sustain, max_seconds)
+
+
+def read_performance(path: Path | str) -> Performance:
+    """Read the piano notes of a MIDI file.
+
+    Notes are paired per track, channel and pitch, first on, first off; note_on with velocity 0 is a note_off.
+    Channel 10, pitches outside the piano and notes that are never released are left out and counted.
+
+    Parameters
+    ----------
+    path : Path or str
+        A MIDI file of type 0 or 1, also inside a RIFF (RMID).
+
+    Returns
+    -------
+    Performance
+
+    Raises
+    ------
+    MidiError
+        If the file cannot be read, is no such MIDI file, or holds no piano note.
+    """
+    path = Path(path)
+    midi = _parse(path, _read_bytes(path))
+    events = _Events()
+    for track in midi.tracks:
+        _walk(track, events)
+    events.tempos.sort(key=lambda change: change[0])
+    for changes in events.pedal.values():
+        changes.sort(key=lambda change: change[0])
+    if any(tempo == 0 for _, tempo in events.tempos):
+        raise MidiError(path, "a tempo of 0 microseconds per beat")
+    return _performance(path, midi.ticks_per_beat, events)
+
+
+def write_midi(roll: PianoRoll, path: Path | str) -> None:
+    """Write a roll as a MIDI file that `read_midi` reads as the same roll.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+        Any roll; each run of sounding frames becomes one note. Silence at its end is not kept.
+    path : Path or str
+        The file to write, whole or not at all.
+    """
+    ticks_per_frame = 48
+    notes = roll.notes
+    # At one tick releases come first, so that a key can be struck again in the frame it is released in.
+    events = [(end, 0, pitch, 0) for end, pitch in zip(notes["end_frame"], notes["pitch"])]
+    events += [(start, 1, pitch, loud) for start, pitch, loud in notes[["start_frame", "pitch", "velocity"]]]
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=DEFAULT_TEMPO), mido.Message("program_change")])
+    now = 0
+    for frame, _, pitch, velocity in sorted(events):
+        delta = int(frame - now) * ticks_per_frame
+        track.append(mido.Message("note_on", note=int(pitch), velocity=int(velocity), time=delta))
+        now = frame
+    ticks_per_beat = ticks_per_frame * roll.fps * DEFAULT_TEMPO // 10**6
+    midi = mido.MidiFile(type=0, ticks_per_beat=ticks_per_beat, tracks=[track])
+    with write_whole(path) as temporary:
+        midi.save(temporary)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a regular file of bounded size; a pipe would wait for ever and a huge file fill the memory."""
+    try:
+        if not path.is_file():
+            raise MidiError(path, "not a file" if path.exists() else "no such file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise MidiError(path, f"larger than {MAX_FILE_BYTES:,} bytes, which no piano piece is")
+        return path.read_bytes()
+    except OSError as error:
+        raise MidiError(path, error.strerror or type(error).__name__) from error
+
+
+def _parse(path: Path, content: bytes) -> mido.MidiFile:
+    """Let mido read the bytes, and turn each of its many ways to fail into a MidiError."""
+    if content[:4] == b"RIFF" and content[8:12] == b"RMID":
+        content = content[content.find(b"MThd") :]
+    if content[:4] != b"MThd":
+        raise MidiError(path, "not a MIDI file: it does not begin with MThd")
+    if any(len(run) >= ENDLESS_NUMBER for run in re.findall(rb"[\x80-\xff]{1000,}", content)):
+        raise MidiError(path, "holds a number without an end")
+    try:
+        midi = mido.MidiFile(file=io.BytesIO(content))
+    except Exception as error:  # mido fails in a dozen ways, some with an empty message
+        raise MidiError(path, f"broken MIDI file ({type(error).__name__}: {error})") from error
+    if midi.type == 2:
+        raise MidiError(path, "type 2, a collection of separate patterns; types 0 and 1 can be sampled")
+    if midi.ticks_per_beat <= 0:
+        raise MidiError(path, "time in SMPTE frames, or none; only ticks per beat can be sampled")
+    return midi
+
+
+def _walk(track: mido.MidiTrack, events: _Events) -> None:
+    """Gather a track's notes, pedal and tempo. Walking the tracks spares the copies that iterating a MidiFile makes."""
+    tick = 0
+    sounding = defaultdict(deque)
+    for message in track:
+        fields = message.__dict__
+        tick += fields["time"]
+        kind = fields["type"]
+        if kind == "note_on" and fields["velocity"]:
+            sounding[fields["channel"], fields["note"]].append((tick, fields["velocity"]))
+        elif kind == "note_on" or kind == "note_off":
+            key = fields["channel"], fields["note"]
+            if sounding[key]:
+                start_tick, velocity = sounding[key].popleft()
+                events.notes.append((key[1], velocity, key[0], start_tick, tick))
+        elif kind == "control_change" and fields["control"] == SUSTAIN_CONTROL:
+            events.pedal[fields["channel"]].append((tick, fields["value"]))
+        elif kind == "set_tempo":
+            events.tempos.append((tick, fields["tempo"]))
+    events.never_released += sum(map(len, sounding.values()))
+
+
+def _performance(path: Path, ticks_per_beat: int, events: _Events) -> Performance:
+    """Keep what a piano can play, and count the rest."""
+    notes = np.array(events.notes, RAW_NOTE_DTYPE)
+    drums = notes["channel"] == DRUM_CHANNEL
+    off_the_piano = ~drums & ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH))
+    dropped = {
+        "never_released": events.never_released,
+        "drums": int(drums.sum()),
+        "off_the_piano": int(off_the_piano.sum()),
+    }
+    notes = notes[~drums & ~off_the_piano]
+    if not len(notes):
+        lost = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+        raise MidiError(path, f"no piano notes (dropped: {lost})" if lost else "no piano notes")
+    return Performance(path, notes, dict(events.pedal), TempoMap(ticks_per_beat, events.tempos), dropped)

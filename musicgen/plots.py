@@ -1,0 +1,247 @@
+"""Every figure: each function draws into `ax`, or into a new figure without one, and returns the axes."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap, PowerNorm, to_rgb
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from musicgen.files import write_whole
+from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
+
+# Colours that people with any colour vision tell apart (Okabe and Ito, 2008).
+BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
+GREY = "#808080"
+
+
+def save_figure(ax: Axes, path: Path | str) -> None:
+    """Write the figure that `ax` belongs to as a PNG, whole or not at all."""
+    with write_whole(path) as temporary:
+        ax.figure.savefig(temporary, format="png", dpi=150)
+
+
+def plot_roll(roll: PianoRoll, ax: Axes | None = None, title: str = "", prime_frames: int = 0) -> Axes:
+    """Draw a roll: pitch upwards, time along, velocity as colour (the poster's figures 2 and 4).
+
+    Parameters
+    ----------
+    roll : PianoRoll
+        Any roll, at any length: even a note of one frame is drawn at least half a point wide.
+    prime_frames : int
+        Length of the given opening, which is shaded and marked off; 0 for none.
+    """
+    ax = _axes(ax, 10, 4)
+    notes = roll.notes
+    left, right = notes["start_frame"] / roll.fps, notes["end_frame"] / roll.fps
+    low, high = notes["pitch"] - 0.4, notes["pitch"] + 0.4
+    corners = np.stack([left, low, left, high, right, high, right, low], axis=1).reshape(-1, 4, 2)
+    style = {"edgecolor": "face", "linewidth": 0.5, "zorder": 3}
+    bars = PolyCollection(corners, array=notes["velocity"], cmap=_colours(ax), clim=(1, 127), **style)
+    ax.add_collection(bars, autolim=False)
+    # Through the limits of the data, so that axes shared by two rolls grow to hold both.
+    ax.update_datalim([(0, low.min(initial=48)), (max(roll.duration_seconds, 1), high.max(initial=72))])
+    ax.margins(0, 0.04)
+    ax.autoscale_view()
+    ax.yaxis.set_major_locator(MultipleLocator(12))
+    ax.yaxis.set_major_formatter(lambda pitch, _: f"C{round(pitch) // 12 - 1}")
+    ax.set(xlabel="time in seconds", ylabel="pitch")
+    ax.grid(axis="y", linewidth=0.5, alpha=0.5)
+    ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
+    if prime_frames:
+        _mark_prime(ax, prime_frames / roll.fps)
+    ax.set_title(title, pad=22 if prime_frames else None)
+    return ax
+
+
+def _mark_prime(ax: Axes, seconds: float) -> None:
+    ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
+    ax.axvline(seconds, color=ORANGE, linewidth=1.5)
+    above = {"transform": ax.get_xaxis_transform(), "va": "bottom", "color": ORANGE}
+    ax.text(seconds, 1.01, "prime ", ha="right", **above)
+    ax.text(seconds, 1.01, "| generated", ha="left", **above)
+
+
+def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
+    """Draw the losses of a training run by epoch against the baselines.
+
+    Parameters
+    ----------
+    history : list of dict
+        One an epoch, with ``epoch``, ``train_nll`` and ``validation_nll``.
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    run : str
+        Its name in the legend, where a second run is drawn into the same `ax`.
+    """
+    ax = _axes(ax, 8, 4.5)
+    epochs = [entry["epoch"] for entry in history]
+    colour = PALETTE[len(ax.get_legend_handles_labels()[0]) // 2 % len(PALETTE)]
+    for split, style in {"train": "o--", "validation": "o-"}.items():
+        losses = [entry[f"{split}_nll"] for entry in history]
+        ax.plot(epochs, losses, style, color=colour, markersize=3, label=f"{run} {split}".strip())
+    for name, nll in baselines.items():
+        ax.axhline(nll, color=GREY, linewidth=1.5, linestyle=":")
+        ax.text(0.99, nll, f"{name} {nll:.2f}", ha="right", va="bottom", transform=ax.get_yaxis_transform())
+    ax.margins(y=0.1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set(xlabel="epoch", ylabel="loss in nats per frame")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_distribution(
+    values_by_label: dict, ax: Axes | None = None, xlabel: str = "", bins: int | Sequence = 30
+) -> Axes:
+    """Draw the distribution of a quantity for several sources as outlines over the same bins.
+
+    Parameters
+    ----------
+    values_by_label : dict of str to numpy.ndarray
+        The values of each source; their numbers may differ, for each outline sums to 1.
+    xlabel : str
+        What the values are, with their unit.
+    bins : int or sequence
+        Their number, or their edges.
+    """
+    ax = _axes(ax, 8, 4)
+    edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
+    for (label, values), colour in zip(values_by_label.items(), cycle(PALETTE)):
+        counts = np.histogram(values, edges)[0]
+        ax.stairs(counts / max(1, len(values)), edges, color=colour, linewidth=2, label=label)
+    ax.set(xlabel=xlabel, ylabel="share")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "") -> Axes:
+    """Draw one horizontal bar a name, the longest on top, each with its value."""
+    ax = _axes(ax, 8, 1 + 0.3 * len(values))
+    names = sorted(values, key=values.get)
+    bars = ax.barh(names, [values[name] for name in names], color=BLUE)
+    n_digits = 0 if all(value == int(value) for value in values.values()) else 1
+    ax.bar_label(bars, fmt=f"{{:,.{n_digits}f}}", padding=3)
+    ax.margins(x=0.1, y=0.02)
+    ax.set_xlabel(xlabel)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAULT_FPS) -> Axes:
+    """Draw how much each frame looks at each frame before it.
+
+    Parameters
+    ----------
+    weights : numpy.ndarray, shape (n_frames, n_frames)
+        The attention weights of one layer: each row sums to 1.
+    fps : int
+        Frames a second.
+    """
+    ax = _axes(ax, 6.5, 5.5)
+    seen = np.ma.masked_equal(weights, 0)
+    # The square root shows faint weights beside strong ones; the strongest, in the first frames, mean little.
+    norm = PowerNorm(0.5, vmin=0, vmax=np.quantile(seen.compressed(), 0.99))
+    extent = (0, len(weights) / fps, 0, len(weights) / fps)
+    image = ax.imshow(seen, cmap=_colours(ax), norm=norm, extent=extent, origin="lower")
+    ax.set(xlabel="earlier moment in seconds", ylabel="present moment in seconds")
+    ax.figure.colorbar(image, ax=ax, label="attention weight", extend="max", fraction=0.045, pad=0.02)
+    return ax
+
+
+def plot_architecture(config, ax: Axes | None = None) -> Axes:
+    """Draw the program, and the model with the sizes of a `ModelConfig` (the poster's figure 3)."""
+    n_steps = 3 + config.n_layers + config.n_attention_layers
+    height = max(6, 1 + 0.66 * n_steps)
+    ax = _axes(ax, 12, height)
+    ax.set(xlim=(0, 12), ylim=(0, height))  # one unit is one inch
+    ax.axis("off")
+    _draw_program(ax, config.n_keys, np.linspace(height - 0.8, 0.3, 6))
+    _draw_model(ax, config, np.linspace(height - 0.8, 0.3, n_steps))
+    return ax
+
+
+def _draw_program(ax: Axes, n_keys: int, rows: np.ndarray) -> None:
+    """Draw the way from a MIDI file to the loss, and round the loop of generation to a new MIDI file."""
+    left, middle, right = 1.35, 2.75, 4.15
+    steps = [
+        ("MIDI file", GREY, f"sampled at {DEFAULT_FPS} Hz"),
+        (f"piano roll (frames, {n_keys})", GREY, "windows within a piece"),
+        (f"frames (batch, frames, {n_keys})", GREY, ""),
+        ("AttentionLSTM", BLUE, ""),
+    ]
+    _draw_column(ax, middle, rows[:4], steps, "The program")
+    _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
+    _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
+    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_keys})", ha="center", va="center")
+    _arrow(ax, (middle - 1, rows[3] - 0.2), (middle - 1, rows[4] + 0.2))
+    _arrow(ax, (middle + 1, rows[3] - 0.2), (middle + 1, rows[4] + 0.2))
+    _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), corner=True)
+    _arrow(ax, (right + 0.8, rows[4] + 0.2), (middle + 1.3, rows[2]), corner=True)
+    ax.text(middle - 1.4, rows[3] + 0.07, "gradients", ha="right")
+    ax.text(middle + 1.4, rows[2] + 0.07, "one more frame")
+
+
+def _draw_model(ax: Axes, config, rows: np.ndarray) -> None:
+    """Draw the layers from top to bottom, the shape of the data between them, the attention cells at their side."""
+    n_keys, size, x, side = config.n_keys, config.hidden_size, 7.2, 10.65
+    keys, hidden = f"(batch, frames, {n_keys})", f"(batch, frames, {size})"
+    cell = (
+        f"causal attention cell\nqueries, keys, values: {config.attention_size}\n"
+        f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
+    )
+    steps = [("frames: 1 where a key sounds", GREY, keys)]
+    for layer in range(config.n_layers):
+        steps.append((f"LSTM {layer + 1}: {size if layer else n_keys} → {size}", BLUE, hidden))
+        if layer >= config.n_layers - config.n_attention_layers:
+            upper, lower = rows[len(steps) - 1], rows[len(steps)]
+            steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
+            _box(ax, side, (upper + lower) / 2, cell, ORANGE, upper - lower + 0.4)
+            _arrow(ax, (x + 1.3, upper), (side - 1.3, upper))
+            _arrow(ax, (side - 1.3, lower), (x + 1.3, lower))
+            ax.text((x + side) / 2, upper + 0.07, "h", ha="center")
+            ax.text((x + side) / 2, lower + 0.07, "scale, shift", ha="center")
+    steps += [(f"linear: {size} → {n_keys}", GREEN, keys), ("logits of the next frame", GREY, "")]
+    _draw_column(ax, x, rows, steps, "The model")
+
+
+def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[tuple[str, str, str]], title: str = "") -> None:
+    """Draw steps (text, colour, label of the arrow to the next) one below the other."""
+    ax.text(x, rows[0] + 0.45, title, ha="center", weight="bold", size=13)
+    for row, (text, colour, _) in zip(rows, steps):
+        _box(ax, x, row, text, colour)
+    for upper, lower, (_, _, label) in zip(rows, rows[1:], steps):
+        _arrow(ax, (x, upper - 0.2), (x, lower + 0.2))
+        ax.text(x + 0.1, (upper + lower) / 2, label, va="center")
+
+
+def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4) -> None:
+    """Draw a box around a text, both centred on (x, y)."""
+    style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": (colour, 0.2), "edgecolor": colour}
+    ax.add_patch(FancyBboxPatch((x - 1.3, y - height / 2), 2.6, height, **style))
+    ax.text(x, y, text, ha="center", va="center", size=11)
+
+
+def _arrow(ax: Axes, start: tuple, end: tuple, corner: bool = False) -> None:
+    """Draw an arrow, straight or first up and then across."""
+    way = "angle,angleA=90,angleB=0,rad=5" if corner else "arc3"
+    style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": GREY, "lw": 1.5, "connectionstyle": way}
+    ax.annotate("", end, start, arrowprops=style)
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return `ax`, or the axes of a new figure (inches) that pyplot forgets at once, so that nobody shows it twice."""
+    if ax is None:
+        figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        plt.close(figure)
+    return ax
+
+
+def _colours(ax: Axes) -> ListedColormap:
+    """Return an even colour map whose strong end stands out from the ground of `ax`, be it light or dark."""
+    is_dark = np.dot(to_rgb(ax.get_facecolor()), [0.3, 0.6, 0.1]) < 0.5
+    return ListedColormap(plt.get_cmap("viridis" if is_dark else "viridis_r")(np.linspace(0.15, 1, 128)))

@@ -1,0 +1,166 @@
+"""For the tests: an independent, slow reading of MIDI files from their bytes, and MIDI bytes built by hand."""
+
+import struct
+from bisect import bisect_right
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+# --- Reading: the MIDI file standard, and the rules of sampling, word by word ---
+
+
+@dataclass
+class RawMidi:
+    """What the bytes say; notes are (channel, pitch, velocity, start_tick, end_tick)."""
+
+    ticks_per_beat: int
+    notes: list = field(default_factory=list)
+    pedal: dict = field(default_factory=lambda: defaultdict(list))
+    tempos: list = field(default_factory=list)
+    never_released: int = 0
+
+    def frame(self, tick, fps):
+        """The frame of a tick: its exact time, rounded half up."""
+        seconds, here, tempo = Fraction(0), 0, 500_000
+        for at, next_tempo in self.tempos:
+            if at > tick:
+                break
+            seconds += Fraction((at - here) * tempo, self.ticks_per_beat * 10**6)
+            here, tempo = at, next_tempo
+        seconds += Fraction((tick - here) * tempo, self.ticks_per_beat * 10**6)
+        return int(seconds * fps + Fraction(1, 2))
+
+    def pedalled(self, channel, end_tick, last_release):
+        """The tick in which a released note falls silent: where the pedal comes up, if it is down at the release."""
+        events = self.pedal.get(channel, [])
+        after = bisect_right(events, end_tick, key=lambda event: event[0])
+        if after == 0 or events[after - 1][1] < 64:
+            return end_tick
+        ups = (events[later][0] for later in range(after, len(events)) if events[later][1] < 64)
+        return next(ups, last_release)
+
+    def piano_notes(self):
+        return [note for note in self.notes if note[0] != 9 and 21 <= note[1] <= 108]
+
+    def velocity(self, fps=20, sustain=False, max_seconds=420):
+        """The roll's matrix: in each frame the key's last strike sounds, if it has not been released yet."""
+        strikes = defaultdict(list)
+        last_release = max([note[4] for note in self.piano_notes()], default=0)
+        for channel, pitch, loudness, start_tick, end_tick in self.piano_notes():
+            silent_tick = self.pedalled(channel, end_tick, last_release) if sustain else end_tick
+            start, end = self.frame(start_tick, fps), self.frame(silent_tick, fps)
+            strikes[pitch].append((start, max(end, start + 1), loudness))
+        matrix = np.zeros((max_seconds * fps, 88), np.uint8)
+        for pitch, key_strikes in strikes.items():
+            key_strikes.sort()  # of those in one frame the longest, then the loudest, comes last
+            next_starts = [start for start, _, _ in key_strikes[1:]] + [10**12]
+            for (start, end, loudness), next_start in zip(key_strikes, next_starts):
+                for frame in range(start, min(end, next_start, len(matrix))):
+                    gives_up = frame > start and frame + 1 == next_start
+                    matrix[frame, pitch - 21] = 0 if gives_up else loudness
+        return matrix[: np.flatnonzero(matrix.any(axis=1)).max(initial=-1) + 1]
+
+
+def steady(velocity):
+    """The same matrix with each run of sounding frames in the velocity of its first frame: all that a note keeps."""
+    velocity = velocity.copy()
+    for frame in range(1, len(velocity)):
+        goes_on = (velocity[frame] > 0) & (velocity[frame - 1] > 0)
+        velocity[frame] = np.where(goes_on, velocity[frame - 1], velocity[frame])
+    return velocity
+
+
+def read_raw(content):
+    """Read the bytes of a sound MIDI file of type 0 or 1."""
+    n_tracks, ticks_per_beat = struct.unpack(">HH", content[10:14])
+    raw, at = RawMidi(ticks_per_beat), 14
+    for _ in range(n_tracks):
+        size = int.from_bytes(content[at + 4 : at + 8], "big")
+        _read_track(raw, content[at + 8 : at + 8 + size])
+        at += 8 + size
+    raw.tempos.sort(key=lambda change: change[0])
+    for events in raw.pedal.values():
+        events.sort(key=lambda event: event[0])
+    return raw
+
+
+def _read_track(raw, chunk):
+    tick, at, running = 0, 0, 0
+    held = defaultdict(deque)
+    while at < len(chunk):
+        delta, at = _read_number(chunk, at)
+        tick += delta
+        if chunk[at] == 0xFF:
+            size, start = _read_number(chunk, at + 2)
+            if chunk[at + 1] == 0x51:
+                raw.tempos.append((tick, int.from_bytes(chunk[start : start + size], "big")))
+            at = start + size
+        elif chunk[at] in (0xF0, 0xF7):
+            size, start = _read_number(chunk, at + 1)
+            at = start + size
+        else:
+            if chunk[at] >= 0x80:
+                running, at = chunk[at], at + 1
+            kind, channel = running >> 4, running & 15
+            first, second = chunk[at], chunk[at + 1] if kind not in (12, 13) else 0
+            at += 1 if kind in (12, 13) else 2
+            if kind == 9 and second > 0:
+                held[channel, first].append((second, tick))
+            elif kind in (8, 9) and held[channel, first]:
+                raw.notes.append((channel, first, *held[channel, first].popleft(), tick))
+            elif kind == 11 and first == 64:
+                raw.pedal[channel].append((tick, second))
+    raw.never_released += sum(len(waiting) for waiting in held.values())
+
+
+def _read_number(data, at):
+    value = 0
+    while data[at] >= 0x80:
+        value, at = value * 128 + data[at] - 0x80, at + 1
+    return value * 128 + data[at], at + 1
+
+
+# --- Building: a track is a list of (tick, bytes), in any order, or the bytes of its chunk ---
+
+
+def midi_bytes(tracks, ticks_per_beat=480, kind=1):
+    """A MIDI file; at one tick a track's events keep the order in which they are given."""
+    chunks = [track if isinstance(track, bytes) else track_bytes(track) for track in tracks]
+    header = struct.pack(">4sIHHH", b"MThd", 6, kind, len(chunks), ticks_per_beat)
+    return header + b"".join(struct.pack(">4sI", b"MTrk", len(chunk)) + chunk for chunk in chunks)
+
+
+def track_bytes(events):
+    now, chunk = 0, b""
+    for tick, event in sorted(events, key=lambda event: event[0]):
+        chunk += number(tick - now) + event
+        now = tick
+    return chunk + b"\0\xff\x2f\0"
+
+
+def number(value):
+    """A variable-length number."""
+    head = [0x80 | value >> shift & 0x7F for shift in (28, 21, 14, 7) if value >> shift]
+    return bytes([*head, value & 0x7F])
+
+
+def note(start, end, pitch, velocity=64, channel=0):
+    return [strike(start, pitch, velocity, channel), release(end, pitch, channel)]
+
+
+def strike(tick, pitch, velocity=64, channel=0):
+    return tick, bytes([0x90 | channel, pitch, velocity])
+
+
+def release(tick, pitch, channel=0):
+    return tick, bytes([0x80 | channel, pitch, 0])
+
+
+def tempo(tick, microseconds_per_beat):
+    return tick, b"\xff\x51\x03" + microseconds_per_beat.to_bytes(3, "big")
+
+
+def pedal(tick, value, channel=0):
+    return tick, bytes([0xB0 | channel, 64, value])

@@ -1,0 +1,227 @@
+"""Which pieces a folder holds, and in which split."""
+
+import csv
+import io
+import os
+from collections import Counter
+from contextlib import redirect_stderr
+
+import pytest
+
+from musicgen.corpus import CorpusError, Piece, load_corpus, make_chorales, stays_inside, whole_folder
+from musicgen.midi import read_performance
+
+HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
+CHOPIN = 'Frédéric Chopin,"Nocturne, Op. 9 No. 2",validation,2008,2008/nocturne.midi,,271.5\n'
+LISZT = "Franz Liszt,La Campanella,test,2004,2004/liszt.midi,2004/liszt.wav,290.0\n"
+
+
+def make_files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def splits_of(folder):
+    return {piece.name: piece.split for piece in load_corpus(folder)}
+
+
+@pytest.mark.parametrize("table", ["maestro-v2.0.0.csv", "maestro-v3.0.0.csv", "pieces.csv"])
+def test_a_table_gives_composers_titles_and_splits(tmp_path, table):
+    (tmp_path / table).write_text(HEADER + CHOPIN + LISZT, encoding="utf-8")
+    make_files(tmp_path, "2008/nocturne.midi", "2004/liszt.midi", "not-listed.mid")
+    nocturne = tmp_path / "2008" / "nocturne.midi"
+    assert load_corpus(str(tmp_path)) == [
+        Piece(tmp_path / "2004" / "liszt.midi", "2004/liszt.midi", "Franz Liszt", "La Campanella", "test"),
+        Piece(nocturne, "2008/nocturne.midi", "Frédéric Chopin", "Nocturne, Op. 9 No. 2", "validation"),
+    ]
+
+
+def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_column(tmp_path):
+    (tmp_path / "pieces.csv").write_text(HEADER + CHOPIN, encoding="utf-8-sig")
+    make_files(tmp_path, "2008/nocturne.midi")
+    assert [piece.composer for piece in load_corpus(tmp_path)] == ["Frédéric Chopin"]
+
+
+def test_a_part_of_maestro_is_a_corpus(tmp_path):
+    (tmp_path / "maestro-v2.0.0.csv").write_text(HEADER + CHOPIN + LISZT, encoding="utf-8")
+    make_files(tmp_path, "2004/liszt.midi")
+    assert splits_of(tmp_path) == {"2004/liszt.midi": "test"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"", r"pieces\.csv.*lacks the column canonical_composer, canonical_title, midi_filename, split"),
+        (b"split,canonical_composer,midi_filename\n", "lacks the column canonical_title"),
+        ((HEADER + LISZT).encode(), "lists 1 MIDI files, and none"),
+        ((HEADER + LISZT + LISZT.replace("test", "dev")).encode(), "line 3: split 'dev' .* train, validation, test"),
+        ((HEADER + LISZT.replace("2004/l", "../l")).encode(), r"line 2: midi_filename '\.\./liszt\.midi'"),
+        ((HEADER + "Franz Liszt,La Campanella,test\n").encode(), "line 2: midi_filename ''"),
+        ((HEADER + CHOPIN).encode("latin-1"), "cannot be read as CSV"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_the_place_and_the_value(tmp_path, table, message):
+    (tmp_path / "pieces.csv").write_bytes(table)
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a.mid", "a/../../b.mid", "C:a.mid", r"\a.mid", r"a\..\b.mid", "//host/a"])
+def test_a_path_that_leaves_its_folder_on_any_system(name):
+    assert not stays_inside(name)
+
+
+@pytest.mark.parametrize("name", ["a.mid", "2004/a b.midi", "..a/b...mid", "./a.mid"])
+def test_a_path_that_stays_in_its_folder(name):
+    assert stays_inside(name)
+
+
+def test_a_folder_without_a_table_gives_its_midi_files_by_name(tmp_path):
+    make_files(tmp_path, "b.MID", "deep/er/a.Midi", "notes.txt", "mid", "folder.mid/c.mid")
+    pieces = load_corpus(tmp_path)
+    assert [piece.name for piece in pieces] == ["b.MID", "deep/er/a.Midi", "folder.mid/c.mid"]
+    assert [piece.title for piece in pieces] == ["b", "a", "c"]
+    assert {piece.composer for piece in pieces} == {"unknown"}
+    assert all(piece.path == tmp_path / piece.name for piece in pieces)
+
+
+def test_a_link_back_to_the_folder_is_not_followed(tmp_path):
+    make_files(tmp_path, "a.mid")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "loop.mid").symlink_to("loop.mid")
+    assert splits_of(tmp_path) == {"a.mid": "train"}
+
+
+@pytest.mark.parametrize("n_files", [1, 2, 3, 4, 7, 30])
+def test_no_split_stays_empty_where_there_are_three_files(tmp_path, n_files):
+    make_files(tmp_path, *(f"{number}.mid" for number in range(n_files)))
+    assert len(set(splits_of(tmp_path).values())) == (3 if n_files >= 3 else 1)
+    assert "train" in splits_of(tmp_path).values()
+
+
+def test_a_name_keeps_its_split_when_other_files_come(tmp_path):
+    make_files(tmp_path, *(f"{number}.mid" for number in range(200)))
+    before = splits_of(tmp_path)
+    make_files(tmp_path, *(f"more/{number}.mid" for number in range(200)))
+    assert before.items() <= splits_of(tmp_path).items()
+    shares = Counter(before.values())
+    assert 140 <= shares["train"] <= 180 and shares["validation"] >= 10 and shares["test"] >= 10
+
+
+def test_splits_are_the_same_on_every_machine(tmp_path):
+    make_files(tmp_path, "a.mid", "b.mid", "c.mid", "d.mid")
+    assert splits_of(tmp_path) == {"a.mid": "test", "b.mid": "test", "c.mid": "validation", "d.mid": "train"}
+
+
+def test_what_is_no_corpus_is_refused(tmp_path):
+    make_files(tmp_path, "piece.mid", "empty/readme.txt")
+    for folder, message in [("gone", "not a folder"), ("piece.mid", "not a folder"), ("empty", "holds no .mid")]:
+        with pytest.raises(CorpusError, match=f"{folder}': {message}"):
+            load_corpus(tmp_path / folder)
+
+
+def test_a_folder_of_corpora_is_refused_since_their_splits_would_be_lost(tmp_path):
+    make_files(tmp_path, "maestro-v2.0.0/maestro-v2.0.0.csv", "chorales/pieces.csv", "piece.mid")
+    with pytest.raises(CorpusError, match="name that one: chorales, maestro-v2.0.0"):
+        load_corpus(tmp_path)
+
+
+def test_two_tables_are_refused(tmp_path):
+    make_files(tmp_path, "pieces.csv", "maestro-v2.0.0.csv")
+    with pytest.raises(CorpusError, match=r"more than one table: maestro-v2\.0\.0\.csv, pieces\.csv"):
+        load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_folder_appears_whole_or_not_at_all(tmp_path, error):
+    with pytest.raises(error), whole_folder(tmp_path / "new" / "folder") as temporary:
+        make_files(temporary, "half")
+        raise error
+    assert os.listdir(tmp_path / "new") == []
+    with whole_folder(tmp_path / "new" / "folder") as temporary:
+        make_files(temporary, "a", "b/c")
+        assert not (tmp_path / "new" / "folder").exists()
+    assert os.listdir(tmp_path / "new") == ["folder"]
+    assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["a", "b"]
+
+
+WORKS = ["bwv1.6", "bwv18.5-lz", "bwv18.5-w", "bwv269", "bwv299"]
+
+
+@pytest.fixture(scope="module")
+def chorales(tmp_path_factory):
+    """Make the chorales from these works and one file that is no score; the folder, and what was said."""
+    from music21.corpus.corpora import CoreCorpus
+
+    folder = tmp_path_factory.mktemp("corpus")
+    broken = folder / "bwv999.xml"
+    broken.write_text("<html>not a score</html>")
+    scores = [path for path in CoreCorpus().getComposer("bach", fileExtensions=("mxl",)) if path.stem in WORKS]
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
+        patch.setattr(CoreCorpus, "getComposer", lambda *_, **__: [broken, *scores])
+        return make_chorales(folder / "chorales", progress=False), said.getvalue()
+
+
+def notes_in_quarters(path):
+    performance = read_performance(path)
+    per_quarter = performance.tempo_map.ticks_per_beat
+    return [(int(n["pitch"]), n["start_tick"] / per_quarter, n["end_tick"] / per_quarter) for n in performance.notes]
+
+
+def test_the_works_in_four_parts_become_chorales_with_titles(chorales):
+    pieces = load_corpus(chorales[0])
+    assert [piece.title for piece in pieces] == [
+        "Chorale, BWV 18.5-lz",
+        "Durch Adams Fall ist ganz verderbt, BWV 18.5-w",
+        "Aus meines Herzens Grunde, BWV 269",
+        "Dir, dir, Jehova, will ich singen, BWV 299",
+    ]
+    assert {piece.composer for piece in pieces} == {"Johann Sebastian Bach"}
+
+
+def test_a_score_that_cannot_be_read_is_named_and_left_out(chorales):
+    assert chorales[1].startswith("bwv999 is left out: ")
+    assert chorales[1].count("\n") == 1
+
+
+def test_variants_of_a_work_share_its_split(chorales):
+    splits = splits_of(chorales[0])
+    assert splits["bwv18.5-lz.mid"] == splits["bwv18.5-w.mid"]
+    assert len(set(splits.values())) == 3
+
+
+def test_a_chorale_has_the_notes_of_its_four_voices_as_notated(chorales):
+    opening = [note for note in notes_in_quarters(chorales[0] / "bwv269.mid") if note[1] < 3]
+    soprano = [(67, 0, 1), (67, 1, 3)]
+    alto = [(62, 0, 1), (62, 1, 2), (64, 2, 3)]
+    tenor = [(59, 0, 1), (59, 1, 2), (60, 2, 2.5), (59, 2.5, 3)]
+    bass = [(43, 0, 1), (55, 1, 2), (52, 2, 3)]
+    assert sorted(opening) == sorted(soprano + alto + tenor + bass)
+
+
+def test_grace_notes_and_repeats_are_left_out(chorales):
+    notes = notes_in_quarters(chorales[0] / "bwv299.mid")  # 48 quarters with two repeats and two grace notes
+    assert max(end for _, _, end in notes) == 48
+    assert min(end - start for _, start, end in notes) == 0.25
+    assert sum(read_performance(chorales[0] / "bwv299.mid").dropped.values()) == 0
+
+
+def test_the_table_tells_the_length_at_75_quarters_a_minute(chorales):
+    with (chorales[0] / "pieces.csv").open(encoding="utf-8", newline="") as stream:
+        durations = {row["midi_filename"]: float(row["duration"]) for row in csv.DictReader(stream)}
+    for name, duration in durations.items():
+        assert duration == pytest.approx(read_performance(chorales[0] / name).to_roll(1000).duration_seconds)
+    assert durations["bwv299.mid"] == 48 / 75 * 60
+
+
+def test_chorales_are_made_once(chorales, monkeypatch):
+    monkeypatch.setattr("musicgen.corpus.whole_folder", None)
+    assert make_chorales(str(chorales[0])) == chorales[0]
+
+
+def test_chorales_do_not_mix_with_other_files(tmp_path):
+    make_files(tmp_path, "mine.mid")
+    with pytest.raises(CorpusError, match="name a folder that is still to be made"):
+        make_chorales(tmp_path)
+    assert os.listdir(tmp_path) == ["mine.mid"]

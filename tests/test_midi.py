@@ -1,0 +1,283 @@
+"""MIDI files in and out: what counts as a note, what is dropped, and what is refused."""
+
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from raw_midi import midi_bytes, note, pedal, read_raw, release, steady, strike, tempo, track_bytes
+
+from musicgen import midi
+from musicgen.midi import MidiError, read_midi, read_performance, write_midi
+from musicgen.piano_roll import PianoRoll
+
+SOUND = midi_bytes([[tempo(0, 600_000)], [*note(0, 480, 60), *note(240, 960, 64, 9), pedal(50, 127), pedal(700, 0)]])
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("midi") / "piece.mid"
+
+
+@pytest.fixture(autouse=True)
+def never_hangs():
+    """Fail a test that is still busy after 20 seconds, where the system can tell (not on Windows)."""
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, lambda *_: pytest.fail("still busy after 20 seconds"))
+        signal.alarm(20)
+    yield
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+
+
+def read(path, *tracks, **header):
+    path.write_bytes(midi_bytes(tracks, **header))
+    return read_performance(path)
+
+
+def notes_of(performance):
+    """(start_tick, end_tick, pitch, velocity, channel) of each note."""
+    return sorted(performance.notes[["start_tick", "end_tick", "pitch", "velocity", "channel"]].tolist())
+
+
+def refusal(path, **how):
+    """The message with which a file is refused: one printable line that names the file."""
+    with pytest.raises(MidiError) as caught:
+        read_midi(path, **how)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.startswith(f"{str(path)!r}: ")
+    return message.removeprefix(f"{str(path)!r}: ")
+
+
+def survives(path, content):
+    """Assert that the bytes give a roll of bounded size or a refusal."""
+    path.write_bytes(content)
+    try:
+        roll = read_midi(path)
+    except MidiError:
+        assert len(refusal(path)) > 5
+    else:
+        assert 0 < roll.n_frames <= 8400 and roll.n_notes > 0
+
+
+@pytest.mark.parametrize(
+    ("events", "notes"),
+    [
+        ([strike(5, 60, 70), strike(9, 60, 0)], [(5, 9, 60, 70, 0)]),  # velocity 0 is a release
+        ([strike(0, 60, 1), strike(3, 60, 2), release(5, 60), release(9, 60)], [(0, 5, 60, 1, 0), (3, 9, 60, 2, 0)]),
+        (note(0, 9, 60, 1, 2) + note(3, 5, 60, 2, 15), [(0, 9, 60, 1, 2), (3, 5, 60, 2, 15)]),  # per channel
+        (note(0, 9, 60, 1) + note(3, 5, 61, 2), [(0, 9, 60, 1, 0), (3, 5, 61, 2, 0)]),  # per pitch
+        ([release(0, 60), *note(4, 4, 60), release(8, 60)], [(4, 4, 60, 64, 0)]),  # of no length; releases of nothing
+        (note(0, 1, 21) + note(0, 2, 108), [(0, 1, 21, 64, 0), (0, 2, 108, 64, 0)]),
+    ],
+)
+def test_a_release_ends_the_note_first_struck_of_its_channel_and_pitch(path, events, notes):
+    performance = read(path, events)
+    assert notes_of(performance) == notes
+    assert performance.dropped == {"never_released": 0, "drums": 0, "off_the_piano": 0}
+
+
+def test_each_track_releases_its_own_notes(path):
+    performance = read(path, note(0, 90, 60, 1), note(10, 50, 60, 2), [strike(20, 60, 3)], [release(30, 60)])
+    assert notes_of(performance) == [(0, 90, 60, 1, 0), (10, 50, 60, 2, 0)]
+    assert performance.dropped["never_released"] == 1
+
+
+def test_what_is_dropped_is_counted_by_its_reason(path):
+    off = [*note(0, 9, 20), *note(0, 9, 109), *note(5, 9, 109)]
+    drums = [*note(0, 9, 36, 64, 9), *note(0, 9, 109, 64, 9)]
+    held = [strike(2, 72), strike(4, 72), strike(4, 73), strike(5, 36, 64, 9), release(6, 72)]
+    performance = read(path, [*off, *drums, *held, *note(0, 9, 60, 64, 10)])
+    assert notes_of(performance) == [(0, 9, 60, 64, 10), (2, 6, 72, 64, 0)]
+    assert performance.dropped == {"never_released": 3, "drums": 2, "off_the_piano": 3}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_tempo_and_pedal_count_on_whichever_track_they_stand(path, place):
+    tracks = [[], note(480, 960, 60, channel=3), []]
+    tracks[place] = [*tracks[place], tempo(960, 1_000_000), tempo(480, 250_000), pedal(500, 127, 3), pedal(1440, 0, 3)]
+    assert read(path, *tracks).to_roll().notes.tolist() == [(60, 64, 10, 15)]
+    assert read_midi(path, sustain=True).notes.tolist() == [(60, 64, 10, 35)]
+    assert read_midi(path, 10, False, 0.6).notes.tolist() == [(60, 64, 5, 6)]
+
+
+SYSEX, LYRIC = b"\0\xf0\x03\x01\x02\xf7", b"\0\xff\x05\x03\xe9\x0a\x1b"
+RARE = {
+    "running status": midi_bytes([b"\0\x90\x3c\x40\x60\x3c\0\0\xff\x2f\0"]),
+    "other events": midi_bytes([SYSEX + LYRIC + b"\0\xc0\x05\0\xe0\0\x40\0\xd0\x09" + track_bytes(note(0, 96, 60))]),
+    "type 0": midi_bytes([note(0, 96, 60)], kind=0),
+    "nothing in other tracks": midi_bytes([[], note(0, 96, 60), []]),
+    "silence at the end": midi_bytes([[*note(0, 96, 60), (10**7, LYRIC[1:])]]),
+    "a long header": midi_bytes([note(0, 96, 60)]).replace(b"\0\0\0\6", b"\0\0\0\7").replace(b"MTrk", b"?MTrk"),
+    "inside a RIFF": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([note(0, 96, 60)]) + b"LIST\4\0\0\0INFO",
+    "bytes behind the last track": midi_bytes([note(0, 96, 60)]) + b"\0\0\0",
+    "four bytes of time": midi_bytes([[*note(0, 96, 60), *note(2**28 - 1, 2**28, 61)]]),
+}
+
+
+@pytest.mark.parametrize("content", RARE.values(), ids=RARE)
+def test_rare_but_legal_files_are_read(path, content):
+    path.write_bytes(content)
+    assert read_midi(path).notes.tolist() == [(60, 64, 0, 2)]
+
+
+def test_many_tracks_and_channels(path):
+    tracks = [note(channel, 500 + nth, 21 + nth, 1 + nth, channel) for nth in range(60) for channel in [nth % 9]]
+    assert len(read(path, *tracks).notes) == 60
+
+
+BROKEN = {
+    "empty": (b"", "MThd"),
+    "text": (b"No, this is not music.\n", "MThd"),
+    "a page": (b"<!DOCTYPE html><html>404</html>", "MThd"),
+    "another RIFF": (b"RIFF\x24\0\0\0WAVEfmt ", "MThd"),
+    "an empty RMID": (b"RIFF\x24\0\0\0RMIDdata\0\0\0\0", "MThd"),
+    "a header alone": (SOUND[:14], "broken"),
+    "no tracks": (midi_bytes([]), "no piano notes"),
+    "an empty track": (midi_bytes([[]]), "no piano notes$"),
+    "65535 tracks": (SOUND[:10] + b"\xff\xff" + SOUND[12:], "."),
+    "32767 tracks": (SOUND[:10] + b"\x7f\xff" + SOUND[12:], "broken"),
+    "a track of 4 GiB": (SOUND[:18] + b"\xff\xff\xff\xff" + SOUND[22:], "broken"),
+    "a track too long by one": (SOUND[:21] + bytes([SOUND[21] + 1]) + SOUND[22:], "broken"),
+    "a track too short by one": (SOUND[:21] + bytes([SOUND[21] - 1]) + SOUND[22:], "broken"),
+    "a data byte above 127": (SOUND.replace(b"\x90\x3c\x40", b"\x90\x3c\xc0"), "broken"),
+    "running status of nothing": (midi_bytes([b"\0\x3c\x40"]), "broken"),
+    "a key signature of 99 sharps": (midi_bytes([b"\0\xff\x59\x02\x63\0"]), "broken"),
+    "half a tempo": (midi_bytes([b"\0\xff\x51\x01\x07" + track_bytes(note(0, 9, 60))]), "broken"),
+    "SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE728), "SMPTE"),
+    "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "ticks per beat"),
+    "type 2": (midi_bytes([note(0, 9, 60)], kind=2), "type 2"),
+    "type 3": (midi_bytes([note(0, 9, 60)], kind=3), "type 3"),
+    "type 65535": (midi_bytes([note(0, 9, 60)], kind=65535), "type"),
+    "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo of 0"),
+    "drums": (midi_bytes([[*note(0, 9, 60, 1, 9), *note(9, 12, 61, 1, 9)]]), "no piano notes .*2 drums"),
+    "off the piano": (midi_bytes([note(0, 9, 20)]), "no piano notes .*1 off"),
+    "never released": (midi_bytes([[strike(0, 60)]]), "no piano notes .*1 never"),
+    "77 hours of silence": (midi_bytes([note(2**28 - 1, 2**28, 60)]), "no piano notes in its first 420 seconds"),
+    "a number without an end": (midi_bytes([b"\xff" * 10**6]), "number|broken"),
+    "a length without an end": (midi_bytes([b"\0\xff\x01" + b"\xff" * 10**6]), "number|broken"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, reason):
+    path.write_bytes(content)
+    assert re.search(reason, refusal(path))
+
+
+@pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 60_000])
+@pytest.mark.parametrize("event", [b"\x90\x3c\x40", b"\x80\x3c\0", b"\xff\x51\x03\7\xa1\x20", b"\xb0\x40\x40"])
+def test_a_number_of_more_than_four_bytes_is_survived(path, n_bytes, event):
+    endless = b"\xff" * (n_bytes - 1) + b"\x7f" + event
+    survives(path, midi_bytes([b"\0\x90\x3c\x40" + endless + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62) * 500)]))
+
+
+def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
+    changes = b"\1\xff\x51\x03\7\xa1\x20" * 110_000
+    survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 110_000]))
+
+
+def test_what_is_no_file_is_refused(path, tmp_path):
+    assert refusal(tmp_path / "missing.mid") == "no such file"
+    assert refusal(tmp_path) == "not a file"
+    assert refusal(tmp_path / "missing" / "piece.mid") == "no such file"
+    assert refusal(tmp_path / ("long" * 100))
+    assert refusal(tmp_path / "a\0b.mid")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mid")
+    assert refusal(tmp_path / "pipe.mid") == "not a file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read anything")
+def test_an_unreadable_file_is_refused(tmp_path):
+    (tmp_path / "secret.mid").write_bytes(SOUND)
+    (tmp_path / "secret.mid").chmod(0)
+    assert refusal(tmp_path / "secret.mid") == "Permission denied"
+
+
+@pytest.mark.parametrize("name", ["a\nb.mid", "\x1b[31mred\x1b[0m.mid", "\u202edim.mid", "a\r\u2028.mid"])
+def test_a_message_stays_one_printable_line_whatever_the_name(tmp_path, name):
+    for content in (SOUND[:-1], b"text", midi_bytes([[]])):
+        (tmp_path / name).write_bytes(content)
+        refusal(tmp_path / name)
+
+
+def test_a_huge_file_is_refused_unread(path, monkeypatch):
+    path.write_bytes(SOUND)
+    monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND))
+    assert read_midi(str(path)).n_notes == 2
+    monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND) - 1)
+    assert "larger than" in refusal(path)
+
+
+def test_a_file_cut_off_at_any_byte_is_survived(path):
+    for length in range(len(SOUND)):
+        survives(path, SOUND[:length])
+
+
+one_edit = st.tuples(st.integers(0, len(SOUND)), st.integers(0, 6), st.binary(max_size=6))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(one_edit, min_size=1, max_size=4))
+def test_a_sound_file_with_any_bytes_replaced_inserted_or_lost_is_survived(path, edits):
+    content = SOUND
+    for at, n_lost, put_in in edits:
+        content = content[:at] + put_in + content[at + n_lost :]
+    survives(path, content)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_in_a_track_are_survived(path, chunk):
+    survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(4)), elements=st.just(0) | st.integers(0, 127)),
+    st.sampled_from([1, 7, 20, 50, 1000, np.uint8(200)]),
+)
+def test_a_written_roll_is_read_as_the_same_roll_wherever_every_run_keeps_one_velocity(path, few_keys, fps):
+    few_keys[-1, 1] = 99
+    velocity = np.zeros((len(few_keys), 88), np.uint8)
+    velocity[:, [0, 39, 40, 87]] = steady(few_keys)
+    write_midi(PianoRoll(velocity, fps), path)
+    written = path.read_bytes()
+    assert read_midi(path, fps) == PianoRoll(velocity, fps)
+    assert np.array_equal(read_raw(written).velocity(int(fps), max_seconds=60), velocity)
+    write_midi(read_midi(path, fps), path)
+    assert path.read_bytes() == written
+
+
+def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
+    velocity = np.zeros((8400, 88), np.uint8)
+    velocity[8000:8100, 5] = 77
+    write_midi(PianoRoll(velocity), str(path))
+    assert read_midi(path) == PianoRoll(velocity[:8100])
+
+
+def test_a_roll_without_notes_is_written_and_refused_when_it_is_read(path):
+    write_midi(PianoRoll(np.zeros((50, 88), np.uint8)), path)
+    assert refusal(path) == "no piano notes"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    def break_off(self, file):
+        file.write_bytes(b"MThd")
+        raise OSError("No space left on device")
+
+    write_midi(PianoRoll(np.full((3, 88), 5, np.uint8)), tmp_path / "piece.mid")
+    monkeypatch.setattr(midi.mido.MidiFile, "save", break_off)
+    with pytest.raises(OSError, match="No space"):
+        write_midi(PianoRoll(np.full((9, 88), 9, np.uint8)), tmp_path / "piece.mid")
+    assert os.listdir(tmp_path) == ["piece.mid"]
+    assert read_midi(tmp_path / "piece.mid").n_frames == 3

@@ -1,0 +1,148 @@
+"""The matrix: what it refuses, what it knows of itself, and how notes are painted into it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from raw_midi import steady
+
+from musicgen.piano_roll import NOTE_DTYPE, PianoRoll, check_fps
+
+
+def roll_of(keys, fps=20):
+    """A roll from the velocities of a few keys: {pitch: [velocity in frame 0, in frame 1, ...]}."""
+    velocity = np.zeros((max(map(len, keys.values())), 88), np.uint8)
+    for pitch, row in keys.items():
+        velocity[: len(row), pitch - 21] = row
+    return PianoRoll(velocity, fps)
+
+
+def notes_of(*notes):
+    """(start_frame, end_frame, velocity) or (start_frame, end_frame, velocity, pitch) as a structured array."""
+    full = [(*note, 60)[:4] for note in notes]
+    return np.array([(pitch, velocity, start, end) for start, end, velocity, pitch in full], NOTE_DTYPE)
+
+
+SOME = roll_of({21: [70, 70, 0, 71], 60: [0, 50, 55, 0], 108: [0, 0, 0, 127]}, fps=8)
+
+
+@pytest.mark.parametrize(
+    ("velocity", "problem"),
+    [
+        (np.zeros((4, 88)), "uint8"),
+        (np.zeros((4, 88), np.int8), "uint8"),
+        ([[0] * 88], "uint8"),
+        (np.zeros((4, 87), np.uint8), r"\(n_frames, 88\), not \(4, 87\)"),
+        (np.zeros((88, 4), np.uint8), r"\(88, 4\)"),
+        (np.zeros(88, np.uint8), r"\(88,\)"),
+        (np.zeros((1, 4, 88), np.uint8), r"\(1, 4, 88\)"),
+        (np.full((4, 88), 128, np.uint8), "0..127, found 128"),
+    ],
+)
+def test_a_matrix_of_another_type_shape_or_range_is_refused(velocity, problem):
+    with pytest.raises(ValueError, match=problem):
+        PianoRoll(velocity)
+
+
+@pytest.mark.parametrize("fps", [0, -20, 1001, 20.0, True, "20", None, np.float64(20)])
+def test_a_rate_that_is_no_whole_number_from_1_to_1000_is_refused(fps):
+    with pytest.raises(ValueError, match="fps must be a whole number from 1 to 1000, not"):
+        PianoRoll(SOME.velocity, fps)
+
+
+def test_the_ends_of_the_ranges_are_accepted():
+    for fps in (1, 1000, np.int64(20)):
+        check_fps(fps)
+    assert PianoRoll(np.full((1, 88), 127, np.uint8)).fps == 20
+
+
+def test_length_in_frames_and_seconds():
+    assert SOME.n_frames == 4
+    assert SOME.duration_seconds == 0.5
+
+
+def test_a_note_is_a_run_with_the_velocity_of_its_first_frame_by_time_then_pitch():
+    assert SOME.notes.dtype == NOTE_DTYPE
+    assert SOME.notes.tolist() == [(21, 70, 0, 2), (60, 50, 1, 3), (21, 71, 3, 4), (108, 127, 3, 4)]
+    assert SOME.n_notes == 4
+
+
+def test_active_and_onsets():
+    assert SOME.active.dtype == SOME.onsets.dtype == bool
+    assert np.argwhere(SOME.active).tolist() == [[0, 0], [1, 0], [1, 39], [2, 39], [3, 0], [3, 87]]
+    assert np.argwhere(SOME.onsets).tolist() == [[0, 0], [1, 39], [3, 0], [3, 87]]
+
+
+def test_a_slice_is_a_view_that_keeps_the_rate_and_makes_a_cut_run_a_note():
+    middle = SOME[1:3]
+    assert (middle.n_frames, middle.fps) == (2, 8)
+    assert middle.notes.tolist() == [(21, 70, 0, 1), (60, 50, 0, 2)]
+    assert np.shares_memory(middle.velocity, SOME.velocity)
+    assert SOME[-1:].n_notes == 2
+    with pytest.raises(TypeError, match="slice"):
+        SOME[1]
+
+
+def test_two_rolls_are_equal_in_every_cell_and_in_their_rate():
+    assert SOME == PianoRoll(SOME.velocity.copy(), 8)
+    assert SOME != PianoRoll(SOME.velocity, 9)
+    assert SOME != PianoRoll(np.where(SOME.velocity == 55, 56, SOME.velocity).astype(np.uint8), 8)
+    assert SOME != SOME[:3]
+    assert SOME != "a roll"
+
+
+def test_a_roll_without_frames_or_without_notes():
+    for n_frames in (0, 3):
+        silent = PianoRoll(np.zeros((n_frames, 88), np.uint8))
+        assert (silent.n_notes, len(silent.notes)) == (0, 0)
+        assert PianoRoll.from_notes(silent.notes, n_frames=n_frames) == silent
+
+
+@pytest.mark.parametrize(
+    ("notes", "row"),
+    [
+        ([(1, 3, 50)], [0, 50, 50]),
+        ([(0, 2, 50), (3, 5, 60)], [50, 50, 0, 60, 60]),  # apart already
+        ([(0, 3, 50), (3, 5, 60)], [50, 50, 0, 60, 60]),  # struck in the frame of the release
+        ([(0, 2, 50), (2, 3, 60)], [50, 0, 60]),  # two frames: one can be given up
+        ([(0, 1, 50), (1, 3, 60)], [50, 60, 60]),  # one frame: nothing to give up
+        ([(0, 5, 50), (2, 4, 60)], [50, 0, 60, 60]),  # struck while it sounds; the first does not come back
+        ([(0, 5, 50), (1, 3, 60)], [50, 60, 60]),  # one frame before it is struck again
+        ([(0, 9, 50), (4, 9, 60)], [50, 50, 50, 0, 60, 60, 60, 60, 60]),
+        ([(0, 4, 50), (2, 4, 60), (3, 6, 70)], [50, 0, 60, 70, 70, 70]),
+        ([(1, 2, 50), (1, 4, 60)], [0, 60, 60, 60]),  # in one frame: the longer
+        ([(1, 4, 50), (1, 2, 60)], [0, 50, 50, 50]),
+        ([(1, 3, 50), (1, 3, 60)], [0, 60, 60]),  # in one frame and as long: the louder
+        ([(0, 3, 50), (3, 4, 60, 61)], [50, 50, 50, 0]),  # another key
+        ([(0, 3, 60, 61), (3, 4, 50)], [0, 0, 0, 50]),
+    ],
+)
+def test_a_key_struck_again_stays_two_notes_where_the_earlier_has_a_frame_to_give(notes, row):
+    for given_order in (notes, notes[::-1]):
+        assert PianoRoll.from_notes(notes_of(*given_order)).velocity[:, 60 - 21].tolist() == row
+
+
+def test_painting_leaves_the_given_notes_alone_and_uses_the_whole_keyboard():
+    notes = notes_of((0, 4, 9, 21), (2, 3, 8, 21), (0, 1, 7, 108))
+    before = notes.copy()
+    roll = PianoRoll.from_notes(notes, fps=50)
+    assert np.array_equal(notes, before)
+    assert roll == roll_of({21: [9, 0, 8], 108: [7]}, fps=50)
+
+
+@pytest.mark.parametrize(("n_frames", "row"), [(None, [0, 5, 5]), (5, [0, 5, 5, 0, 0]), (2, [0, 5]), (0, [])])
+def test_the_length_can_be_given(n_frames, row):
+    assert PianoRoll.from_notes(notes_of((1, 3, 5)), n_frames=n_frames).velocity[:, 39].tolist() == row
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, st.tuples(st.integers(0, 12), st.just(4)), elements=st.just(0) | st.integers(0, 127)))
+def test_the_notes_of_any_roll_paint_it_again(few_keys):
+    velocity = np.zeros((len(few_keys), 88), np.uint8)
+    velocity[:, [0, 1, 40, 87]] = few_keys
+    roll = PianoRoll(velocity)
+    again = PianoRoll.from_notes(roll.notes, n_frames=roll.n_frames)
+    assert np.array_equal(again.velocity, steady(velocity))
+    assert np.array_equal(again.notes, roll.notes)
+    assert roll.n_notes == len(roll.notes)
