@@ -5,20 +5,18 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
-from bisect import bisect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import joblib
 from tqdm import tqdm
 
+from musicgen.files import whole_folder
+
 SPLITS = ("train", "validation", "test")
 TABLES = ("maestro-v*.csv", "pieces.csv")
-COLUMNS = ("canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration")
-UNUSED_COLUMNS = {"year", "audio_filename", "duration"}
+COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}  # of MAESTRO's table, those used here
 
 # A pace to sing at, and one that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
 QUARTERS_PER_MINUTE = 75
@@ -42,9 +40,8 @@ class Piece:
     name : str
         Its path below the folder of the corpus, with forward slashes.
     composer, title : str
-        From the table of the corpus; without a table "unknown" and the name of the file.
-    split : str
-        "train", "validation" or "test".
+        From the corpus's table; without one "unknown" and the file's name.
+    split : {"train", "validation", "test"}
     """
 
     path: Path
@@ -55,21 +52,18 @@ class Piece:
 
 
 def load_corpus(data_dir: Path | str) -> list[Piece]:
-    """List the pieces in a folder.
-
-    A table in MAESTRO's layout (``maestro-v*.csv`` or ``pieces.csv``) gives the composers, titles and splits;
-    what it lists and the folder lacks is left out, so that a part of MAESTRO works. Without a table every .mid
-    and .midi file below the folder is a piece, and its name decides on its split, about 80, 10 and 10 %.
+    """List the pieces in a folder, sorted by name.
 
     Parameters
     ----------
     data_dir : Path or str
-        The folder.
+        A folder with a table in MAESTRO's layout (``maestro-v*.csv`` or ``pieces.csv``) and all or some of the
+        files in it. Without a table every .mid and .midi file below the folder is a piece, and its name decides
+        on its split, 80, 10 and 10 % on average.
 
     Returns
     -------
     list of Piece
-        Sorted by name.
 
     Raises
     ------
@@ -89,9 +83,8 @@ def load_corpus(data_dir: Path | str) -> list[Piece]:
 def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     """Write Bach's chorales as MIDI files with a table like MAESTRO's; a second call returns at once.
 
-    The scores are music21's and need no download. Those in exactly four parts are kept, 365 works of 265 minutes
-    together, as they are notated: exact in time, in one tempo and at one velocity, without grace notes and repeats.
-    Works with the same BWV number, such as all chorales of one Passion, are in the same split.
+    The scores are music21's and need no download. The 365 works in exactly four parts are kept, 265 minutes, with
+    the notes as notated: one tempo, one velocity, no repeats or grace notes. Works of one BWV number share a split.
 
     Parameters
     ----------
@@ -108,7 +101,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     Raises
     ------
     CorpusError
-        If there is something else at that path.
+        If something else is there.
     """
     folder = Path(data_dir)
     if (folder / "pieces.csv").is_file():
@@ -126,17 +119,6 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     return folder
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder of the same name elsewhere, which moves to `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as parent:
-        folder = Path(parent) / path.name
-        folder.mkdir()
-        yield folder
-        folder.rename(path)
-
-
 def stays_inside(name: str) -> bool:
     """Tell whether a relative path from a stranger stays below the folder it starts in, on any system."""
     path = PureWindowsPath(name)  # knows both kinds of slash, and drives
@@ -148,7 +130,7 @@ def _listed_pieces(table: Path) -> list[Piece]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
-            if missing := set(COLUMNS) - UNUSED_COLUMNS - set(reader.fieldnames or ()):
+            if missing := COLUMNS - set(reader.fieldnames or ()):
                 raise CorpusError(table, f"lacks the column {', '.join(sorted(missing))}")
             pieces = [_listed_piece(table, reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -181,19 +163,18 @@ def _found_pieces(folder: Path) -> list[Piece]:
 
 
 def _split_by_hash(names: Iterable[str]) -> dict[str, str]:
-    """Give each name the split that its hash falls in, on every machine the same.
+    """Give each name the split that its hash falls in, on every machine and in any company the same.
 
-    It stays there when other names come or go, except that of three names or more each split gets at least one.
-    Fewer are all for training.
+    Only where a split would stay empty a name moves there; fewer than three names are all for training.
     """
-    order = {int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256: name for name in names}
-    places = sorted(order)
+    places = {name: int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256 for name in names}
     if len(places) < 3:
-        return dict.fromkeys(order.values(), "train")
-    n_test = min(max(bisect(places, 0.1), 1), len(places) - 2)
-    n_held_out = min(max(bisect(places, 0.2), n_test + 1), len(places) - 1)
-    splits = ["test"] * n_test + ["validation"] * (n_held_out - n_test) + ["train"] * (len(places) - n_held_out)
-    return {order[place]: split for place, split in zip(places, splits)}
+        return dict.fromkeys(places, "train")
+    splits = {name: "train" if at >= 0.2 else "validation" if at >= 0.1 else "test" for name, at in places.items()}
+    if len(set(splits.values())) < 3:
+        test, validation, *_, train = sorted(places, key=places.get)
+        splits |= {test: "test", validation: "validation", train: "train"}
+    return splits
 
 
 def _write_chorale(score: Path, midi: Path) -> float | str:
@@ -214,6 +195,8 @@ def _write_chorale(score: Path, midi: Path) -> float | str:
             plain.insert(0, part)
         plain.write("midi", fp=midi)
         return float(plain.highestTime) * 60 / QUARTERS_PER_MINUTE
+    except OSError:  # no fault of the score
+        raise
     except Exception as error:  # what music21 raises has no common type
         return f"{type(error).__name__}: {error}"
 
@@ -222,16 +205,17 @@ def _write_table(table: Path, lengths: dict[str, float | str]) -> None:
     """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
     from music21.corpus.chorales import ChoraleListRKBWV
 
-    titles = {number: chorale["title"] for number, chorale in ChoraleListRKBWV().byBWV.items()}
+    titles = ChoraleListRKBWV().byBWV
     numbers = {work: re.match(r"bwv\d+", work)[0] for work in lengths}
     splits = _split_by_hash(numbers.values())
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
+        writer.writerow("canonical_composer canonical_title split year midi_filename audio_filename duration".split())
         for work, seconds in lengths.items():
             if isinstance(seconds, str):
                 tqdm.write(f"{work} is left out: {seconds}", file=sys.stderr)
             elif seconds:
-                title = f"{titles.get(work[3:], 'Chorale')}, BWV {work[3:]}"
-                split, duration = splits[numbers[work]], f"{seconds:.3f}"
-                writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", duration])
+                bwv = work.removeprefix("bwv")
+                title = f"{titles.get(bwv, {}).get('title', 'Chorale')}, BWV {bwv}"
+                split = splits[numbers[work]]
+                writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", round(seconds, 3)])

@@ -12,27 +12,16 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
-from musicgen.corpus import CorpusError, load_corpus, stays_inside, whole_folder
+from musicgen.corpus import CorpusError, load_corpus, stays_inside
+from musicgen.files import whole_folder
 
 FOLDER = "maestro-v2.0.0"
-CHUNK_BYTES = 1 << 16
+ENCRYPTED = 1  # the bit in a member's flags
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a zip of MAESTRO must be.
-
-    Parameters
-    ----------
-    url : str
-        Its address.
-    size : int
-        Bytes of the zip.
-    sha256 : str
-        Its hash, in hexadecimal digits.
-    n_files : int
-        How many MIDI files its table lists.
-    """
+    """A zip as it must be: its address, its bytes, its SHA-256 in hexadecimal digits, the MIDI files in its table."""
 
     url: str
     size: int
@@ -51,16 +40,15 @@ MAESTRO = Archive(
 def download_maestro(
     data_dir: Path | str, archive: Archive = MAESTRO, timeout_seconds: float = 30, progress: bool = True
 ) -> Path:
-    """Download the MIDI files of MAESTRO v2.0.0, 59 MB; once they are there, return at once.
-
-    They land whole or not at all. A download that was cut off is kept as ``.part`` and goes on in the next call.
+    """Download the MIDI files of MAESTRO v2.0.0, 59 MB, whole or not at all; a second call returns at once.
 
     Parameters
     ----------
     data_dir : Path or str
-        Where to put the folder ``maestro-v2.0.0``.
+        Where to put the folder ``maestro-v2.0.0``. What came of a download that was cut off stays beside it as
+        ``.part``, and the next call goes on from there.
     archive : Archive
-        The zip to fetch, as it must be.
+        The zip to fetch.
     timeout_seconds : float
         How long the server may be silent.
     progress : bool
@@ -74,8 +62,7 @@ def download_maestro(
     Raises
     ------
     CorpusError
-        If the server cannot be reached or stops, if what it sends is not the archive, or if the folder is
-        there already and lacks something.
+        If the server stops or sends something else, or if the folder is there already and lacks files.
     """
     folder = Path(data_dir) / FOLDER
     if folder.exists():
@@ -105,11 +92,10 @@ def _fetch(archive: Archive, part: Path, timeout_seconds: float, progress: bool)
             raise CorpusError(archive.url, f"offers {offered} bytes and not {archive.size - done}: not MAESTRO's zip")
         bar = tqdm(desc=FOLDER, initial=done, total=archive.size, unit="B", unit_scale=True, disable=not progress)
         with part.open("ab" if done else "wb") as stream, bar:
-            while chunk := response.read(CHUNK_BYTES):
+            while chunk := response.read1(65_536):
                 stream.write(chunk)
                 bar.update(len(chunk))
-    got = part.stat().st_size
-    if got < archive.size:
+    if (got := part.stat().st_size) < archive.size:
         raise CorpusError(archive.url, f"stopped after {got} of {archive.size} bytes; try again to go on from there")
 
 
@@ -119,7 +105,7 @@ def _unpack(archive: Archive, part: Path, folder: Path) -> None:
         with part.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         if sha256 != archive.sha256:
-            raise CorpusError(archive.url, f"came with SHA-256 {sha256} and not {archive.sha256}; try again")
+            raise CorpusError(archive.url, f"came damaged, its SHA-256 is {sha256}; try again")
         with ZipFile(part) as zipped, whole_folder(folder) as temporary:
             _check_members(archive, zipped.infolist())
             zipped.extractall(temporary.parent)  # every member lies in a folder of the same name as ours
@@ -132,31 +118,18 @@ def _unpack(archive: Archive, part: Path, folder: Path) -> None:
 def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
     """Refuse a zip that could write where it should not, or without end, before anything is unpacked."""
     for member in members:
-        if reason := _danger(member):
-            raise CorpusError(archive.url, f"its member {member.filename!r} {reason}")
+        inside = stays_inside(member.filename) and PureWindowsPath(member.filename).parts[0] == FOLDER
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if not inside or kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & ENCRYPTED:
+            raise CorpusError(archive.url, f"its member {member.filename!r} is no plain file or folder in {FOLDER}")
     if len({PureWindowsPath(member.filename) for member in members}) < len(members):
         raise CorpusError(archive.url, "two of its members have the same name")
     if (n_bytes := sum(member.file_size for member in members)) > 10 * archive.size:
         raise CorpusError(archive.url, f"would unpack to {n_bytes:,} bytes, more than MIDI files can")
 
 
-def _danger(member: ZipInfo) -> str | None:
-    if not stays_inside(member.filename) or PureWindowsPath(member.filename).parts[0] != FOLDER:
-        return f"lies outside {FOLDER}"
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is neither a file nor a folder"
-    if member.flag_bits & 1:
-        return "is encrypted"
-    return None
-
-
 def _count_pieces(folder: Path) -> int:
     """Count the pieces in MAESTRO's table whose files at least begin as MIDI files do."""
     if not (folder / f"{FOLDER}.csv").is_file():
         return 0
-    return sum(_begins_as_midi(piece.path) for piece in load_corpus(folder))
-
-
-def _begins_as_midi(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"MThd"
+    return sum(piece.path.read_bytes().startswith(b"MThd") for piece in load_corpus(folder))

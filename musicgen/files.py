@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file or a folder whole or not at all."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ def write_whole(path: Path | str) -> Iterator[Path]:
     Yields
     ------
     Path
-        The temporary file, empty, in the same folder and with the same suffix.
+        The temporary file, empty, in the same folder.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def write_whole(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:100]}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +38,17 @@ def write_whole(path: Path | str) -> Iterator[Path]:
         _publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder of the same name beside `path`, which takes its place when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as parent:
+        folder = Path(parent) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
 
 
 def _publish(temporary: Path, path: Path) -> None:

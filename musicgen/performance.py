@@ -96,9 +96,7 @@ class Performance:
     tempo_map: TempoMap
     dropped: dict[str, int]
 
-    def to_roll(
-        self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS
-    ) -> PianoRoll:
+    def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
         """Sample the performance at a constant rate (the poster: 20 Hz, cut at seven minutes).
 
         A note sounds from its onset frame up to its release frame, release excluded, and at least one frame.

@@ -11,9 +11,7 @@ HIGHEST_PITCH = 108
 N_KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
 
-NOTE_DTYPE = np.dtype(
-    [("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)]
-)
+NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+from hypothesis import strategies as st
 
 # --- Reading: the MIDI file standard, and the rules of sampling, word by word ---
 
@@ -164,3 +165,32 @@ def tempo(tick, microseconds_per_beat):
 
 def pedal(tick, value, channel=0):
     return tick, bytes([0xB0 | channel, 64, value])
+
+
+# --- Any track: notes of all kinds, on and off the piano, and what stands between them ---
+
+one_tick, pitch, channel = st.integers(0, 300), st.sampled_from([60, 61, 21, 108, 20, 109]), st.sampled_from([0, 1, 9])
+whole_note = st.builds(
+    lambda start, lasts, *how: note(start, start + lasts, *how),
+    one_tick,
+    st.integers(0, 40) | one_tick,
+    st.just(60) | pitch,
+    st.integers(1, 127),
+    st.just(0) | channel,
+)
+pedalling = st.builds(
+    lambda start, lasts, down, up, foot: [pedal(start, down, foot), pedal(start + lasts, up, foot)],
+    one_tick,
+    one_tick,
+    st.sampled_from([127, 64, 63]),
+    st.sampled_from([0, 63, 64]),
+    st.just(0) | channel,
+)
+one_event = st.one_of(
+    st.builds(tempo, one_tick, st.sampled_from([1, 200_000, 333_333, 500_000, 1_000_003])),
+    st.builds(strike, one_tick, pitch, st.integers(0, 127), channel),
+    st.builds(release, one_tick, pitch, channel),
+)
+any_track = st.lists(whole_note | pedalling | st.lists(one_event, max_size=4), max_size=8).map(
+    lambda them: sum(them, [])
+)

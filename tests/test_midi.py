@@ -1,15 +1,17 @@
 """MIDI files in and out: what counts as a note, what is dropped, and what is refused."""
 
+import errno
 import os
 import re
 import signal
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from raw_midi import midi_bytes, note, pedal, read_raw, release, steady, strike, tempo, track_bytes
+from raw_midi import midi_bytes, note, pedal, release, strike, tempo, track_bytes
 
 from musicgen import midi
 from musicgen.midi import MidiError, read_midi, read_performance, write_midi
@@ -48,10 +50,9 @@ def refusal(path, **how):
     """The message with which a file is refused: one printable line that names the file."""
     with pytest.raises(MidiError) as caught:
         read_midi(path, **how)
-    message = str(caught.value)
-    assert message.isprintable()
-    assert message.startswith(f"{str(path)!r}: ")
-    return message.removeprefix(f"{str(path)!r}: ")
+    name, reason = f"{str(path)!r}: ", str(caught.value)
+    assert reason.startswith(name) and reason.isprintable()
+    return reason.removeprefix(name)
 
 
 def survives(path, content):
@@ -126,34 +127,21 @@ def test_rare_but_legal_files_are_read(path, content):
     assert read_midi(path).notes.tolist() == [(60, 64, 0, 2)]
 
 
-def test_many_tracks_and_channels(path):
-    tracks = [note(channel, 500 + nth, 21 + nth, 1 + nth, channel) for nth in range(60) for channel in [nth % 9]]
-    assert len(read(path, *tracks).notes) == 60
-
-
 BROKEN = {
     "empty": (b"", "MThd"),
     "text": (b"No, this is not music.\n", "MThd"),
     "a page": (b"<!DOCTYPE html><html>404</html>", "MThd"),
-    "another RIFF": (b"RIFF\x24\0\0\0WAVEfmt ", "MThd"),
-    "an empty RMID": (b"RIFF\x24\0\0\0RMIDdata\0\0\0\0", "MThd"),
-    "a header alone": (SOUND[:14], "broken"),
-    "no tracks": (midi_bytes([]), "no piano notes"),
     "an empty track": (midi_bytes([[]]), "no piano notes$"),
     "65535 tracks": (SOUND[:10] + b"\xff\xff" + SOUND[12:], "."),
-    "32767 tracks": (SOUND[:10] + b"\x7f\xff" + SOUND[12:], "broken"),
     "a track of 4 GiB": (SOUND[:18] + b"\xff\xff\xff\xff" + SOUND[22:], "broken"),
     "a track too long by one": (SOUND[:21] + bytes([SOUND[21] + 1]) + SOUND[22:], "broken"),
     "a track too short by one": (SOUND[:21] + bytes([SOUND[21] - 1]) + SOUND[22:], "broken"),
     "a data byte above 127": (SOUND.replace(b"\x90\x3c\x40", b"\x90\x3c\xc0"), "broken"),
-    "running status of nothing": (midi_bytes([b"\0\x3c\x40"]), "broken"),
     "a key signature of 99 sharps": (midi_bytes([b"\0\xff\x59\x02\x63\0"]), "broken"),
-    "half a tempo": (midi_bytes([b"\0\xff\x51\x01\x07" + track_bytes(note(0, 9, 60))]), "broken"),
     "SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE728), "SMPTE"),
     "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "ticks per beat"),
     "type 2": (midi_bytes([note(0, 9, 60)], kind=2), "type 2"),
     "type 3": (midi_bytes([note(0, 9, 60)], kind=3), "type 3"),
-    "type 65535": (midi_bytes([note(0, 9, 60)], kind=65535), "type"),
     "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo of 0"),
     "drums": (midi_bytes([[*note(0, 9, 60, 1, 9), *note(9, 12, 61, 1, 9)]]), "no piano notes .*2 drums"),
     "off the piano": (midi_bytes([note(0, 9, 20)]), "no piano notes .*1 off"),
@@ -171,9 +159,9 @@ def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, re
 
 
 @pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 60_000])
-@pytest.mark.parametrize("event", [b"\x90\x3c\x40", b"\x80\x3c\0", b"\xff\x51\x03\7\xa1\x20", b"\xb0\x40\x40"])
+@pytest.mark.parametrize("event", ["903c40", "803c00", "ff510307a120", "b04040"])
 def test_a_number_of_more_than_four_bytes_is_survived(path, n_bytes, event):
-    endless = b"\xff" * (n_bytes - 1) + b"\x7f" + event
+    endless = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event)
     survives(path, midi_bytes([b"\0\x90\x3c\x40" + endless + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62) * 500)]))
 
 
@@ -182,25 +170,24 @@ def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
     survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 110_000]))
 
 
-def test_what_is_no_file_is_refused(path, tmp_path):
-    assert refusal(tmp_path / "missing.mid") == "no such file"
+def test_what_is_no_file_is_refused(tmp_path):
     assert refusal(tmp_path) == "not a file"
-    assert refusal(tmp_path / "missing" / "piece.mid") == "no such file"
-    assert refusal(tmp_path / ("long" * 100))
-    assert refusal(tmp_path / "a\0b.mid")
+    assert refusal(tmp_path / "missing.mid") == "no such file"
+    assert refusal(tmp_path / "a\0b.mid") == "no such file"
+    assert refusal(tmp_path / ("long" * 100)) == os.strerror(errno.ENAMETOOLONG)
+
+
+def test_a_file_that_cannot_be_read_is_refused(path, monkeypatch):
+    path.write_bytes(SOUND)
+    for error, reason in [(PermissionError(13, "Permission denied"), "Permission denied"), (OSError(), "OSError")]:
+        monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=error))
+        assert refusal(path) == reason
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mid")
     assert refusal(tmp_path / "pipe.mid") == "not a file"
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read anything")
-def test_an_unreadable_file_is_refused(tmp_path):
-    (tmp_path / "secret.mid").write_bytes(SOUND)
-    (tmp_path / "secret.mid").chmod(0)
-    assert refusal(tmp_path / "secret.mid") == "Permission denied"
 
 
 @pytest.mark.parametrize("name", ["a\nb.mid", "\x1b[31mred\x1b[0m.mid", "\u202edim.mid", "a\r\u2028.mid"])
@@ -241,33 +228,13 @@ def test_any_bytes_in_a_track_are_survived(path, chunk):
     survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
 
 
-@settings(deadline=None)
-@given(
-    arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(4)), elements=st.just(0) | st.integers(0, 127)),
-    st.sampled_from([1, 7, 20, 50, 1000, np.uint8(200)]),
-)
-def test_a_written_roll_is_read_as_the_same_roll_wherever_every_run_keeps_one_velocity(path, few_keys, fps):
-    few_keys[-1, 1] = 99
-    velocity = np.zeros((len(few_keys), 88), np.uint8)
-    velocity[:, [0, 39, 40, 87]] = steady(few_keys)
-    write_midi(PianoRoll(velocity, fps), path)
-    written = path.read_bytes()
-    assert read_midi(path, fps) == PianoRoll(velocity, fps)
-    assert np.array_equal(read_raw(written).velocity(int(fps), max_seconds=60), velocity)
-    write_midi(read_midi(path, fps), path)
-    assert path.read_bytes() == written
-
-
 def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
     velocity = np.zeros((8400, 88), np.uint8)
+    write_midi(PianoRoll(velocity), path)
+    assert refusal(path) == "no piano notes"
     velocity[8000:8100, 5] = 77
     write_midi(PianoRoll(velocity), str(path))
     assert read_midi(path) == PianoRoll(velocity[:8100])
-
-
-def test_a_roll_without_notes_is_written_and_refused_when_it_is_read(path):
-    write_midi(PianoRoll(np.zeros((50, 88), np.uint8)), path)
-    assert refusal(path) == "no piano notes"
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from raw_midi import steady
 
-from musicgen.piano_roll import NOTE_DTYPE, PianoRoll, check_fps
+from musicgen.piano_roll import NOTE_DTYPE, PianoRoll, check_fps, pad
 
 
 def roll_of(keys, fps=20):
@@ -146,3 +146,17 @@ def test_the_notes_of_any_roll_paint_it_again(few_keys):
     assert np.array_equal(again.velocity, steady(velocity))
     assert np.array_equal(again.notes, roll.notes)
     assert roll.n_notes == len(roll.notes)
+
+
+def test_excerpts_are_padded_by_zeros_at_their_ends():
+    padded, lengths = pad([SOME.velocity, SOME.velocity[:1]])
+    assert (padded.shape, padded.dtype, lengths.tolist()) == ((2, 4, 88), np.uint8, [4, 1])
+    assert np.array_equal(padded[0], SOME.velocity)
+    assert np.array_equal(padded[1, :1], SOME.velocity[:1]) and not padded[1, 1:].any()
+
+
+def test_excerpts_can_be_padded_to_a_given_length_of_at_least_the_longest():
+    padded, lengths = pad([SOME.active], n_frames=9)
+    assert (padded.shape, padded.dtype, lengths.tolist()) == ((1, 9, 88), bool, [4])
+    with pytest.raises(ValueError):
+        pad([SOME.active], n_frames=3)

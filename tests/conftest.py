@@ -1,0 +1,26 @@
+"""What several test files share."""
+
+import os
+
+import pytest
+
+# Models this small gain nothing from a second thread, and on a busy machine the two only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Build small models. All their weights are random, those of the attention cells too, so that every part counts."""
+    import torch
+
+    from musicgen.model import AttentionLSTM, ModelConfig
+
+    def build(seed=0, **sizes):
+        small = {"n_keys": 5, "hidden_size": 8, "attention_size": 3, "attention_span": 6, **sizes}
+        model = AttentionLSTM(ModelConfig(**small)).eval()
+        random = torch.Generator().manual_seed(seed)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.5, generator=random)
+        return model
+
+    return build

@@ -1,0 +1,219 @@
+"""Checkpoints come back as they were, and nothing else is taken for one: not a damaged file, not a hostile one."""
+
+import json
+import pickle
+import random
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from musicgen.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+TENSORS = {
+    "baseline.marginal": torch.tensor([0.125, 0.5, 1e-8]),
+    "random_state": torch.arange(40, dtype=torch.uint8).view(4, 10),
+    "optimizer.0.step": torch.tensor(7.0),
+    "steps": torch.tensor([2**40, -3]),
+}
+RECORD = {"training": {"seed": 3, "rate": 0.1}, "progress": {"history": [{"nll": 3.25}, {}]}, "name": "é\n"}
+
+
+@pytest.fixture
+def saved(tiny_model, tmp_path):
+    """Save a small model, spoilt first if need be, and return the path."""
+
+    def save(spoil=lambda model: None, tensors=TENSORS, record=RECORD):
+        model = tiny_model()
+        spoil(model)
+        save_checkpoint(tmp_path / "a.safetensors", model, tensors, record)
+        return tmp_path / "a.safetensors"
+
+    return save
+
+
+def refused(path, reason=""):
+    with pytest.raises(CheckpointError, match=f"{path.name}': .*{reason}"):
+        load_checkpoint(path)
+    return True
+
+
+def rewrite_header(path, change):
+    """Rewrite what stands in a file before its numbers, which stay."""
+    content = path.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+
+
+def test_all_comes_back_as_it_was(saved, tiny_model):
+    model, checkpoint = tiny_model(), load_checkpoint(str(saved()))
+    assert checkpoint.model.config == model.config
+    assert checkpoint.record == RECORD
+    torch.testing.assert_close(checkpoint.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    assert checkpoint.tensors.keys() == TENSORS.keys()
+    torch.testing.assert_close(checkpoint.tensors, TENSORS, rtol=0, atol=0)
+    frames = (torch.rand(2, 9, 5) < 0.3).float()
+    assert torch.equal(checkpoint.model(frames)[0], model(frames)[0])
+
+
+def test_a_loaded_model_is_ready_to_be_evaluated_and_can_be_trained_on(saved):
+    model = load_checkpoint(saved(lambda model: model.train())).model
+    assert not model.training
+    model(torch.ones(1, 3, 5))[0].sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_a_loaded_model_does_not_depend_on_the_file_any_more(saved):
+    path = saved()
+    model = load_checkpoint(path).model
+    before = model.output.weight.clone()
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(model.output.weight, before)
+
+
+def test_a_flipped_bit_anywhere_is_noticed(saved):
+    path = saved()
+    content, dice = path.read_bytes(), random.Random(0)
+    for at in sorted({*range(16), len(content) - 1, *dice.sample(range(len(content)), 300)}):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :])
+        assert refused(path), at
+
+
+def test_a_cut_or_lengthened_file_is_noticed(saved):
+    path = saved()
+    content = path.read_bytes()
+    for size in (0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 4, len(content) - 1):
+        path.write_bytes(content[:size])
+        refused(path)
+    path.write_bytes(content + bytes(4))
+    refused(path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("exploded"),)
+
+
+@pytest.mark.parametrize("save", [pickle.dump, torch.save])
+def test_a_pickle_in_disguise_is_refused_and_not_run(tmp_path, monkeypatch, save):
+    monkeypatch.chdir(tmp_path)
+    with open("bomb.safetensors", "wb") as stream:
+        save({"model.output.bias": torch.zeros(5), "record": Bomb()}, stream)
+    refused(tmp_path / "bomb.safetensors")
+    assert not Path("exploded").exists()
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    refused(tmp_path / "folder")
+    refused(tmp_path / "missing.safetensors", "no such checkpoint")
+    (tmp_path / "text.safetensors").write_text("<html>not found</html>")
+    refused(tmp_path / "text.safetensors")
+
+
+def config_with(**fields):
+    def spoil(model):
+        model.config = replace(model.config)
+        for name, value in fields.items():
+            object.__setattr__(model.config, name, value)
+
+    return spoil
+
+
+def with_nan(model):
+    model.output.weight.data[3, 1] = float("nan")
+
+
+def without_bias(model):
+    model.output.bias = None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (config_with(hidden_size=9), r"\[.*\], where its config asks for \[.*9"),
+        (config_with(n_keys=4), r"is \[32, 5\], where its config asks for \[32, 4\]"),
+        (config_with(attention_span=7), r"distance_bias is \[6\], where its config asks for \[7\]"),
+        (config_with(n_layers=3, n_attention_layers=3), "attentions.2.* is missing, where its config asks for"),
+        (config_with(n_attention_layers=1), "attentions.0.* asks for nothing"),
+        (config_with(n_layers=17), "n_layers must be a whole number from 1 to 16, not 17"),
+        (config_with(hidden_size=10**12), "hidden_size must be"),
+        (config_with(dropout="much"), "not supported"),
+        (without_bias, "model.output.bias is missing"),
+        (lambda model: model.register_buffer("more", torch.zeros(2)), "model.more is .2., .* asks for nothing"),
+        (lambda model: model.double(), "F64, not F32"),
+        (lambda model: model.half(), "F16, not F32"),
+        (with_nan, "not finite"),
+    ],
+)
+def test_a_checkpoint_whose_model_is_not_as_its_config_says_is_refused(saved, spoil, reason):
+    refused(saved(spoil), reason)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_values_that_are_not_finite_are_refused_beside_the_weights_too(saved, value):
+    refused(saved(tensors={"baseline": torch.tensor([0.5, value])}), "not finite")
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many values the largest tensor has that is really allocated."""
+
+    n_values = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        if isinstance(result, torch.Tensor) and result.device.type != "meta":
+            self.n_values = max(self.n_values, result.numel())
+        return result
+
+
+def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_allocated(saved):
+    path = saved(config_with(hidden_size=1500, n_layers=4, attention_size=2000))
+    with Largest() as largest:
+        refused(path, "asks for")
+    assert largest.n_values < 10_000
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{}]
+    + [{"record": text} for text in ("{", "[]", "null", "{}", '{"model": 5}', '{"model": {"colour": 5}}')]
+    + [{"record": '{"model": {"n_keys": NaN}}'}, {"record": "[" * 100_000}],
+)
+def test_a_header_that_is_not_ours_is_refused(saved, metadata):
+    path = saved()
+    rewrite_header(path, lambda header: header.update(__metadata__=metadata))
+    refused(path)
+
+
+def test_the_checksum_covers_names_and_record_and_has_to_be_there(saved):
+    changes = [
+        lambda header: header["__metadata__"].pop("sha256"),
+        lambda header: header["__metadata__"].update(record=header["__metadata__"]["record"].replace("3.25", "3.24")),
+        lambda header: header.update({"optimizer.1.step": header.pop("optimizer.0.step")}),
+        lambda header: header["random_state"].update(shape=[10, 4]),
+    ]
+    for change in changes:
+        path = saved()
+        rewrite_header(path, change)
+        refused(path, "checksum")
+
+
+def test_a_tensor_of_a_type_that_numpy_lacks_is_refused(saved):
+    path = saved(tensors={"steps": torch.tensor([0.5, 0.25, 3.0], dtype=torch.float16)})
+    rewrite_header(path, lambda header: header["steps"].update(dtype="BF16"))
+    refused(path)
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(saved):
+    path = saved()
+    with pytest.raises(TypeError):
+        saved(record={"a set": {1}})
+    assert load_checkpoint(path).record == RECORD
+    assert [other.name for other in path.parent.iterdir()] == [path.name]

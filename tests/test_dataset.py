@@ -1,0 +1,235 @@
+"""The cache: each file sampled once, every change noticed, whatever is damaged made anew."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+
+import joblib
+import numpy as np
+import pytest
+from raw_midi import midi_bytes, note, pedal
+
+from musicgen import dataset
+from musicgen.corpus import Piece
+from musicgen.dataset import prepare
+from musicgen.midi import read_midi
+
+# At 480 ticks a beat and 120 BPM, 48 ticks are a frame. Lengths and keys differ; the second piece has the pedal down.
+CONTENTS = {
+    "a.mid": midi_bytes([note(0, 480, 60, 50) + note(96, 480, 64, 80)]),
+    "b.mid": midi_bytes([note(48, 96, 21, 127) + [pedal(0, 100), pedal(2400, 0)]]),
+    "deep/c.midi": midi_bytes([note(0, 4800, 108, 1) + note(100, 9701, 30, 99)]),
+}
+SPLITS = {"a.mid": "train", "b.mid": "test", "deep/c.midi": "train"}
+
+
+def write(folder, contents):
+    """Write files, and return them as the pieces of a corpus."""
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return [Piece(folder / name, name, f"by {name[0]}", "a title", SPLITS.get(name, "train")) for name in contents]
+
+
+def flip(path, at, bits=1):
+    content = bytearray(path.read_bytes())
+    content[at] ^= bits
+    path.write_bytes(content)
+
+
+def cache_files(tmp_path):
+    return [next((tmp_path / "cache").glob(f"*.{suffix}")) for suffix in ("u8", "json")]
+
+
+def copied(rolls):
+    """The rolls of a cache, which is no longer mapped and may be cut."""
+    return [replace(roll, velocity=roll.velocity.copy()) for roll in rolls]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Sample in threads: starting processes takes longer than all of these files."""
+    with joblib.parallel_config("threading"):
+        yield
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """The files that are sampled, as it happens."""
+    paths = []
+    monkeypatch.setattr(dataset, "read_midi", lambda path, *rest: paths.append(path) or read_midi(path, *rest))
+    return paths
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Prepare three pieces, or others, with one cache folder."""
+
+    def prepare_here(pieces=None, **settings):
+        return prepare(
+            write(tmp_path / "data", CONTENTS) if pieces is None else pieces,
+            tmp_path / "cache",
+            progress=False,
+            **settings,
+        )
+
+    return prepare_here
+
+
+SETTINGS = [{}, {"fps": 7}, {"sustain": True}, {"max_seconds": 0.45}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_roll_is_what_the_sampler_makes_of_its_file(prepared, settings):
+    for _ in range(2):  # made, then read
+        rolls = prepared(**settings)
+        assert len(rolls) == 3
+        assert [piece.name for piece in rolls.pieces] == list(CONTENTS)
+        assert list(rolls) == [read_midi(piece.path, **settings) for piece in rolls.pieces]
+        assert rolls.skipped == []
+
+
+def test_processes_make_the_same_cache_as_threads(tmp_path, prepared):
+    with joblib.parallel_config("loky"):
+        by_processes = prepare(prepared().pieces, tmp_path / "other", progress=False)
+    assert list(by_processes) == list(prepared())
+
+
+def test_the_same_files_are_not_sampled_again_wherever_they_lie(tmp_path, prepared, sampled):
+    first = list(prepared())
+    assert sorted(sampled) == sorted(tmp_path / "data" / name for name in CONTENTS)
+    sampled.clear()
+    moved = [replace(piece, composer="X") for piece in write(tmp_path / "moved", CONTENTS)]
+    assert list(prepared()) == list(prepared(moved)) == first
+    assert prepared(moved).pieces == moved
+    assert sampled == []
+
+
+def test_other_settings_or_another_sampler_make_another_cache_and_the_old_one_stays(prepared, sampled, monkeypatch):
+    keys = [prepared(**settings).key for settings in SETTINGS]
+    with monkeypatch.context() as another:
+        another.setattr(dataset, "SAMPLER_VERSION", dataset.SAMPLER_VERSION + 1)
+        keys.append(prepared().key)
+    assert len(set(keys)) == 5
+    assert len(sampled) == 5 * 3
+    assert [prepared(**settings).key for settings in SETTINGS] == keys[:4]
+    assert len(sampled) == 5 * 3
+
+
+def test_other_content_another_name_or_another_order_is_another_cache(tmp_path, prepared, sampled):
+    pieces = prepared().pieces
+    renamed = [replace(pieces[0], name="z.mid"), *pieces[1:]]
+    assert [piece.name for piece in prepared(renamed).pieces] == ["z.mid", "b.mid", "deep/c.midi"]
+    assert list(prepared(pieces[::-1])) == [read_midi(piece.path) for piece in pieces[::-1]]
+    pieces[1].path.write_bytes(CONTENTS["a.mid"])
+    assert prepared(pieces)[1] == read_midi(pieces[0].path)
+    assert len(sampled) == 12
+
+
+DAMAGES = {
+    "a flipped bit": lambda data, index: flip(data, 88 * 11 + 5),
+    "a cut tail": lambda data, index: os.truncate(data, data.stat().st_size - 1),
+    "longer": lambda data, index: data.write_bytes(data.read_bytes() + bytes(88)),
+    "no data": lambda data, index: data.unlink(),
+    "no index": lambda data, index: index.unlink(),
+    "a cut index": lambda data, index: os.truncate(index, index.stat().st_size - 1),
+    "an index of another kind": lambda data, index: index.write_text("[1]"),
+    "an index that says nothing": lambda data, index: index.write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_cache_is_made_anew(tmp_path, prepared, sampled, damage):
+    first = copied(prepared())
+    damage(*cache_files(tmp_path))
+    again = prepared()
+    assert list(again) == first
+    assert len(sampled) == 6
+    assert list(prepared()) == first
+    assert len(sampled) == 6  # and it is whole again
+
+
+def test_a_flipped_bit_anywhere_in_the_index_is_noticed(tmp_path, prepared):
+    first, (_, index) = copied(prepared()), cache_files(tmp_path)
+    whole = index.read_text()
+    for at in range(0, len(whole), 2):
+        flip(index, at, 1 << at // 2 % 7)
+        again = prepared()
+        assert (list(again), again.skipped, index.read_text()) == (first, [], whole), whole[max(0, at - 9) : at + 9]
+
+
+def test_broken_files_are_named_and_skipped_and_the_rest_is_as_without_them(tmp_path, prepared, sampled):
+    whole = prepared()
+    pieces = write(tmp_path / "data", {"0.mid": b"<html>", "a.mid": CONTENTS["a.mid"], "b2.mid": midi_bytes([[]])})
+    gone = replace(pieces[0], path=tmp_path / "gone.mid", name="gone.mid")
+    pieces = [*pieces[:2], whole.pieces[1], pieces[2], gone, whole.pieces[2]]
+    for _ in range(2):
+        rolls = prepared(pieces)
+        assert rolls.pieces == [pieces[1], pieces[2], pieces[5]]
+        assert list(rolls) == list(whole)
+        assert [name for name, _ in rolls.skipped] == ["0.mid", "b2.mid", "gone.mid"]
+        assert [reason for _, reason in rolls.skipped] == [
+            "not a MIDI file: it does not begin with MThd", "no piano notes", "no such file"
+        ]  # fmt: skip
+    assert len(sampled) == 3 + 6
+    gone.path.write_bytes(CONTENTS["b.mid"])  # it comes back
+    assert len(prepared(pieces)) == 4
+
+
+def test_nothing_but_broken_files_is_an_error_that_names_one_and_leaves_no_cache(tmp_path, prepared):
+    pieces = write(tmp_path / "data", {"x.mid": b"MThd", "y.mid": b""})
+    with pytest.raises(ValueError, match=r"none of the 2 files could be sampled; the first, 'x.mid': broken MIDI file"):
+        prepared(pieces)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_no_pieces_is_an_error_that_says_so(prepared):
+    with pytest.raises(ValueError, match="pieces|files"):
+        prepared([])
+
+
+def test_a_rate_counted_in_numpy_is_a_rate(prepared):
+    assert prepared(fps=np.int64(7))[0] == prepared(fps=7)[0]
+
+
+def test_the_rolls_are_views_of_one_read_only_map(prepared):
+    rolls = prepared()
+    assert isinstance(rolls.frames, np.memmap)
+    assert all(np.shares_memory(roll.velocity, rolls.frames) for roll in rolls)
+    with pytest.raises(ValueError, match="read-only"):
+        rolls[0].velocity[0, 0] = 1
+
+
+def test_pieces_are_selected_by_their_fields(prepared):
+    rolls = prepared()
+    assert list(rolls.select(split="train")) == [rolls[0], rolls[2]]
+    assert [piece.name for piece in rolls.select(split="train", composer="by d").pieces] == ["deep/c.midi"]
+    assert list(rolls.select(split="train").select(composer="by d")) == [rolls[2]]
+    assert np.shares_memory(rolls.select(split="test")[0].velocity, rolls.frames)
+    with pytest.raises(ValueError, match="none of the 3 pieces has .*validation"):
+        rolls.select(split="validation")
+
+
+def test_the_summary_counts_what_is_there_and_changes_with_it(prepared):
+    rolls = prepared()
+    long = replace(rolls, lengths=np.array([72_000, 36_000, 18_000]))  # at 20 frames a second
+    assert long.summary() == {"n_pieces": 3, "hours": 1.75, "fps": 20, "key": rolls.key}
+    assert prepared(fps=7).summary()["fps"] == 7
+    rolls.pieces[2].path.write_bytes(CONTENTS["b.mid"])
+    assert prepared(rolls.pieces).summary()["key"] != rolls.key
+    assert json.loads(json.dumps(long.summary())) == long.summary()
+
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode here")
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines\t.mid", "[é 音]{0}%s.mid", '"quoted".mid', pytest.param("\udcff.mid", marks=ON_LINUX)]
+)
+def test_names_with_odd_characters(tmp_path, prepared, name):
+    pieces = write(tmp_path / "data", {name: CONTENTS["a.mid"], "b" + name: b"broken", "c.mid": CONTENTS["b.mid"]})
+    for _ in range(2):
+        rolls = prepared(pieces)
+        assert rolls.pieces == [pieces[0], pieces[2]]
+        assert [skipped for skipped, _ in rolls.skipped] == ["b" + name]

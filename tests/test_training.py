@@ -1,0 +1,255 @@
+"""The loop: it learns, it can be stopped and resumed at any update, and it refuses to resume what does not fit."""
+
+import csv
+import shutil
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen.checkpoint import load_checkpoint
+from musicgen.recipe import TrainConfig, next_frame_loss
+from musicgen.training import Trainer
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Sequences:
+    """Five batches an epoch, of different lengths; before each (epoch, batch) in `stops` a signal is raised once."""
+
+    def __init__(self, stops=(), broken_at=None):
+        self.stops, self.broken_at, self.asked = list(stops), broken_at, []
+
+    def epoch(self, number):
+        random = np.random.default_rng(number)
+        for batch in range(self.n_batches(number)):
+            if (number, batch) in self.stops:
+                self.stops.remove((number, batch))
+                signal.raise_signal(STOPS[batch % 2])
+            self.asked.append((number, batch))
+            frames = (random.random((3, 9, 5)) < 0.3).astype(np.float32)
+            if (number, batch) == self.broken_at:
+                frames[0, 2, 1] = np.nan
+            yield frames, random.integers(2, 10, size=3)
+
+    def n_batches(self, number):
+        return 5
+
+
+@pytest.fixture
+def trainer(tiny_model, tmp_path):
+    """Build trainers of one run folder, each with a model of its own beginnings."""
+
+    def build(batches=None, validate=lambda model: 1.0, folder="run", model=None, about=None, tensors=None, **config):
+        model = model or tiny_model(seed=config.pop("model_seed", 0), dropout=0.3)
+        settings = TrainConfig(**{"n_epochs": 3, "schedule": "cosine", "seed": 5, **config})
+        batches = batches or Sequences()
+        return Trainer(model, batches, validate, settings, tmp_path / folder, tensors, about, progress=False)
+
+    return build
+
+
+def weights_of(model):
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def without_seconds(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def validation(model):
+    """A loss that depends on every weight, and on the model's being evaluated."""
+    assert not model.training
+    return sum(weight.double().square().sum().item() for weight in model.parameters())
+
+
+def test_one_batch_is_learned_by_heart(trainer, tiny_model):
+    class One(Sequences):
+        def epoch(self, number):
+            frames = np.random.default_rng(1).random((4, 13, 5)) < 0.3
+            return ((frames, np.array([13, 9, 12, 13])) for _ in range(60))
+
+        def n_batches(self, number):
+            return 60
+
+    share = 0.3
+    marginal_nll = -5 * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    for recipe in ({"optimizer": "adamw", "learning_rate": 0.03}, {"optimizer": "sgd", "learning_rate": 0.03}):
+        run = trainer(One(), folder=recipe["optimizer"], model=tiny_model(hidden_size=16), n_epochs=4, **recipe)
+        losses = [row["train_nll"] for row in run.run()]
+        assert losses[-1] < 0.4 * marginal_nll < losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stops", [[(0, 3), (1, 2)], [(0, 0)], [(1, 0), (1, 1)], [(2, 4)], [(0, 3), (0, 4), (2, 0)]])
+def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer, tmp_path, optimizer, stops):
+    recipe = {"optimizer": optimizer, "learning_rate": 0.05}
+    whole = trainer(validate=validation, folder="whole", **recipe)
+    rows = whole.run()
+    batches = Sequences(stops)
+    for part in range(len(stops) + 1):
+        torch.manual_seed(99 + part)  # whatever happened in between
+        parted = trainer(batches, validation, "parted", model_seed=part, **recipe)
+        again = parted.run(resume=True)
+        assert len(again) == (stops + [(3, 0)])[part][0]  # the epochs that were finished
+    assert without_seconds(again) == without_seconds(rows)
+    torch.testing.assert_close(weights_of(parted.model), weights_of(whole.model), rtol=0, atol=0)
+    for name in ("best.safetensors", "latest.safetensors"):
+        ends = [load_checkpoint(tmp_path / folder / name) for folder in ("whole", "parted")]
+        torch.testing.assert_close(ends[1].tensors, ends[0].tensors, rtol=0, atol=0)
+        torch.testing.assert_close(*(weights_of(end.model) for end in ends), rtol=0, atol=0)
+    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("whole", "parted")]
+    assert without_seconds(logs[0]) == without_seconds(logs[1])
+
+
+def test_a_stop_while_it_validates_lets_the_epoch_end_and_signals_are_given_back(trainer):
+    before = [signal.getsignal(number) for number in STOPS]
+    with pytest.raises(ValueError, match="nan"):
+        trainer(Sequences(broken_at=(0, 0)), folder="broken").run()
+    assert len(trainer(validate=lambda model: signal.raise_signal(signal.SIGINT) or 2.0).run()) == 1
+    assert [signal.getsignal(number) for number in STOPS] == before
+
+
+def test_it_can_run_in_a_thread_which_gets_no_signals(trainer):
+    rows = []
+    thread = threading.Thread(target=lambda: rows.extend(trainer(folder="thread").run()))
+    thread.start()
+    thread.join()
+    assert len(rows) == 3
+
+
+def test_a_finished_run_has_nothing_left_to_do(trainer, tmp_path):
+    rows, before = trainer().run(), contents(tmp_path / "run")
+    again = trainer(batches := Sequences(), validate=lambda model: pytest.fail("validated"), model_seed=1)
+    assert again.run(resume=True) == rows
+    assert batches.asked == []
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_folder_with_a_run_is_taken_up_only_on_demand(trainer, tmp_path):
+    trainer(Sequences([(0, 2)])).run()
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"run' holds a run already"):
+        trainer().run()
+    assert contents(tmp_path / "run") == before
+    assert len(trainer(folder="new").run(resume=True)) == 3  # nothing there to resume: it begins
+
+
+def test_other_settings_data_or_models_are_refused_and_the_difference_is_named(trainer, tiny_model, tmp_path):
+    trainer(Sequences([(0, 2)]), about={"data": {"key": "abc"}}).run()
+    before = contents(tmp_path / "run")
+    others = [
+        (trainer(about={"data": {"key": "xyz"}}), "abc.*xyz"),
+        (trainer(), "data.*abc.*None"),
+        (trainer(about={"data": {"key": "abc"}}, momentum=0.75), "'momentum': 0.9.*'momentum': 0.75"),
+        (trainer(about={"data": {"key": "abc"}}, model=tiny_model(dropout=0.2)), "model"),
+        (trainer(about={"data": {"key": "abc"}}, model=tiny_model(hidden_size=7)), "model"),
+    ]
+    for other, difference in others:
+        weights = weights_of(other.model)
+        with pytest.raises(ValueError, match=f"latest.safetensors' was trained otherwise: .*{difference}"):
+            other.run(resume=True)
+        torch.testing.assert_close(weights_of(other.model), weights, rtol=0, atol=0)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(trainer, tmp_path):
+    broken = trainer(Sequences(broken_at=(1, 3)))
+    with pytest.raises(ValueError, match="loss is nan at update 9"):
+        broken.run()
+    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_validation_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(trainer, tmp_path, loss):
+    losses = iter([2.0, loss, 1.0])
+    with pytest.raises(ValueError, match=f"loss.* {loss}"):
+        trainer(validate=lambda model: next(losses)).run()
+    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
+
+
+def test_weights_that_are_no_numbers_never_take_the_place_of_a_checkpoint(trainer, tmp_path):
+    class Explosion(Sequences):
+        def epoch(self, number):  # the last update of the second epoch leaves weights behind that no loss has seen
+            yield from super().epoch(number)
+            if number == 1:
+                exploding.model.output.bias.data[0] = np.inf
+
+    exploding = trainer(Explosion(), validate=lambda model: 2.0)
+    with pytest.raises(ValueError):
+        exploding.run()
+    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
+
+
+def test_a_checkpoint_that_cannot_be_resumed_is_refused_by_name(trainer, tmp_path):
+    trainer(Sequences([(2, 0)])).run()
+    shutil.copy(tmp_path / "run" / "best.safetensors", tmp_path / "run" / "latest.safetensors")
+    with pytest.raises(ValueError, match="latest.safetensors"):
+        trainer().run(resume=True)
+
+
+def test_the_log_has_a_row_for_each_epoch(trainer, tmp_path):
+    losses = [4.5, 4.25, 5.0]
+    left = iter(losses)
+    rows = trainer(validate=lambda model: next(left), learning_rate=0.02).run()
+    with (tmp_path / "run" / "log.csv").open(newline="") as stream:
+        logged = list(csv.DictReader(stream))
+    assert logged == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert list(rows[0]) == ["epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["updates"] for row in rows] == [5, 10, 15]
+    assert [row["validation_nll"] for row in rows] == losses
+    done = np.array([4, 9, 14]) / 15  # before the last update of each epoch
+    assert [row["learning_rate"] for row in rows] == pytest.approx(0.02 * (1 + np.cos(np.pi * done)) / 2)
+    assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"] <= rows[2]["seconds"]
+
+
+def test_the_training_loss_is_an_average_over_frames_and_training_is_with_dropout(trainer, tiny_model):
+    model = tiny_model()
+    with torch.no_grad():
+        losses, n_frames = zip(*(next_frame_loss(model, *batch) for batch in Sequences().epoch(0)))
+    (row,) = trainer(model=model, learning_rate=1e-12, n_epochs=1).run()
+    assert row["train_nll"] == pytest.approx(sum(losses).item() / sum(n_frames), rel=1e-5)
+    (dropped,) = trainer(model=tiny_model(dropout=0.5), folder="2", learning_rate=1e-12, n_epochs=1).run()
+    assert dropped["train_nll"] != pytest.approx(row["train_nll"], rel=1e-3)
+
+
+def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, tiny_model):
+    def moved(**recipe):
+        model, before = tiny_model(), tiny_model()
+        sequences = Sequences()
+        sequences.n_batches = lambda number: 1
+        trainer(sequences, model=model, folder=str(recipe), n_epochs=1, schedule="constant", momentum=0, **recipe).run()
+        return torch.cat([(a - b).ravel() for a, b in zip(model.parameters(), before.parameters())])
+
+    model = tiny_model()
+    loss, n_frames = next_frame_loss(model, *next(Sequences().epoch(0)))
+    (loss / n_frames).backward()
+    gradient = torch.cat([weight.grad.ravel() for weight in model.parameters()])
+    torch.testing.assert_close(moved(learning_rate=0.5), -0.5 * gradient, rtol=1e-3, atol=1e-6)
+    assert moved(learning_rate=1.0, clip_norm=0.01).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_best_checkpoint_has_the_lowest_validation_loss_and_the_latest_the_last(trainer, tmp_path):
+    losses, seen = [4.0, 2.5, 2.75, 2.5, 3.0], []
+
+    def validate(model):
+        seen.append(weights_of(model))
+        return losses[len(seen) - 1]
+
+    more = {"tensors": {"baseline": torch.tensor([0.25, 0.5])}, "about": {"data": "x"}, "n_epochs": 5}
+    trainer(Sequences([(2, 1)]), validate, **more).run()
+    trainer(Sequences(), validate, **more).run(resume=True)
+    best, latest = (load_checkpoint(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "latest"))
+    for checkpoint, epoch in [(best, 2), (latest, 5)]:
+        torch.testing.assert_close(weights_of(checkpoint.model), seen[epoch - 1], rtol=0, atol=0)
+        assert [row["validation_nll"] for row in checkpoint.record["progress"]["history"]] == losses[:epoch]
+        assert checkpoint.tensors["baseline"].tolist() == [0.25, 0.5]
+        assert checkpoint.record["data"] == "x"
+    assert list(best.tensors) == ["baseline"]

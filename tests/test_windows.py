@@ -1,0 +1,150 @@
+"""Windows: nothing missed, nothing across pieces, nothing by chance that the seed does not fix."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from musicgen.dataset import RollCache
+from musicgen.windows import WindowBatches, WindowConfig, transpose
+
+BITS = 2 ** np.arange(10)
+
+
+def cache_of(matrices):
+    lengths = np.array([len(matrix) for matrix in matrices])
+    frames = np.concatenate(matrices).astype(np.uint8)
+    return RollCache([None] * len(lengths), frames, np.cumsum(lengths) - lengths, lengths, 20, [], "key")
+
+
+def marked(lengths):
+    """Pieces that tell each frame: key 70 + i sounds all through piece i, keys 40 to 49 count its frames."""
+    matrices = []
+    for piece, length in enumerate(lengths):
+        matrix = np.zeros((length, 88))
+        matrix[:, 70 + piece] = 64
+        matrix[:, 40:50] = 99 * (np.arange(length)[:, None] // BITS % 2)
+        matrices.append(matrix)
+    return cache_of(matrices)
+
+
+def windows_of(batches, epoch):
+    """Read each window's marks: (piece, its frames)."""
+    for frames, lengths in batches.epoch(epoch):
+        for window, length in zip(frames, lengths):
+            (pieces,) = {tuple(row) for row in window[:length, 70:].tolist()}  # one piece, in every frame
+            assert sum(pieces) == 1
+            yield pieces.index(True), (window[:length, 40:50] @ BITS).tolist()
+
+
+lengths_of_pieces = st.lists(st.integers(2, 60), min_size=1, max_size=8)
+
+
+@settings(max_examples=50)
+@given(lengths_of_pieces, st.integers(2, 25), st.integers(0, 99), st.integers(0, 3))
+def test_every_frame_but_the_first_of_every_piece_is_predicted_in_every_epoch(lengths, window_frames, seed, epoch):
+    batches = WindowBatches(marked(lengths), WindowConfig(window_frames, batch_size=3, seed=seed))
+    predicted = [set() for _ in lengths]
+    for piece, frames in windows_of(batches, epoch):
+        assert frames == list(range(frames[0], frames[0] + min(window_frames + 1, lengths[piece])))
+        predicted[piece] |= set(frames[1:])
+    assert predicted == [set(range(1, length)) for length in lengths]
+
+
+@settings(max_examples=50)
+@given(lengths_of_pieces, st.integers(2, 25), st.integers(1, 5), st.integers(0, 3))
+def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_frames, batch_size, epoch):
+    rolls = marked(lengths)
+    batches = WindowBatches(rolls, WindowConfig(window_frames, batch_size))
+    made = list(batches.epoch(epoch))
+    assert len(made) == batches.n_batches(epoch)
+    assert [len(frames) for frames, _ in made[:-1]] == [batch_size] * (len(made) - 1)
+    assert 1 <= len(made[-1][0]) <= batch_size
+    for frames, music in made:
+        assert frames.dtype == bool
+        assert frames.shape == (len(music), window_frames + 1, 88)
+        inside = np.arange(window_frames + 1) < music[:, None]
+        assert np.array_equal(frames.any(axis=2), inside)  # each marked frame sounds
+
+
+def test_no_window_is_without_a_frame_to_predict():
+    batches = WindowBatches(marked([1, 1, 9, 1]), WindowConfig(window_frames=4, batch_size=1))
+    for epoch in range(5):
+        assert min(lengths.min() for _, lengths in batches.epoch(epoch)) >= 2
+
+
+def epochs(config, *numbers):
+    batches = WindowBatches(marked([57, 30, 44]), config)
+    return [[frames.tobytes() + lengths.tobytes() for frames, lengths in batches.epoch(n)] for n in numbers]
+
+
+def test_the_seed_and_the_epoch_alone_fix_the_batches():
+    config = WindowConfig(window_frames=8, batch_size=4, max_transpose=2, seed=3)
+    assert epochs(config, 0, 1, 2) == epochs(config, 2, 0, 1)[1:] + epochs(config, 2)
+    assert len({b"".join(epoch) for epoch in epochs(config, 0, 1, 2)}) == 3
+    assert epochs(config, 1) != epochs(WindowConfig(window_frames=8, batch_size=4, max_transpose=2, seed=4), 1)
+
+
+def test_cuts_and_order_differ_from_epoch_to_epoch():
+    batches = WindowBatches(marked([200, 200]), WindowConfig(window_frames=10, batch_size=4))
+    made = [list(windows_of(batches, epoch)) for epoch in range(12)]
+    phases = {frames[0] % 10 for windows in made for _, frames in windows if 0 < frames[0] < 189}
+    assert len(phases) >= 7
+    for windows in made:
+        pieces = [piece for piece, _ in windows]
+        starts = [frames[0] for piece, frames in windows if piece == 0]
+        assert pieces != sorted(pieces)
+        assert starts != sorted(starts)
+
+
+@settings(max_examples=50)
+@given(
+    arrays(bool, (3, 88), elements=st.integers(0, 9).map(lambda n: n == 0)),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(-12, 12),
+)
+def test_transposing_moves_all_notes_alike_and_loses_none(active, low, high, semitones):
+    active[:, :low] = active[:, 88 - high :] = False
+    before, after = np.argwhere(active), np.argwhere(transpose(active, semitones))
+    assert len(before) == len(after)
+    if len(before):
+        highest_up, lowest_down = 87 - before[:, 1].max(), -before[:, 1].min()
+        shift = max(min(semitones, highest_up), lowest_down)
+        assert np.array_equal(after, before + [0, shift])
+
+
+def test_windows_are_transposed_one_by_one_within_the_limit_and_the_piano():
+    def shifts(key):
+        matrix = np.zeros((300, 88))
+        matrix[:, [key, key + 2]] = 64
+        batches = WindowBatches(cache_of([matrix]), WindowConfig(window_frames=5, batch_size=7, max_transpose=3))
+        windows = np.concatenate([frames[lengths == 6] for frames, lengths in batches.epoch(0)])
+        assert np.array_equal(np.unique(windows.sum(axis=2)), [2])  # both keys, in every frame
+        return set((windows.argmax(axis=2) - key).ravel().tolist())
+
+    assert shifts(40) == {-3, -2, -1, 0, 1, 2, 3}
+    assert shifts(1) == {-1, 0, 1, 2, 3}
+    assert shifts(85) == {-3, -2, -1, 0}
+
+
+def test_by_default_nothing_is_transposed():
+    windows = {piece for piece, _ in windows_of(WindowBatches(marked([99, 99]), WindowConfig(9)), 0)}
+    assert windows == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "lowest", "highest"), [("window_frames", 2, 8192), ("batch_size", 1, 1024), ("max_transpose", 0, 12)]
+)
+def test_settings_out_of_range_are_refused_by_name(field, lowest, highest):
+    for value in (lowest, highest):
+        assert getattr(WindowConfig(**{field: value}), field) == value
+    for value in (lowest - 1, highest + 1, 2.5, "8", None):
+        with pytest.raises(ValueError, match=f"{field} must be a whole .* {lowest} to {highest}, not {value!r}"):
+            WindowConfig(**{field: value})
+
+
+def test_a_seed_below_zero_is_refused_before_the_work_begins():
+    with pytest.raises(ValueError, match="seed"):
+        WindowConfig(seed=-1)
