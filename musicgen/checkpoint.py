@@ -78,8 +78,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             record = json.loads(metadata["record"])
             config = ModelConfig(**record.pop("model"))
             _check_shapes(file, config)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({type(error).__name__}: {error})") from error
     if metadata.get("sha256") != _digest(tensors, metadata["record"]):
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
@@ -118,5 +118,5 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ SUSTAIN_CONTROL = 64
 # mido adds up a variable-length number byte by byte without an end: a long run of continuation bytes would
 # keep it busy for hours. No legal event holds such a run.
 ENDLESS_NUMBER = 65_536
+LAST_TICK = 2**62
 
 
 @dataclass
@@ -62,8 +63,8 @@ def read_performance(path: Path | str) -> Performance:
     path = Path(path)
     midi = _parse(path, _read_bytes(path))
     events = _Events()
-    for track in midi.tracks:
-        _walk(track, events)
+    if max((_walk(track, events) for track in midi.tracks), default=0) > LAST_TICK:
+        raise MidiError(path, "times beyond all measure")
     events.tempos.sort(key=lambda change: change[0])
     for changes in events.pedal.values():
         changes.sort(key=lambda change: change[0])
@@ -123,15 +124,18 @@ def _parse(path: Path, content: bytes) -> mido.MidiFile:
         midi = mido.MidiFile(file=io.BytesIO(content))
     except Exception as error:  # mido fails in a dozen ways, some with an empty message
         raise MidiError(path, f"broken MIDI file ({type(error).__name__}: {error})") from error
-    if midi.type == 2:
-        raise MidiError(path, "type 2, a collection of separate patterns; types 0 and 1 can be sampled")
+    if midi.type not in (0, 1):
+        raise MidiError(path, f"type {midi.type}; only types 0 and 1 hold one piece")
     if midi.ticks_per_beat <= 0:
         raise MidiError(path, "time in SMPTE frames, or none; only ticks per beat can be sampled")
     return midi
 
 
-def _walk(track: mido.MidiTrack, events: _Events) -> None:
-    """Gather a track's notes, pedal and tempo. Walking the tracks spares the copies that iterating a MidiFile makes."""
+def _walk(track: mido.MidiTrack, events: _Events) -> int:
+    """Gather a track's notes, pedal and tempo, and return its last tick.
+
+    Walking the tracks spares the copies that iterating a MidiFile makes.
+    """
     tick = 0
     sounding = defaultdict(deque)
     for message in track:
@@ -150,6 +154,7 @@ def _walk(track: mido.MidiTrack, events: _Events) -> None:
         elif kind == "set_tempo":
             events.tempos.append((tick, fields["tempo"]))
     events.never_released += sum(map(len, sounding.values()))
+    return tick
 
 
 def _performance(path: Path, ticks_per_beat: int, events: _Events) -> Performance:

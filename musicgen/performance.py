@@ -56,20 +56,19 @@ class TempoMap:
         -------
         numpy.ndarray of int64, same shape
         """
-        ticks = ticks.astype(self._integer_type(ticks, fps))
-        clock = np.zeros_like(ticks)
         changes = [(0, DEFAULT_TEMPO), *self.changes]
-        for (tick, tempo), (next_tick, _) in zip(changes, [*changes[1:], (None, None)]):
-            until = ticks if next_tick is None else np.minimum(ticks, next_tick)
-            clock = clock + np.maximum(until - tick, 0) * tempo
+        last_tick = max(int(ticks.max(initial=0)), changes[-1][0])
+        change_ticks, tempos = np.array(changes, self._integer_type(last_tick, fps)).T
+        clocks = np.concatenate([[0], np.cumsum(np.diff(change_ticks) * tempos[:-1])])
+        latest = np.searchsorted(change_ticks, ticks, side="right") - 1
+        clock = clocks[latest] + (ticks - change_ticks[latest]) * tempos[latest]
         denominator = self.ticks_per_beat * 10**6
-        return ((2 * fps * clock + denominator) // (2 * denominator)).astype(np.int64)
+        return ((2 * int(fps) * clock + denominator) // (2 * denominator)).astype(np.int64)
 
-    def _integer_type(self, ticks: np.ndarray, fps: int) -> type:
+    def _integer_type(self, last_tick: int, fps: int) -> type:
         """Take 64-bit integers where they are sure to hold the sum, else Python's own of any size."""
         slowest = max([DEFAULT_TEMPO, *(tempo for _, tempo in self.changes)])
-        longest = int(ticks.max(initial=0)) * slowest * 2 * fps
-        return np.int64 if longest + self.ticks_per_beat * 10**6 < 2**63 else object
+        return np.int64 if 2 * int(fps) * last_tick * slowest + self.ticks_per_beat * 10**6 < 2**63 else object
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Performance:
         notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
         notes["start_frame"] = self.tempo_map.frames(self.notes["start_tick"], fps)
         notes["end_frame"] = np.maximum(self.tempo_map.frames(end_ticks, fps), notes["start_frame"] + 1)
-        limit = int(max_seconds * fps)
+        limit = int(round(max_seconds * fps, 6))
         # A note that starts on the limit is not heard, but may cut its forerunner short.
         notes = notes[notes["start_frame"] <= limit]
         roll = PianoRoll.from_notes(notes, fps, n_frames=min(limit, int(notes["end_frame"].max(initial=0))))
@@ -151,15 +150,13 @@ class Performance:
     def _pedalled_ends(self) -> np.ndarray:
         """Move each release that falls under the pedal to where the pedal comes up, or else to the last release."""
         ends = self.notes["end_tick"].copy()
-        last_tick = ends.max(initial=0)
+        never, last_release = np.iinfo(np.int64).max, ends.max(initial=0)
         for channel, events in self.pedal.items():
             ticks, values = np.array(events).T
-            down = np.append(values >= PEDAL_DOWN, False)
-            ups = np.where(down, np.iinfo(np.int64).max, np.append(ticks, last_tick))
-            next_up = np.minimum.accumulate(ups[::-1])[::-1]
-            mine = self.notes["channel"] == channel
+            next_up = np.minimum.accumulate(np.where(values < PEDAL_DOWN, ticks, never)[::-1])[::-1]
+            next_up[next_up == never] = last_release
             # The last pedal event at or before the release tells whether the pedal is down then.
-            event = np.searchsorted(ticks, ends[mine], side="right") - 1
-            held = (event >= 0) & down[event]
-            ends[mine] = np.where(held, np.maximum(next_up[event], ends[mine]), ends[mine])
+            event = np.searchsorted(ticks, ends, side="right") - 1
+            held = (self.notes["channel"] == channel) & (event >= 0) & (values[event] >= PEDAL_DOWN)
+            ends = np.where(held, next_up[event], ends)
         return ends

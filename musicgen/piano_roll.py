@@ -44,6 +44,7 @@ class PianoRoll:
         if self.velocity.size and self.velocity.max() > 127:
             raise ValueError(f"velocity must lie in 0..127, found {self.velocity.max()}")
         check_fps(self.fps)
+        object.__setattr__(self, "fps", int(self.fps))
 
     def __eq__(self, other):
         if not isinstance(other, PianoRoll):

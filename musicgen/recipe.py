@@ -69,10 +69,13 @@ class TrainConfig:
             "weight_decay": (0, 1),
             "clip_norm": (1e-6, math.inf),
             "n_epochs": (1, 100_000),
+            "seed": (0, 2**63 - 1),
         }
         for name, (lowest, highest) in ranges.items():
-            if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            whole = name not in ("n_epochs", "seed") or (isinstance(value, int) and not isinstance(value, bool))
+            if not whole or not lowest <= value <= highest:
+                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {value!r}")
 
 
 def next_frame_loss(

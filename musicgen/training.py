@@ -21,6 +21,8 @@ from musicgen.files import write_whole
 from musicgen.model import AttentionLSTM
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 
+LESS = "the last good checkpoint is kept, take a lower learning rate"
+
 
 class Batches(Protocol):
     """What a trainer learns from: epochs that depend on their number alone, so that they can be taken up again."""
@@ -156,7 +158,7 @@ class Trainer:
         loss = loss_sum / n_frames
         if not torch.isfinite(loss):
             update = self.progress.updates + 1
-            raise ValueError(f"the loss is {loss.item()} at update {update}: take a lower learning rate")
+            raise ValueError(f"the loss is {loss.item()} at update {update}: {LESS}")
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -169,6 +171,8 @@ class Trainer:
     def _finish_epoch(self, started: float) -> None:
         at = self.progress
         validation_nll = self.validate(self.model.eval())
+        if not math.isfinite(validation_nll):
+            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {LESS}")
         best = min((row["validation_nll"] for row in at.history), default=math.inf)
         at.seconds = time.monotonic() - started
         row = {
@@ -188,6 +192,8 @@ class Trainer:
             writer.writerows(self.progress.history)
 
     def _save(self, path: Path, resume_tensors: dict[str, Tensor]) -> None:
+        if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+            raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {LESS}")
         record = {**self.settings, "progress": asdict(self.progress)}
         save_checkpoint(path, self.model, self.tensors | resume_tensors, record)
 
@@ -204,6 +210,8 @@ class Trainer:
     def _restore(self) -> None:
         """Take up weights, optimiser, random numbers and position where the latest checkpoint left them."""
         checkpoint = load_checkpoint(self.latest_path)
+        if "random_state" not in checkpoint.tensors:
+            raise ValueError(f"{str(self.latest_path)!r} holds a model, but nothing to resume its training from")
         kept = {name: value for name, value in checkpoint.record.items() if name != "progress"}
         if kept != self.settings or checkpoint.model.config != self.model.config:
             raise ValueError(f"{str(self.latest_path)!r} was trained otherwise: {_differences(kept, self.settings)}")

@@ -31,9 +31,15 @@ class WindowConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name, lowest, highest in [("window_frames", 2, 8192), ("batch_size", 1, 1024), ("max_transpose", 0, 12)]:
+        limits = {
+            "window_frames": (2, 8192),
+            "batch_size": (1, 1024),
+            "max_transpose": (0, 12),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not lowest <= value <= highest:
+            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
 
 
@@ -86,6 +92,8 @@ class WindowBatches:
         phases = random.integers(step, size=len(self.rolls))
         cuts = []
         for piece, (phase, length) in enumerate(zip(phases, self.rolls.lengths)):
+            if length < 2:
+                continue
             starts = np.clip(np.arange(-phase, length - 1, step), 0, max(0, length - 1 - step))
             cuts.append(np.column_stack([np.full_like(starts, piece), starts]))
         return np.concatenate(cuts)
