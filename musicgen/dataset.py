@@ -10,13 +10,13 @@ from pathlib import Path
 import joblib
 import numpy as np
 from platformdirs import user_cache_path
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from musicgen.corpus import Piece
 from musicgen.files import write_whole
 from musicgen.midi import MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
-from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
+from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
 SAMPLER_VERSION = 1
@@ -110,17 +110,22 @@ def prepare(
     ValueError
         If not one of the files could be sampled.
     """
-    settings = {"version": SAMPLER_VERSION, "fps": fps, "sustain": sustain, "max_seconds": max_seconds}
+    check_fps(fps)
+    settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
     sources = [[piece.name, _fingerprint(piece.path)] for piece in pieces]
-    key = hashlib.sha256(json.dumps([settings, sources]).encode()).hexdigest()[:16]
+    key = _hash(json.dumps([settings, sources]))[:16]
     folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
     data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
     index = _read_index(index_path, data_path)
     if index is None:
         index = _sample_all(pieces, (fps, sustain, max_seconds), data_path, progress)
         with write_whole(index_path) as temporary:
-            temporary.write_text(json.dumps(index))
+            temporary.write_text(f"{_hash(json.dumps(index))}\n{json.dumps(index)}")
     return _open_cache(pieces, index, data_path, fps)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(path: Path) -> str:
@@ -137,10 +142,11 @@ def _fingerprint(path: Path) -> str:
 def _read_index(index_path: Path, data_path: Path) -> dict | None:
     """Return the index of a cache that is whole, or None."""
     try:
-        index = json.loads(index_path.read_text())
-        return index if index["sha256"] == _fingerprint(data_path) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        seal, _, text = index_path.read_text().partition("\n")
+    except (OSError, ValueError):
         return None
+    index = json.loads(text) if seal == _hash(text) else {}
+    return index if index.get("sha256") == _fingerprint(data_path) else None
 
 
 def _sample(piece: Piece, settings: tuple) -> np.ndarray | str:
@@ -152,6 +158,8 @@ def _sample(piece: Piece, settings: tuple) -> np.ndarray | str:
 
 def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progress: bool) -> dict:
     """Write the rolls one after the other as they come, and return what is where and what was skipped."""
+    if not pieces:
+        raise ValueError("there are no pieces to sample")
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
     sampled = workers(joblib.delayed(_sample)(piece, settings) for piece in pieces)
     lengths, skipped = {}, {}

@@ -21,7 +21,7 @@ def write_whole(path: Path | str) -> Iterator[Path]:
     Yields
     ------
     Path
-        The temporary file, empty, in the same folder.
+        The temporary file, empty, in the same folder and of the same kind.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def write_whole(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix[:20], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -35,8 +35,8 @@ class GenerationConfig:
             raise ValueError(f"seconds must be above 0 and at most 3600, not {self.seconds!r}")
         if not 0.01 <= self.temperature <= 10:
             raise ValueError(f"temperature must lie in 0.01..10, not {self.temperature!r}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, not {self.seed!r}")
 
 
 def generate(model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig) -> PianoRoll:

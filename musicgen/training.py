@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from musicgen.checkpoint import load_checkpoint, save_checkpoint
 from musicgen.files import write_whole
