@@ -42,12 +42,12 @@ def train(args: Namespace) -> dict:
     from musicgen.training import Trainer
     from musicgen.windows import WindowBatches, WindowConfig
 
+    sizes, windows, config = (config_of(kind, args) for kind in (ModelConfig, WindowConfig, TrainConfig))
     rolls = prepare(load_corpus(args.data_dir))
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
     baselines = fit_baselines(train_rolls)
-    config, windows = config_of(TrainConfig, args), config_of(WindowConfig, args)
     torch.manual_seed(config.seed)
-    model = AttentionLSTM(config_of(ModelConfig, args)).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = AttentionLSTM(sizes).to("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         model,
         WindowBatches(train_rolls, windows),
