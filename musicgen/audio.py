@@ -10,6 +10,7 @@ import pretty_midi
 import soundfile
 
 from musicgen.files import write_whole
+from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 
 PEAK = 0.89  # -1 dBFS: room for what an MP3 decoder adds
@@ -57,7 +58,7 @@ def render(roll: PianoRoll) -> Sound:
     except ImportError:
         samples, rate = _partials(roll), PARTIALS_RATE
     else:
-        wave = render_wave_from(_sound_font(), _midi_bytes(roll))
+        wave = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
         stereo, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
         samples = stereo.mean(axis=1)
     peak = np.abs(samples).max(initial=0)
@@ -90,20 +91,6 @@ def player(roll: PianoRoll):
 @cache
 def _sound_font() -> bytes:
     return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
-
-
-def _midi_bytes(roll: PianoRoll) -> bytes:
-    """Write a roll as MIDI in memory, with a last event late enough for the strings to fall silent."""
-    piano = pretty_midi.Instrument(program=0)
-    for pitch, velocity, start, end in roll.notes.tolist():
-        piano.notes.append(pretty_midi.Note(velocity, pitch, start / roll.fps, end / roll.fps))
-    pedal_up_seconds = roll.duration_seconds + TAIL_SECONDS
-    piano.control_changes.append(pretty_midi.ControlChange(64, 0, pedal_up_seconds))
-    midi = pretty_midi.PrettyMIDI()
-    midi.instruments.append(piano)
-    stream = io.BytesIO()
-    midi.write(stream)
-    return stream.getvalue()
 
 
 def _partials(roll: PianoRoll) -> np.ndarray:

@@ -3,13 +3,15 @@
 import time
 from argparse import Namespace
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 
 from musicgen.corpus import load_corpus, make_chorales
 from musicgen.dataset import prepare
 from musicgen.files import write_whole
-from musicgen.midi import read_performance, write_midi
+from musicgen.midi import read_midi, read_performance, write_midi
+from musicgen.piano_roll import PianoRoll
 
 # torch and matplotlib take seconds to import: only the commands that need them do so.
 
@@ -94,29 +96,38 @@ def generate_piece(args: Namespace) -> dict:
     started = time.perf_counter()
     roll = generate(model, prime, config)
     seconds = time.perf_counter() - started
-    _write_piece(roll, prime.n_frames if prime else 0, args)
-    new_seconds = roll.duration_seconds - (prime.duration_seconds if prime else 0)
+    prime_frames = prime.n_frames if prime else 0
+    write_midi(roll, args.out)
+    if args.wav:
+        _write_sound(roll, args)
+    if args.png:
+        _write_figure(roll, prime_frames, args)
     return {
         "n_notes": roll.n_notes,
         "seconds": roll.duration_seconds,
         "generation_seconds": round(seconds, 2),
-        "realtime_factor": round(new_seconds / seconds, 1),
+        "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),
         "files": [path for path in (args.out, args.wav, args.png) if path],
     }
 
 
-def _write_piece(roll, prime_frames: int, args: Namespace) -> None:
-    write_midi(roll, args.out)
-    if args.wav:
-        from musicgen.audio import render, write_wav
+def _write_sound(roll: PianoRoll, args: Namespace) -> None:
+    from musicgen.audio import render, write_wav
 
-        write_wav(render(roll), args.wav)
-    if args.png:
-        from musicgen.plots import plot_roll, save_figure
+    write_wav(render(roll), args.wav)
 
-        source = args.prime or f"a piece by {args.composer}"
-        title = f"Generated, primed with {source}" if prime_frames else "Generated without a prime"
-        save_figure(plot_roll(roll, title=title, prime_frames=prime_frames), args.png)
+
+def _write_figure(roll: PianoRoll, prime_frames: int, args: Namespace) -> None:
+    """Draw the piece, below the one it was primed with where that is a file."""
+    from musicgen.plots import plot_comparison, plot_roll, save_figure
+
+    if not prime_frames:
+        ax = plot_roll(roll, title="A generated piece, without a prime")
+    elif args.prime:
+        ax = plot_comparison(read_midi(args.prime), roll, prime_frames, Path(args.prime).stem[:60])
+    else:
+        ax = plot_roll(roll, title=f"A generated piece, primed with {args.composer}", prime_frames=prime_frames)
+    save_figure(ax, args.png)
 
 
 def download(args: Namespace) -> dict:

@@ -16,6 +16,7 @@ from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, PianoR
 MAX_FILE_BYTES = 4_000_000
 DRUM_CHANNEL = 9
 SUSTAIN_CONTROL = 64
+TICKS_PER_FRAME = 48  # in the files we write
 
 # mido adds up a variable-length number byte by byte without an end: a long run of continuation bytes would
 # keep it busy for hours. No legal event holds such a run.
@@ -74,30 +75,36 @@ def read_performance(path: Path | str) -> Performance:
 
 
 def write_midi(roll: PianoRoll, path: Path | str) -> None:
-    """Write a roll as a MIDI file that `read_midi` reads as the same roll.
+    """Write a roll as a MIDI file that `read_midi` reads as the same roll, but for silence at its end.
 
     Parameters
     ----------
     roll : PianoRoll
-        Any roll; each run of sounding frames becomes one note. Silence at its end is not kept.
+        Any roll; each run of sounding frames becomes one note, with the velocity of its first frame.
     path : Path or str
         The file to write, whole or not at all.
     """
-    ticks_per_frame = 48
+    with write_whole(path) as temporary:
+        temporary.write_bytes(midi_bytes(roll))
+
+
+def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0) -> bytes:
+    """Return a roll as the content of a MIDI file, which ends `tail_seconds` after the roll."""
     notes = roll.notes
     # At one tick releases come first, so that a key can be struck again in the frame it is released in.
-    events = [(end, 0, pitch, 0) for end, pitch in zip(notes["end_frame"], notes["pitch"])]
-    events += [(start, 1, pitch, loud) for start, pitch, loud in notes[["start_frame", "pitch", "velocity"]]]
+    events = [(end, 0, pitch, 0) for end, pitch in notes[["end_frame", "pitch"]].tolist()]
+    events += [(start, 1, pitch, loud) for start, pitch, loud in notes[["start_frame", "pitch", "velocity"]].tolist()]
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=DEFAULT_TEMPO), mido.Message("program_change")])
     now = 0
     for frame, _, pitch, velocity in sorted(events):
-        delta = int(frame - now) * ticks_per_frame
-        track.append(mido.Message("note_on", note=int(pitch), velocity=int(velocity), time=delta))
+        track.append(mido.Message("note_on", note=pitch, velocity=velocity, time=(frame - now) * TICKS_PER_FRAME))
         now = frame
-    ticks_per_beat = ticks_per_frame * roll.fps * DEFAULT_TEMPO // 10**6
-    midi = mido.MidiFile(type=0, ticks_per_beat=ticks_per_beat, tracks=[track])
-    with write_whole(path) as temporary:
-        midi.save(temporary)
+    tail_frames = roll.n_frames - now + round(tail_seconds * roll.fps)
+    track.append(mido.MetaMessage("end_of_track", time=tail_frames * TICKS_PER_FRAME))
+    ticks_per_beat = TICKS_PER_FRAME * roll.fps * DEFAULT_TEMPO // 10**6
+    stream = io.BytesIO()
+    mido.MidiFile(type=0, ticks_per_beat=ticks_per_beat, tracks=[track]).save(file=stream)
+    return stream.getvalue()
 
 
 def _read_bytes(path: Path) -> bytes:

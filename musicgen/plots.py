@@ -26,23 +26,27 @@ def save_figure(ax: Axes, path: Path | str) -> None:
         ax.figure.savefig(temporary, format="png", dpi=150)
 
 
-def plot_roll(roll: PianoRoll, ax: Axes | None = None, title: str = "", prime_frames: int = 0) -> Axes:
+def plot_roll(
+    roll: PianoRoll, ax: Axes | None = None, title: str = "", prime_frames: int = 0, rest: str = "generated"
+) -> Axes:
     """Draw a roll: pitch upwards, time along, velocity as colour (the poster's figures 2 and 4).
 
     Parameters
     ----------
     roll : PianoRoll
-        Any roll, at any length: even a note of one frame is drawn at least half a point wide.
+        Of any length: even a note of one frame is drawn at least half a point wide.
     prime_frames : int
-        Length of the given opening, which is shaded and marked off; 0 for none.
+        Length of the given opening, which is shaded and marked off from the rest; 0 for none.
+    rest : str
+        What to call the rest.
     """
     ax = _axes(ax, 10, 4)
     notes = roll.notes
     left, right = notes["start_frame"] / roll.fps, notes["end_frame"] / roll.fps
     low, high = notes["pitch"] - 0.4, notes["pitch"] + 0.4
     corners = np.stack([left, low, left, high, right, high, right, low], axis=1).reshape(-1, 4, 2)
-    style = {"edgecolor": "face", "linewidth": 0.5, "zorder": 3}
-    bars = PolyCollection(corners, array=notes["velocity"], cmap=_colours(ax), clim=(1, 127), **style)
+    bars = PolyCollection(corners, array=notes["velocity"], cmap=_colours(ax), clim=(1, 127), zorder=3)
+    bars.set(edgecolor="face", linewidth=0.5)
     ax.add_collection(bars, autolim=False)
     # Through the limits of the data, so that axes shared by two rolls grow to hold both.
     ax.update_datalim([(0, low.min(initial=48)), (max(roll.duration_seconds, 1), high.max(initial=72))])
@@ -54,17 +58,26 @@ def plot_roll(roll: PianoRoll, ax: Axes | None = None, title: str = "", prime_fr
     ax.grid(axis="y", linewidth=0.5, alpha=0.5)
     ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
     if prime_frames:
-        _mark_prime(ax, prime_frames / roll.fps)
+        _mark_prime(ax, prime_frames / roll.fps, rest)
     ax.set_title(title, pad=22 if prime_frames else None)
     return ax
 
 
-def _mark_prime(ax: Axes, seconds: float) -> None:
+def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, title: str = "") -> Axes:
+    """Draw a real roll above a generated one with the same prime, on the same axes; return the upper axes."""
+    figure, (upper, lower) = plt.subplots(2, figsize=(10, 7), layout="constrained", sharex=True, sharey=True)
+    plt.close(figure)
+    plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played")
+    plot_roll(generated, lower, "", prime_frames).label_outer()
+    return upper
+
+
+def _mark_prime(ax: Axes, seconds: float, rest: str) -> None:
     ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
     ax.axvline(seconds, color=ORANGE, linewidth=1.5)
     above = {"transform": ax.get_xaxis_transform(), "va": "bottom", "color": ORANGE}
     ax.text(seconds, 1.01, "prime ", ha="right", **above)
-    ax.text(seconds, 1.01, "| generated", ha="left", **above)
+    ax.text(seconds, 1.01, f"| {rest}", ha="left", **above)
 
 
 def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
@@ -77,7 +90,7 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     run : str
-        Its name in the legend, where a second run is drawn into the same `ax`.
+        Its name, where several are drawn into one `ax`.
     """
     ax = _axes(ax, 8, 4.5)
     epochs = [entry["epoch"] for entry in history]
@@ -104,10 +117,6 @@ def plot_distribution(
     ----------
     values_by_label : dict of str to numpy.ndarray
         The values of each source; their numbers may differ, for each outline sums to 1.
-    xlabel : str
-        What the values are, with their unit.
-    bins : int or sequence
-        Their number, or their edges.
     """
     ax = _axes(ax, 8, 4)
     edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
@@ -122,13 +131,10 @@ def plot_distribution(
 def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "") -> Axes:
     """Draw one horizontal bar a name, the longest on top, each with its value."""
     ax = _axes(ax, 8, 1 + 0.3 * len(values))
-    names = sorted(values, key=values.get)
-    bars = ax.barh(names, [values[name] for name in names], color=BLUE)
-    n_digits = 0 if all(value == int(value) for value in values.values()) else 1
-    ax.bar_label(bars, fmt=f"{{:,.{n_digits}f}}", padding=3)
+    bars = ax.barh(*zip(*sorted(values.items(), key=lambda item: item[1])), color=BLUE)
+    ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
     ax.margins(x=0.1, y=0.02)
     ax.set_xlabel(xlabel)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -139,8 +145,6 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
     ----------
     weights : numpy.ndarray, shape (n_frames, n_frames)
         The attention weights of one layer: each row sums to 1.
-    fps : int
-        Frames a second.
     """
     ax = _axes(ax, 6.5, 5.5)
     seen = np.ma.masked_equal(weights, 0)
@@ -189,7 +193,7 @@ def _draw_program(ax: Axes, n_keys: int, rows: np.ndarray) -> None:
 def _draw_model(ax: Axes, config, rows: np.ndarray) -> None:
     """Draw the layers from top to bottom, the shape of the data between them, the attention cells at their side."""
     n_keys, size, x, side = config.n_keys, config.hidden_size, 7.2, 10.65
-    keys, hidden = f"(batch, frames, {n_keys})", f"(batch, frames, {size})"
+    keys, hidden = (f"(batch, frames, {n})" for n in (n_keys, size))
     cell = (
         f"causal attention cell\nqueries, keys, values: {config.attention_size}\n"
         f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
@@ -220,14 +224,12 @@ def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[tuple[str, st
 
 
 def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4) -> None:
-    """Draw a box around a text, both centred on (x, y)."""
     style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": (colour, 0.2), "edgecolor": colour}
     ax.add_patch(FancyBboxPatch((x - 1.3, y - height / 2), 2.6, height, **style))
     ax.text(x, y, text, ha="center", va="center", size=11)
 
 
 def _arrow(ax: Axes, start: tuple, end: tuple, corner: bool = False) -> None:
-    """Draw an arrow, straight or first up and then across."""
     way = "angle,angleA=90,angleB=0,rad=5" if corner else "arc3"
     style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": GREY, "lw": 1.5, "connectionstyle": way}
     ax.annotate("", end, start, arrowprops=style)

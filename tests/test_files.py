@@ -1,11 +1,11 @@
-"""A write lands whole or not at all."""
+"""A file or a folder lands whole or not at all."""
 
 import os
 import stat
 
 import pytest
 
-from musicgen.files import write_whole
+from musicgen.files import whole_folder, write_whole
 
 
 class Stopped(BaseException):
@@ -120,3 +120,31 @@ def test_every_name_that_a_file_can_have(tmp_path, monkeypatch, name):
         temporary.write_text("here")
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "here"
+
+
+def test_a_folder_lands_whole_with_its_files_and_the_rights_of_any_new_folder(tmp_path):
+    (tmp_path / "usual").mkdir()
+    with whole_folder(tmp_path / "data" / "chorales") as temporary:
+        (temporary / "bwv1.6.mid").write_text("one")
+        assert temporary.name == "chorales" and not (tmp_path / "data" / "chorales").exists()
+    assert [path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*")] == [
+        "chorales",
+        "chorales/bwv1.6.mid",
+    ]
+    assert (tmp_path / "data" / "chorales").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, Stopped])
+def test_a_folder_left_in_the_middle_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), whole_folder(tmp_path / "chorales") as temporary:
+        (temporary / "bwv1.6.mid").write_text("one")
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_there_already_with_files_in_it_is_left_as_it_was(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own.mid").write_text("my own")
+    with pytest.raises(OSError, match="mine"), whole_folder(tmp_path / "mine") as temporary:
+        (temporary / "other.mid").write_text("other")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "own.mid"]

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from threading import Thread
 from unittest.mock import Mock
 
 import numpy as np
@@ -27,13 +28,13 @@ def path(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def never_hangs():
-    """Fail a test that is still busy after 20 seconds, where the system can tell (not on Windows)."""
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, lambda *_: pytest.fail("still busy after 20 seconds"))
-        signal.alarm(20)
+    """Fail a test that has worked for 20 seconds, of the processor's time, where the system can tell."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGPROF, lambda *_: pytest.fail("still busy after 20 seconds of work"))
+        signal.setitimer(signal.ITIMER_PROF, 20)
     yield
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(0)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def read(path, *tracks, **header):
@@ -158,7 +159,7 @@ def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, re
     assert re.search(reason, refusal(path))
 
 
-@pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 60_000])
+@pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 30_000])
 @pytest.mark.parametrize("event", ["903c40", "803c00", "ff510307a120", "b04040"])
 def test_a_number_of_more_than_four_bytes_is_survived(path, n_bytes, event):
     endless = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event)
@@ -171,7 +172,7 @@ def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    assert refusal(tmp_path) == "not a file"
+    assert refusal(tmp_path) == refusal("/") == "not a file"
     assert refusal(tmp_path / "missing.mid") == "no such file"
     assert refusal(tmp_path / "a\0b.mid") == "no such file"
     assert refusal(tmp_path / ("long" * 100)) == os.strerror(errno.ENAMETOOLONG)
@@ -187,7 +188,11 @@ def test_a_file_that_cannot_be_read_is_refused(path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mid")
-    assert refusal(tmp_path / "pipe.mid") == "not a file"
+    reasons = []
+    reader = Thread(target=lambda: reasons.append(refusal(tmp_path / "pipe.mid")), daemon=True)
+    reader.start()
+    reader.join(60)
+    assert reasons == ["not a file"]
 
 
 @pytest.mark.parametrize("name", ["a\nb.mid", "\x1b[31mred\x1b[0m.mid", "\u202edim.mid", "a\r\u2028.mid"])
@@ -238,12 +243,12 @@ def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    def break_off(self, file):
-        file.write_bytes(b"MThd")
+    def break_off(path, content):
+        path.write_text("MThd")
         raise OSError("No space left on device")
 
     write_midi(PianoRoll(np.full((3, 88), 5, np.uint8)), tmp_path / "piece.mid")
-    monkeypatch.setattr(midi.mido.MidiFile, "save", break_off)
+    monkeypatch.setattr(midi.Path, "write_bytes", break_off)
     with pytest.raises(OSError, match="No space"):
         write_midi(PianoRoll(np.full((9, 88), 9, np.uint8)), tmp_path / "piece.mid")
     assert os.listdir(tmp_path) == ["piece.mid"]

@@ -47,7 +47,10 @@ def by_hand(model, frames):
 def test_logits_and_attention_weights_are_those_of_the_formula(exact, n_layers, n_attention_layers):
     model, frames = exact(n_layers=n_layers, n_attention_layers=n_attention_layers), frames_of(11)
     logits, weights = by_hand(model, frames)
-    torch.testing.assert_close(model(frames)[0], logits)
+    found, state = model(frames)
+    torch.testing.assert_close(found, logits)
+    plain = n_layers - n_attention_layers  # attention comes after the last layers
+    assert [layer.keys is None for layer in state] == [True] * plain + [False] * n_attention_layers
     found = model.attention_weights(frames)
     assert len(found) == n_attention_layers
     torch.testing.assert_close(found, weights)
