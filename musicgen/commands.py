@@ -11,7 +11,7 @@ from musicgen.corpus import load_corpus, make_chorales
 from musicgen.dataset import prepare
 from musicgen.files import write_whole
 from musicgen.midi import read_midi, read_performance, write_midi
-from musicgen.piano_roll import PianoRoll
+from musicgen.piano_roll import N_KEYS, PianoRoll
 
 # torch and matplotlib take seconds to import: only the commands that need them do so.
 
@@ -72,17 +72,16 @@ def train(args: Namespace) -> dict:
 
 def evaluate_checkpoint(args: Namespace) -> dict:
     """Score a checkpoint, teacher-forced, on whole pieces of one split."""
-    from musicgen.checkpoint import load_checkpoint
     from musicgen.metrics import Baselines, evaluate
 
-    checkpoint = load_checkpoint(args.checkpoint)
+    checkpoint = _load_piano_model(args.checkpoint)
     rolls = prepare(load_corpus(args.data_dir)).select(split=args.split)
     return evaluate(checkpoint.model, rolls, Baselines.from_tensors(checkpoint.tensors))
 
 
 def generate_piece(args: Namespace) -> dict:
     """Compose a piece out of the opening of another."""
-    from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+    from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
     from musicgen.primes import shipped_prime
 
@@ -92,7 +91,7 @@ def generate_piece(args: Namespace) -> dict:
         prime = read_performance(args.prime).first_beats(args.beats)
     elif args.beats:
         prime = shipped_prime(args.composer, args.beats)
-    model = load_checkpoint(args.checkpoint or SHIPPED_CHECKPOINT).model
+    model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
     started = time.perf_counter()
     roll = generate(model, prime, config)
     seconds = time.perf_counter() - started
@@ -109,6 +108,15 @@ def generate_piece(args: Namespace) -> dict:
         "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),
         "files": [path for path in (args.out, args.wav, args.png) if path],
     }
+
+
+def _load_piano_model(path: Path | str):
+    from musicgen.checkpoint import CheckpointError, load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    if (n_keys := checkpoint.model.config.n_keys) != N_KEYS:
+        raise CheckpointError(f"{str(path)!r}: its model has {n_keys} keys, a piano {N_KEYS}")
+    return checkpoint
 
 
 def _write_sound(roll: PianoRoll, args: Namespace) -> None:

@@ -10,6 +10,7 @@ import soundfile
 from raw_midi import midi_bytes
 
 from musicgen.__main__ import COMMANDS, main
+from musicgen.checkpoint import save_checkpoint
 from musicgen.midi import read_midi, write_midi
 from musicgen.piano_roll import PianoRoll
 
@@ -122,6 +123,8 @@ BAD = {
     "generate --out a.mid --temperature 0": "temperature",
     "generate --out a.mid --temperature -1": "temperature",
     "generate --out a.mid --checkpoint text.mid": "text.mid",
+    "generate --out a.mid --checkpoint small.safetensors": "5 keys",
+    "evaluate small.safetensors good": "5 keys",
     "generate --out a.mid --prime text.mid": "text.mid",
     "generate --out a.mid --prime good.mid --beats -2": "n_beats",
     "generate --out a.mid --composer Salieri": "Salieri",
@@ -133,7 +136,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("line", "named"), BAD.items())
-def test_bad_input_is_explained_in_one_line(line, named, folder, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("empty", "broken", "lonely", "good"):
         (tmp_path / name).mkdir()
@@ -143,6 +146,7 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tmp_path, monke
         (tmp_path / name).write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("text.mid", "broken/text.mid"):
         (tmp_path / name).write_text("hello")
+    save_checkpoint("small.safetensors", tiny_model(), {}, {})
     (tmp_path / "silent.mid").write_bytes(midi_bytes([[]]))
     try:
         code = main(line.split())

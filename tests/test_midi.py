@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import signal
+import tracemalloc
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from unittest.mock import Mock
@@ -149,6 +151,7 @@ BROKEN = {
     "never released": (midi_bytes([[strike(0, 60)]]), "no piano notes .*1 never"),
     "77 hours of silence": (midi_bytes([note(2**28 - 1, 2**28, 60)]), "no piano notes in its first 420 seconds"),
     "a number without an end": (midi_bytes([b"\xff" * 10**6]), "number|broken"),
+    "numbers of 65,000 bytes": (midi_bytes([(b"\xff" * 65_000 + b"\x7f\x90\x3c\x40") * 60]), "number|broken|time"),
     "a length without an end": (midi_bytes([b"\0\xff\x01" + b"\xff" * 10**6]), "number|broken"),
 }
 
@@ -160,10 +163,19 @@ def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, re
 
 
 @pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 30_000])
-@pytest.mark.parametrize("event", ["903c40", "803c00", "ff510307a120", "b04040"])
-def test_a_number_of_more_than_four_bytes_is_survived(path, n_bytes, event):
-    endless = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event)
-    survives(path, midi_bytes([b"\0\x90\x3c\x40" + endless + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62) * 500)]))
+@pytest.mark.parametrize("event", ["903c40", "803c00", "ff5103ffffff", "b04040", "ff2f00"])
+def test_a_time_of_more_than_the_standards_four_bytes_is_refused(path, n_bytes, event):
+    events = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event) + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62))
+    path.write_bytes(midi_bytes([b"\0\xff\x51\3\xff\xff\xff\0\x90\x3c\x40" + events], ticks_per_beat=1))
+    assert refusal(path, fps=1000)
+
+
+def test_a_huge_time_is_not_carried_through_all_that_follows_it(path):
+    path.write_bytes(midi_bytes([b"\xff" * 30_000 + b"\x7f\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 4000]))
+    tracemalloc.start()
+    refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
@@ -242,9 +254,15 @@ def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
     assert read_midi(path) == PianoRoll(velocity[:8100])
 
 
+def test_the_file_ends_with_the_roll_or_a_tail_behind_it():
+    roll = PianoRoll(np.array([[0] * 88, [9] * 88, [0] * 88], np.uint8), fps=10)
+    lengths = [midi.mido.MidiFile(file=BytesIO(midi.midi_bytes(roll, tail))).length for tail in (0, 2.5)]
+    assert lengths == pytest.approx([0.3, 2.8])
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def break_off(path, content):
-        path.write_text("MThd")
+        path.open("wb").write(content[:9])
         raise OSError("No space left on device")
 
     write_midi(PianoRoll(np.full((3, 88), 5, np.uint8)), tmp_path / "piece.mid")

@@ -178,6 +178,9 @@ def test_the_first_beats_are_the_beginning_of_the_roll():
     assert performance.first_beats(1.5) == performance.to_roll()[:13]
     assert performance.first_beats(1.5, fps=40).notes.tolist() == [(60, 64, 0, 4), (72, 64, 20, 25)]
     assert performance.first_beats(99) == performance.to_roll()
+    for n_beats in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="n_beats must be above 0"):
+            performance.first_beats(n_beats)
 
 
 def test_the_error_is_one_printable_line_and_survives_another_process():
