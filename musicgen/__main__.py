@@ -53,6 +53,7 @@ def train_options(parser: ArgumentParser) -> None:
     add_data_dir(parser)
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR was stopped")
+    parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model's weights, and its sizes")
     add_config(parser, ModelConfig, "n_keys")
     add_config(parser, WindowConfig, "seed")
     add_config(parser, TrainConfig)

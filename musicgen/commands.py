@@ -45,11 +45,12 @@ def train(args: Namespace) -> dict:
     from musicgen.windows import WindowBatches, WindowConfig
 
     sizes, windows, config = (config_of(kind, args) for kind in (ModelConfig, WindowConfig, TrainConfig))
+    start = _load_piano_model(args.start) if args.start else None
     rolls = prepare(load_corpus(args.data_dir))
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
     baselines = fit_baselines(train_rolls)
     torch.manual_seed(config.seed)
-    model = AttentionLSTM(sizes).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = (start.model if start else AttentionLSTM(sizes)).to("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         model,
         WindowBatches(train_rolls, windows),
@@ -57,7 +58,7 @@ def train(args: Namespace) -> dict:
         config,
         args.out,
         tensors=baselines.as_tensors(),
-        about={"windows": asdict(windows), "data": rolls.summary()},
+        about={"windows": asdict(windows), "data": rolls.summary(), "start": start and start.record},
     )
     history = trainer.run(args.resume)
     best = min(history, key=lambda row: row["validation_nll"], default={})

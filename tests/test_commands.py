@@ -10,7 +10,7 @@ import soundfile
 from raw_midi import midi_bytes
 
 from musicgen.__main__ import COMMANDS, main
-from musicgen.checkpoint import save_checkpoint
+from musicgen.checkpoint import load_checkpoint, save_checkpoint
 from musicgen.midi import read_midi, write_midi
 from musicgen.piano_roll import PianoRoll
 
@@ -70,6 +70,15 @@ def test_a_finished_run_is_resumed_without_a_change(run, folder, checkpoint):
     assert (said["checkpoint"], said["epochs"]) == (str(checkpoint), 2)
     assert 0 < said["validation_nll"] < 88 * np.log(2)
     assert checkpoint.read_bytes() == before
+
+
+def test_training_can_start_from_a_checkpoint_and_tells_so(run, folder, checkpoint, tmp_path):
+    slowly = ["--start", checkpoint, "--hidden-size", 99, "--learning-rate", 1e-9, "--n-epochs", 1]
+    said = run("train", folder, "--out", tmp_path / "run", *slowly)
+    before = load_checkpoint(checkpoint)
+    best = min(row["validation_nll"] for row in before.record["progress"]["history"])
+    assert said["validation_nll"] == pytest.approx(best, rel=1e-5)
+    assert load_checkpoint(said["checkpoint"]).record["start"] == before.record
 
 
 def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkpoint):

@@ -134,6 +134,7 @@ DAMAGES = {
     "no data": lambda data, index: data.unlink(),
     "no index": lambda data, index: index.unlink(),
     "a cut index": lambda data, index: os.truncate(index, index.stat().st_size - 1),
+    "an index that is no text": lambda data, index: flip(index, 3, bits=128),
     "an index of another kind": lambda data, index: index.write_text("[1]"),
     "an index that says nothing": lambda data, index: index.write_text("{}"),
 }

@@ -153,3 +153,8 @@ def test_settings_out_of_range_are_refused_by_name(field, allowed, refused):
 def test_the_largest_seed_can_be_used(model):
     config = GenerationConfig(seconds=1, seed=2**63 - 1)
     assert generate(model, None, config) != generate(model, None, GenerationConfig(seconds=1))
+
+
+def test_a_model_of_another_keyboard_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="88"):
+        generate(tiny_model(n_keys=5), None, GenerationConfig(seconds=1))

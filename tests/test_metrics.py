@@ -65,6 +65,9 @@ def test_baselines_travel_as_tensors():
     for shape in [(87,), (2, 88), (1,)]:
         with pytest.raises(ValueError, match="no baselines"):
             Baselines.from_tensors(baselines.as_tensors() | {"baseline.marginal": torch.full(shape, 0.5)})
+    for value in (-0.5, 1.5):  # no probabilities
+        with pytest.raises(ValueError, match="baselines"):
+            Baselines.from_tensors(baselines.as_tensors() | {"baseline.marginal": torch.full((88,), value)})
     for name in baselines.as_tensors():
         with pytest.raises(ValueError, match="no baselines"):
             Baselines.from_tensors({name: baselines.as_tensors()[name]})
