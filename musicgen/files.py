@@ -44,7 +44,7 @@ def write_whole(path: Path | str) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a new folder of the same name beside `path`, which takes its place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as parent:
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as parent:
         folder = Path(parent) / path.name
         folder.mkdir()
         yield folder

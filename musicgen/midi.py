@@ -20,8 +20,8 @@ TICKS_PER_FRAME = 48  # in the files we write
 
 # mido adds up a variable-length number byte by byte without an end: a long run of continuation bytes would
 # keep it busy for hours. No legal event holds such a run.
-ENDLESS_NUMBER = 65_536
-LAST_TICK = 2**62
+ENDLESS_NUMBER = 4_096
+LONGEST_DELTA = 2**28 - 1  # four bytes of seven bits
 
 
 @dataclass
@@ -64,8 +64,8 @@ def read_performance(path: Path | str) -> Performance:
     path = Path(path)
     midi = _parse(path, _read_bytes(path))
     events = _Events()
-    if max((_walk(track, events) for track in midi.tracks), default=0) > LAST_TICK:
-        raise MidiError(path, "times beyond all measure")
+    for track in midi.tracks:
+        _walk(track, events)
     events.tempos.sort(key=lambda change: change[0])
     for changes in events.pedal.values():
         changes.sort(key=lambda change: change[0])
@@ -91,12 +91,11 @@ def write_midi(roll: PianoRoll, path: Path | str) -> None:
 def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0) -> bytes:
     """Return a roll as the content of a MIDI file, which ends `tail_seconds` after the roll."""
     notes = roll.notes
-    # At one tick releases come first, so that a key can be struck again in the frame it is released in.
-    events = [(end, 0, pitch, 0) for end, pitch in notes[["end_frame", "pitch"]].tolist()]
-    events += [(start, 1, pitch, loud) for start, pitch, loud in notes[["start_frame", "pitch", "velocity"]].tolist()]
+    events = notes[["start_frame", "pitch", "velocity"]].tolist()
+    events += [(end, pitch, 0) for end, pitch in notes[["end_frame", "pitch"]].tolist()]
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=DEFAULT_TEMPO), mido.Message("program_change")])
     now = 0
-    for frame, _, pitch, velocity in sorted(events):
+    for frame, pitch, velocity in sorted(events):
         track.append(mido.Message("note_on", note=pitch, velocity=velocity, time=(frame - now) * TICKS_PER_FRAME))
         now = frame
     tail_frames = roll.n_frames - now + round(tail_seconds * roll.fps)
@@ -129,8 +128,12 @@ def _parse(path: Path, content: bytes) -> mido.MidiFile:
         raise MidiError(path, "holds a number without an end")
     try:
         midi = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # mido fails in a dozen ways, some with an empty message
+    except EOFError as error:
+        raise MidiError(path, "broken MIDI file: it ends too early") from error
+    except Exception as error:  # mido fails in a dozen more ways
         raise MidiError(path, f"broken MIDI file ({type(error).__name__}: {error})") from error
+    if any(message.time > LONGEST_DELTA for track in midi.tracks for message in track):
+        raise MidiError(path, "holds a time of more than four bytes")
     if midi.type not in (0, 1):
         raise MidiError(path, f"type {midi.type}; only types 0 and 1 hold one piece")
     if midi.ticks_per_beat <= 0:
@@ -138,11 +141,8 @@ def _parse(path: Path, content: bytes) -> mido.MidiFile:
     return midi
 
 
-def _walk(track: mido.MidiTrack, events: _Events) -> int:
-    """Gather a track's notes, pedal and tempo, and return its last tick.
-
-    Walking the tracks spares the copies that iterating a MidiFile makes.
-    """
+def _walk(track: mido.MidiTrack, events: _Events) -> None:
+    """Gather a track's notes, pedal and tempo. Walking the tracks spares the copies that iterating a MidiFile makes."""
     tick = 0
     sounding = defaultdict(deque)
     for message in track:
@@ -161,7 +161,6 @@ def _walk(track: mido.MidiTrack, events: _Events) -> int:
         elif kind == "set_tempo":
             events.tempos.append((tick, fields["tempo"]))
     events.never_released += sum(map(len, sounding.values()))
-    return tick
 
 
 def _performance(path: Path, ticks_per_beat: int, events: _Events) -> Performance:

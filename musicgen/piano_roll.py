@@ -111,6 +111,8 @@ class PianoRoll:
         n_frames : int, optional
             The length of the roll; by default it ends with the last sounding frame.
         """
+        if ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH)).any():
+            raise ValueError(f"pitches must lie in {LOWEST_PITCH}..{HIGHEST_PITCH}, the keys of a piano")
         notes = np.sort(notes, order=["pitch", "start_frame", "end_frame"])
         starts, ends = notes["start_frame"], notes["end_frame"].copy()
         again = (np.diff(notes["pitch"]) == 0) & (ends[:-1] >= starts[1:])
