@@ -61,8 +61,10 @@ def generate(model: AttentionLSTM, prime: PianoRoll | None, config: GenerationCo
     Raises
     ------
     ValueError
-        If the prime is longer than the piece.
+        If the prime is longer than the piece, or the model is not one of 88 keys.
     """
+    if model.config.n_keys != N_KEYS:
+        raise ValueError(f"the model has {model.config.n_keys} keys, a piano {N_KEYS}")
     fps = prime.fps if prime else DEFAULT_FPS
     n_frames = round(config.seconds * fps)
     given = prime.velocity if prime else np.zeros((0, N_KEYS), np.uint8)

@@ -30,9 +30,10 @@ class Baselines(NamedTuple):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
-        """Take them out of a checkpoint's tensors; ValueError if they are missing or of another shape."""
+        """Take them out of a checkpoint's tensors; ValueError if they are missing or no probabilities."""
         found = cls(*(tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields))
-        if found.marginal.shape != (N_KEYS,) or found.markov.shape != (2, N_KEYS):
+        shapes_fit = found.marginal.shape == (N_KEYS,) and found.markov.shape == (2, N_KEYS)
+        if not shapes_fit or not all(((0 < table) & (table < 1)).all() for table in found):
             raise ValueError("the checkpoint holds no baselines to compare with")
         return found
 
