@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -108,14 +109,15 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
         return folder
     if folder.exists():
         raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
-    from music21.corpus.corpora import CoreCorpus  # slow to import, and needed only once
-
-    scores = sorted(CoreCorpus().getComposer("bach", fileExtensions=("mxl", "xml")))
+    # music21 is imported by the workers alone: in a notebook's process it would change how figures are drawn.
+    library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
+    scores = sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
     with whole_folder(folder) as temporary:
         workers = joblib.Parallel(n_jobs=-1, return_as="generator")
+        titles = next(workers([joblib.delayed(_read_titles)()]))
         lengths = workers(joblib.delayed(_write_chorale)(score, temporary / f"{score.stem}.mid") for score in scores)
         bar = tqdm(lengths, "Bach's chorales", len(scores), disable=not progress)
-        _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)})
+        _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)}, titles)
     return folder
 
 
@@ -201,11 +203,15 @@ def _write_chorale(score: Path, midi: Path) -> float | str:
         return f"{type(error).__name__}: {error}"
 
 
-def _write_table(table: Path, lengths: dict[str, float | str]) -> None:
-    """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
+def _read_titles() -> dict[str, str]:
+    """Return music21's list of the chorales' titles, by BWV number."""
     from music21.corpus.chorales import ChoraleListRKBWV
 
-    titles = ChoraleListRKBWV().byBWV
+    return {bwv: chorale["title"] for bwv, chorale in ChoraleListRKBWV().byBWV.items()}
+
+
+def _write_table(table: Path, lengths: dict[str, float | str], titles: dict[str, str]) -> None:
+    """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
     numbers = {work: re.match(r"bwv\d+", work)[0] for work in lengths}
     splits = _split_by_hash(numbers.values())
     with table.open("w", encoding="utf-8", newline="") as stream:
@@ -216,6 +222,6 @@ def _write_table(table: Path, lengths: dict[str, float | str]) -> None:
                 tqdm.write(f"{work} is left out: {seconds}", file=sys.stderr)
             elif seconds:
                 bwv = work.removeprefix("bwv")
-                title = f"{titles.get(bwv, {}).get('title', 'Chorale')}, BWV {bwv}"
+                title = f"{titles.get(bwv, 'Chorale')}, BWV {bwv}"
                 split = splits[numbers[work]]
                 writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", round(seconds, 3)])
