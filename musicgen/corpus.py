@@ -109,9 +109,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
         return folder
     if folder.exists():
         raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
-    # music21 is imported by the workers alone: in a notebook's process it would change how figures are drawn.
-    library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
-    scores = sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
+    scores = _find_scores()
     with whole_folder(folder) as temporary:
         workers = joblib.Parallel(n_jobs=-1, return_as="generator")
         titles = next(workers([joblib.delayed(_read_titles)()]))
@@ -177,6 +175,12 @@ def _split_by_hash(names: Iterable[str]) -> dict[str, str]:
         test, validation, *_, train = sorted(places, key=places.get)
         splits |= {test: "test", validation: "validation", train: "train"}
     return splits
+
+
+def _find_scores() -> list[Path]:
+    """Find Bach in music21, which only the workers import: in a notebook's process it would change the figures."""
+    library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
+    return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
 
 
 def _write_chorale(score: Path, midi: Path) -> float | str:

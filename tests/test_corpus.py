@@ -8,6 +8,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
+from musicgen import corpus
 from musicgen.corpus import CorpusError, Piece, load_corpus, make_chorales, stays_inside, whole_folder
 from musicgen.midi import read_performance
 
@@ -152,14 +153,12 @@ WORKS = ["bwv1.6", "bwv188.6", "bwv269", "bwv299", "bwv36.4-2", "bwv36.8-2"]
 @pytest.fixture(scope="module")
 def chorales(tmp_path_factory):
     """Make the chorales from these works and one file that is no score; the folder, and what was said."""
-    from music21.corpus.corpora import CoreCorpus
-
     folder = tmp_path_factory.mktemp("corpus")
     broken = folder / "bwv999.xml"
     broken.write_text("<html>not a score</html>")
-    scores = [path for path in CoreCorpus().getComposer("bach", fileExtensions=("mxl",)) if path.stem in WORKS]
+    scores = [path for path in corpus._find_scores() if path.stem in WORKS]
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
-        patch.setattr(CoreCorpus, "getComposer", lambda *_, **__: [broken, *scores])
+        patch.setattr(corpus, "_find_scores", lambda: [broken, *scores])
         return make_chorales(folder / "chorales", progress=False), said.getvalue()
 
 
