@@ -35,7 +35,7 @@ def saved(tiny_model, tmp_path):
     return save
 
 
-def refused(path, reason=""):
+def check_refused(path, reason=""):
     with pytest.raises(CheckpointError, match=f"{path.name}': .*{reason}"):
         load_checkpoint(path)
     return True
@@ -82,7 +82,7 @@ def test_a_flipped_bit_anywhere_is_noticed(saved):
     content, dice = path.read_bytes(), random.Random(0)
     for at in sorted({*range(16), len(content) - 1, *dice.sample(range(len(content)), 300)}):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :])
-        assert refused(path), at
+        assert check_refused(path), at
 
 
 def test_a_cut_or_lengthened_file_is_noticed(saved):
@@ -90,9 +90,9 @@ def test_a_cut_or_lengthened_file_is_noticed(saved):
     content = path.read_bytes()
     for size in (0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 4, len(content) - 1):
         path.write_bytes(content[:size])
-        refused(path)
+        check_refused(path)
     path.write_bytes(content + bytes(4))
-    refused(path)
+    check_refused(path)
 
 
 class Bomb:
@@ -105,16 +105,16 @@ def test_a_pickle_in_disguise_is_refused_and_not_run(tmp_path, monkeypatch, save
     monkeypatch.chdir(tmp_path)
     with open("bomb.safetensors", "wb") as stream:
         save({"model.output.bias": torch.zeros(5), "record": Bomb()}, stream)
-    refused(tmp_path / "bomb.safetensors")
+    check_refused(tmp_path / "bomb.safetensors")
     assert not Path("exploded").exists()
 
 
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
-    refused(tmp_path / "folder")
-    refused(tmp_path / "missing.safetensors", "no such checkpoint")
+    check_refused(tmp_path / "folder")
+    check_refused(tmp_path / "missing.safetensors", "no such checkpoint")
     (tmp_path / "text.safetensors").write_text("<html>not found</html>")
-    refused(tmp_path / "text.safetensors")
+    check_refused(tmp_path / "text.safetensors")
 
 
 def config_with(**fields):
@@ -153,12 +153,12 @@ def without_bias(model):
     ],
 )
 def test_a_checkpoint_whose_model_is_not_as_its_config_says_is_refused(saved, spoil, reason):
-    refused(saved(spoil), reason)
+    check_refused(saved(spoil), reason)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_values_that_are_not_finite_are_refused_beside_the_weights_too(saved, value):
-    refused(saved(tensors={"baseline": torch.tensor([0.5, value])}), "not finite")
+    check_refused(saved(tensors={"baseline": torch.tensor([0.5, value])}), "not finite")
 
 
 class Largest(TorchDispatchMode):
@@ -176,7 +176,7 @@ class Largest(TorchDispatchMode):
 def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_allocated(saved):
     path = saved(config_with(hidden_size=1500, n_layers=4, attention_size=2000))
     with Largest() as largest:
-        refused(path, "asks for")
+        check_refused(path, "asks for")
     assert largest.n_values < 10_000
 
 
@@ -189,7 +189,7 @@ def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_allocated(s
 def test_a_header_that_is_not_ours_is_refused(saved, metadata):
     path = saved()
     rewrite_header(path, lambda header: header.update(__metadata__=metadata))
-    refused(path)
+    check_refused(path)
 
 
 def test_the_checksum_covers_names_and_record_and_has_to_be_there(saved):
@@ -202,13 +202,13 @@ def test_the_checksum_covers_names_and_record_and_has_to_be_there(saved):
     for change in changes:
         path = saved()
         rewrite_header(path, change)
-        refused(path, "checksum")
+        check_refused(path, "checksum")
 
 
 def test_a_tensor_of_a_type_that_numpy_lacks_is_refused(saved):
     path = saved(tensors={"steps": torch.tensor([0.5, 0.25, 3.0], dtype=torch.float16)})
     rewrite_header(path, lambda header: header["steps"].update(dtype="BF16"))
-    refused(path)
+    check_refused(path)
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(saved):

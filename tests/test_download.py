@@ -82,7 +82,7 @@ def download(data_dir, archive):
 
 
 @contextmanager
-def refused(data_dir, message, leaves=()):
+def check_refused(data_dir, message, leaves=()):
     """Expect a CorpusError that names the address, and nothing left but what is said."""
     with pytest.raises(CorpusError, match=rf"^'http://127.*/maestro\.zip'.*{message}"):
         yield
@@ -119,7 +119,7 @@ def test_a_folder_that_lacks_something_is_not_taken_for_maestro(tmp_path, server
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_download_cut_short_goes_on_or_begins_again(tmp_path, server, resumes):
     server.stops_at, server.resumes = 100, resumes
-    with refused(tmp_path, f"stopped after 100 of {len(GOOD_ZIP)} bytes", leaves=[PART]):
+    with check_refused(tmp_path, f"stopped after 100 of {len(GOOD_ZIP)} bytes", leaves=[PART]):
         download(tmp_path, archive_at(server))
     server.stops_at = None
     assert len(load_corpus(download(tmp_path, archive_at(server)))) == 2
@@ -129,7 +129,7 @@ def test_a_download_cut_short_goes_on_or_begins_again(tmp_path, server, resumes)
 def test_a_server_that_stalls_is_left_and_what_came_is_kept(tmp_path, server):
     server.stops_at = 100
     server.hangs.clear()
-    with refused(tmp_path, "timed out", leaves=[PART]):
+    with check_refused(tmp_path, "timed out", leaves=[PART]):
         download(tmp_path, archive_at(server))
     assert (tmp_path / PART).read_bytes() == GOOD_ZIP[:100]
 
@@ -143,7 +143,7 @@ def test_what_is_complete_but_not_unpacked_is_not_asked_for_again(tmp_path, serv
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", GOOD_ZIP + b"more"])
 def test_another_length_is_refused_before_anything_is_written(tmp_path, server, body):
     server.body = body
-    with refused(tmp_path, f"offers {len(body)} bytes and not {len(GOOD_ZIP)}"):
+    with check_refused(tmp_path, f"offers {len(body)} bytes and not {len(GOOD_ZIP)}"):
         download(tmp_path, archive_at(server))
 
 
@@ -151,7 +151,7 @@ def test_another_length_is_refused_before_anything_is_written(tmp_path, server, 
 def test_a_wrong_hash_is_refused_and_the_next_try_begins_again(tmp_path, server, begun):
     server.body = b"?" * len(GOOD_ZIP)
     (tmp_path / PART).write_bytes(begun)
-    with refused(tmp_path, "came damaged"):
+    with check_refused(tmp_path, "came damaged"):
         download(tmp_path, archive_at(server))
     server.body = GOOD_ZIP
     assert download(tmp_path, archive_at(server)).is_dir()
@@ -160,16 +160,16 @@ def test_a_wrong_hash_is_refused_and_the_next_try_begins_again(tmp_path, server,
 @pytest.mark.parametrize(("status", "message"), [(404, "404"), (500, "500")])
 def test_an_error_of_the_server_is_told(tmp_path, server, status, message):
     server.status = status
-    with refused(tmp_path, message):
+    with check_refused(tmp_path, message):
         download(tmp_path, archive_at(server))
 
 
 def test_no_server_and_no_folder_to_write_to_are_told(tmp_path, server):
     archive = archive_at(server)
-    with refused(tmp_path, "cannot be downloaded to .*refused"):
+    with check_refused(tmp_path, "cannot be downloaded to .*refused"):
         download(tmp_path, replace(archive, url="http://127.0.0.1:9/maestro.zip"))
     (tmp_path / "file").touch()
-    with refused(tmp_path, "cannot be downloaded to .*file", leaves=["file"]):
+    with check_refused(tmp_path, "cannot be downloaded to .*file", leaves=["file"]):
         download(tmp_path / "file", archive)
 
 
@@ -195,7 +195,7 @@ def link(name):
 )
 def test_an_unsafe_zip_is_refused_before_anything_lands(tmp_path, server, extra, message):
     server.body = zip_of([*MEMBERS.items(), *extra])
-    with refused(tmp_path, message):
+    with check_refused(tmp_path, message):
         download(tmp_path, archive_at(server, server.body))
     assert not list(tmp_path.parent.rglob("evil*"))
 
@@ -204,7 +204,7 @@ def test_an_encrypted_member_is_refused(tmp_path, server):
     zipped = bytearray(GOOD_ZIP)
     zipped[zipped.index(b"PK\x01\x02") + 8] |= 1  # the flag in the directory of the zip
     server.body = bytes(zipped)
-    with refused(tmp_path, "no plain file"):
+    with check_refused(tmp_path, "no plain file"):
         download(tmp_path, archive_at(server, server.body))
 
 
@@ -223,12 +223,12 @@ def without(name):
 )
 def test_a_right_hash_is_not_the_whole_check(tmp_path, server, members, message):
     server.body = zip_of(members)
-    with refused(tmp_path, message):
+    with check_refused(tmp_path, message):
         download(tmp_path, archive_at(server, server.body))
 
 
 @pytest.mark.parametrize("damage", [lambda body: body[:-30], lambda body: body.replace(b"chopin", b"mozart", 1)])
 def test_a_broken_zip_is_refused(tmp_path, server, damage):
     server.body = damage(zip_of(MEMBERS))
-    with refused(tmp_path, "cannot be downloaded"):
+    with check_refused(tmp_path, "cannot be downloaded"):
         download(tmp_path, archive_at(server, server.body))

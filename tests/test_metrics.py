@@ -150,16 +150,16 @@ def test_silence_is_scored_without_a_division_by_zero(stubborn):
 
 def test_the_statistics_of_a_piece_made_by_hand():
     # Keys 39, 51 and 40 are C4, C5 and C sharp 4: pitches 60, 72, 61.
-    roll = roll_of({39: "0011110000000110", 51: "0001000000000000", 40: "0000000000000111"}, fps=4)
+    roll = roll_of({39: "0011111000000110", 51: "0001000000000000", 40: "0000000000000111"}, fps=4)
     assert statistics(roll) == pytest.approx(
         {
             "notes_per_second": 4 / 4,
-            "polyphony": 10 / 7,
+            "polyphony": 11 / 8,
             "note_seconds": 2.5 / 4,
             "mean_pitch": (60 + 60 + 72 + 61) / 4,
             "pitch_classes": 0.75 * math.log2(4 / 3) + 0.25 * 2,
-            "longest_silence_seconds": 7 / 4,
-            "longest_note_seconds": 4 / 4,
+            "longest_silence_seconds": 6 / 4,
+            "longest_note_seconds": 5 / 4,
         }
     )
 

@@ -49,7 +49,7 @@ def notes_of(performance):
     return sorted(performance.notes[["start_tick", "end_tick", "pitch", "velocity", "channel"]].tolist())
 
 
-def refusal(path, **how):
+def check_refusal(path, **how):
     """The message with which a file is refused: one printable line that names the file."""
     with pytest.raises(MidiError) as caught:
         read_midi(path, **how)
@@ -58,13 +58,13 @@ def refusal(path, **how):
     return reason.removeprefix(name)
 
 
-def survives(path, content):
+def check_survives(path, content):
     """Assert that the bytes give a roll of bounded size or a refusal."""
     path.write_bytes(content)
     try:
         roll = read_midi(path)
     except MidiError:
-        assert len(refusal(path)) > 5
+        assert len(check_refusal(path)) > 5
     else:
         assert 0 < roll.n_frames <= 8400 and roll.n_notes > 0
 
@@ -160,7 +160,7 @@ BROKEN = {
 @pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, reason):
     path.write_bytes(content)
-    assert re.search(reason, refusal(path))
+    assert re.search(reason, check_refusal(path))
 
 
 @pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 30_000])
@@ -168,14 +168,14 @@ def test_a_broken_file_is_refused_with_its_name_and_the_reason(path, content, re
 def test_a_time_of_more_than_the_standards_four_bytes_is_refused(path, n_bytes, event):
     events = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event) + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62))
     path.write_bytes(midi_bytes([b"\0\xff\x51\3\xff\xff\xff\0\x90\x3c\x40" + events], ticks_per_beat=1))
-    assert refusal(path, fps=1000)
+    assert check_refusal(path, fps=1000)
 
 
 def test_a_huge_time_is_not_carried_through_all_that_follows_it(path):
     path.write_bytes(midi_bytes([b"\xff" * 30_000 + b"\x7f\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 4000]))
     tracemalloc.start()
     try:
-        assert refusal(path)
+        assert check_refusal(path)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -183,28 +183,28 @@ def test_a_huge_time_is_not_carried_through_all_that_follows_it(path):
 
 def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
     changes = b"\1\xff\x51\x03\7\xa1\x20" * 110_000
-    survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 110_000]))
+    check_survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 110_000]))
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    assert refusal(tmp_path) == refusal("/") == "not a file"
-    assert refusal(tmp_path / "missing.mid") == "no such file"
-    assert refusal(tmp_path / "a\0b.mid") == "no such file"
-    assert refusal(tmp_path / ("long" * 100)) == os.strerror(errno.ENAMETOOLONG)
+    assert check_refusal(tmp_path) == check_refusal("/") == "not a file"
+    assert check_refusal(tmp_path / "missing.mid") == "no such file"
+    assert check_refusal(tmp_path / "a\0b.mid") == "no such file"
+    assert check_refusal(tmp_path / ("long" * 100)) == os.strerror(errno.ENAMETOOLONG)
 
 
 def test_a_file_that_cannot_be_read_is_refused(path, monkeypatch):
     path.write_bytes(SOUND)
     for error, reason in [(PermissionError(13, "Permission denied"), "Permission denied"), (OSError(), "OSError")]:
         monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=error))
-        assert refusal(path) == reason
+        assert check_refusal(path) == reason
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mid")
     reasons = []
-    reader = Thread(target=lambda: reasons.append(refusal(tmp_path / "pipe.mid")), daemon=True)
+    reader = Thread(target=lambda: reasons.append(check_refusal(tmp_path / "pipe.mid")), daemon=True)
     reader.start()
     reader.join(60)
     assert reasons == ["not a file"]
@@ -214,7 +214,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 def test_a_message_stays_one_printable_line_whatever_the_name(tmp_path, name):
     for content in (SOUND[:-1], b"text", midi_bytes([[]])):
         (tmp_path / name).write_bytes(content)
-        refusal(tmp_path / name)
+        check_refusal(tmp_path / name)
 
 
 def test_a_huge_file_is_refused_unread(path, monkeypatch):
@@ -222,12 +222,12 @@ def test_a_huge_file_is_refused_unread(path, monkeypatch):
     monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND))
     assert read_midi(str(path)).n_notes == 2
     monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND) - 1)
-    assert "larger than" in refusal(path)
+    assert "larger than" in check_refusal(path)
 
 
 def test_a_file_cut_off_at_any_byte_is_survived(path):
     for length in range(len(SOUND)):
-        survives(path, SOUND[:length])
+        check_survives(path, SOUND[:length])
 
 
 one_edit = st.tuples(st.integers(0, len(SOUND)), st.integers(0, 6), st.binary(max_size=6))
@@ -239,19 +239,19 @@ def test_a_sound_file_with_any_bytes_replaced_inserted_or_lost_is_survived(path,
     content = SOUND
     for at, n_lost, put_in in edits:
         content = content[:at] + put_in + content[at + n_lost :]
-    survives(path, content)
+    check_survives(path, content)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_in_a_track_are_survived(path, chunk):
-    survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
+    check_survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
 
 
 def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
     velocity = np.zeros((8400, 88), np.uint8)
     write_midi(PianoRoll(velocity), path)
-    assert refusal(path) == "no piano notes"
+    assert check_refusal(path) == "no piano notes"
     velocity[8000:8100, 5] = 77
     write_midi(PianoRoll(velocity), str(path))
     assert read_midi(path) == PianoRoll(velocity[:8100])
