@@ -2,11 +2,14 @@
 
 The modules are the stages of one pipeline and are read in this order:
 
-    corpus      which pieces there are, and their train / validation / test split
-    midi        a MIDI file -> a piano roll sampled at 20 Hz, and back
+    corpus      which pieces there are, and their train / validation / test split; download fetches MAESTRO
+    midi        a MIDI file -> a performance in ticks, and a piano roll -> a MIDI file
+    performance notes, pedal and tempo in ticks -> a piano roll sampled at 20 Hz; primes has some openings
     piano_roll  the note x time matrix itself
-    dataset     many rolls -> one cache -> windows and padded batches
+    dataset     many rolls -> one cache
+    windows     the cache -> batches of training excerpts
     model       the attention LSTM
+    recipe      loss, optimiser and learning rate
     training    the loop, stopping and resuming
     checkpoint  a trained model as one file
     generation  continue a prime, frame by frame
@@ -14,5 +17,6 @@ The modules are the stages of one pipeline and are read in this order:
     plots       every figure
     audio       a roll -> sound
 
+``files`` writes whatever is written, whole or not at all; ``commands`` joins the stages for the command line.
 Import the module you need, for example ``from musicgen.midi import read_midi``.
 """

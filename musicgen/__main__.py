@@ -52,8 +52,8 @@ def train_options(parser: ArgumentParser) -> None:
 
     add_data_dir(parser)
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR was stopped")
-    parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model's weights, and its sizes")
+    parser.add_argument("--resume", action="store_true", help="go on where RUN_DIR stopped, with the same options")
+    parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model: its weights, sizes and dropout")
     add_config(parser, ModelConfig, "n_keys")
     add_config(parser, WindowConfig, "seed")
     add_config(parser, TrainConfig)
@@ -84,7 +84,7 @@ def generate_options(parser: ArgumentParser) -> None:
 def download_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.download`."""
     parser.add_argument("--out", default="data", metavar="FOLDER", help="where to put it (default: %(default)s)")
-    parser.add_argument("--chorales", action="store_true", help="the Bach chorales instead; needs no network")
+    parser.add_argument("--chorales", action="store_true", help="write the Bach chorales to FOLDER instead")
 
 
 COMMANDS = {

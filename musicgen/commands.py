@@ -88,8 +88,9 @@ def generate_piece(args: Namespace) -> dict:
 
     config = config_of(GenerationConfig, args)
     prime = None
-    if args.beats and args.prime:
-        prime = read_performance(args.prime).first_beats(args.beats)
+    performance = read_performance(args.prime) if args.prime else None
+    if args.beats and performance:
+        prime = performance.first_beats(args.beats)
     elif args.beats:
         prime = shipped_prime(args.composer, args.beats)
     model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model

@@ -19,7 +19,7 @@ from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
-SAMPLER_VERSION = 1
+SAMPLER_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,25 +162,26 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progr
         raise ValueError("there are no pieces to sample")
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
     sampled = workers(joblib.delayed(_sample)(piece, settings) for piece in pieces)
-    lengths, skipped = {}, {}
+    lengths, skipped = [], []
     with write_whole(data_path) as temporary, temporary.open("wb") as stream:
         bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)
         for piece, result in bar:
             if isinstance(result, str):
-                skipped[piece.name] = result
+                skipped.append([piece.name, result])
+                lengths.append(0)
             else:
                 stream.write(result)
-                lengths[piece.name] = len(result)
+                lengths.append(len(result))
         stream.flush()
-        if not lengths:
-            name, reason = next(iter(skipped.items()))
+        if not any(lengths):
+            name, reason = skipped[0]
             raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
         return {"lengths": lengths, "skipped": skipped, "sha256": _fingerprint(temporary)}
 
 
 def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:
-    lengths = np.array(list(index["lengths"].values()))
+    sampled = [piece for piece, length in zip(pieces, index["lengths"]) if length]
+    lengths = np.array([length for length in index["lengths"] if length])
     frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_KEYS))
-    sampled = [piece for piece in pieces if piece.name in index["lengths"]]
-    skipped = list(index["skipped"].items())
+    skipped = [(name, reason) for name, reason in index["skipped"]]
     return RollCache(sampled, frames, np.cumsum(lengths) - lengths, lengths, fps, skipped, data_path.stem)

@@ -19,7 +19,7 @@ class GenerationConfig:
     Parameters
     ----------
     seconds : float
-        The length of the whole piece, its prime included (above 0, at most 3600).
+        The length of the whole piece, its prime included (0.1..3600).
     temperature : float
         The logits are divided by it (0.01..10): below 1 the model takes fewer risks, above 1 more.
     seed : int
@@ -31,8 +31,8 @@ class GenerationConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 < self.seconds <= 3600:
-            raise ValueError(f"seconds must be above 0 and at most 3600, not {self.seconds!r}")
+        if not 0.1 <= self.seconds <= 3600:
+            raise ValueError(f"seconds must lie in 0.1..3600, not {self.seconds!r}")
         if not 0.01 <= self.temperature <= 10:
             raise ValueError(f"temperature must lie in 0.01..10, not {self.temperature!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
@@ -97,15 +97,16 @@ def continue_frames(
     numpy.ndarray of bool, shape (batch, n_prime + n_frames, n_keys)
     """
     model.eval()
-    frames = torch.from_numpy(primes).float()  # (B, P, K)
-    silence = torch.zeros(len(primes), 1, primes.shape[2])
+    device = next(model.parameters()).device
+    frames = torch.from_numpy(primes).to(device).float()  # (B, P, K)
+    silence = torch.zeros(len(primes), 1, primes.shape[2], device=device)
     logits, state = model(frames if primes.shape[1] else silence)
     made: list[Tensor] = []
     for _ in range(n_frames):
         probability = torch.sigmoid(logits[:, -1] / temperature)  # (B, K)
-        made.append((torch.rand(probability.shape, generator=random) < probability).float())
+        made.append((torch.rand(probability.shape, generator=random).to(device) < probability).float())
         logits, state = model(made[-1][:, None], state)
-    return torch.cat([frames, torch.stack(made, dim=1)] if made else [frames], dim=1).bool().numpy()
+    return torch.cat([frames, torch.stack(made, dim=1)] if made else [frames], dim=1).bool().cpu().numpy()
 
 
 def _add_velocity(active: np.ndarray, given: np.ndarray) -> np.ndarray:

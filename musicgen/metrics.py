@@ -75,7 +75,8 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     for chunk in _teacher_forced(model, rolls):
         for name, value in _chunk_sums(*chunk, baselines).items():
             sums[name] = sums.get(name, 0.0) + value
-    n_frames = sums.pop("n_frames")
+    if not (n_frames := sums.pop("n_frames", 0)):
+        raise ValueError("no piece has two frames or more: there is nothing to predict")
     hits, claims = ({kind: sums.pop(f"{kind}_{what}") for kind in ("frame", "onset")} for what in ("hits", "claims"))
     f1 = {f"{kind}_f1": 2 * hits[kind] / max(1.0, claims[kind]) for kind in hits}
     return {"n_pieces": len(rolls), "n_frames": int(n_frames)} | {k: v / n_frames for k, v in sums.items()} | f1

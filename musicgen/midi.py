@@ -75,7 +75,10 @@ def read_performance(path: Path | str) -> Performance:
 
 
 def write_midi(roll: PianoRoll, path: Path | str) -> None:
-    """Write a roll as a MIDI file that `read_midi` reads as the same roll, but for silence at its end.
+    """Write a roll as a MIDI file.
+
+    `read_midi` at the same rate reads the same roll again, if each run of sounding frames has one velocity, but for
+    silence at its end and what lies beyond its limit of seven minutes.
 
     Parameters
     ----------

@@ -140,8 +140,8 @@ class Performance:
 
     def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
         """Sample the opening, as a prime: its beats are counted by the file's own tempo (at 120 BPM, 8 are 4 s)."""
-        if not 0 < n_beats < np.inf:
-            raise ValueError(f"n_beats must be above 0, not {n_beats!r}")
+        if not 0 < n_beats <= 10_000:
+            raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
         return self.to_roll(fps)[: self.frame_of_beat(n_beats, fps)]
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:

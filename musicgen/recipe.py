@@ -45,7 +45,7 @@ class TrainConfig:
     precision : str
         ``float32``, or ``bfloat16`` for the multiplications, which is faster on hardware that has it.
     seed : int
-        Fixes dropout.
+        Fixes dropout, and in the ``train`` command also the first weights and the windows.
     """
 
     optimizer: str = "sgd"

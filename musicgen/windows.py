@@ -96,6 +96,8 @@ class WindowBatches:
                 continue
             starts = np.clip(np.arange(-phase, length - 1, step), 0, max(0, length - 1 - step))
             cuts.append(np.column_stack([np.full_like(starts, piece), starts]))
+        if not cuts:
+            raise ValueError("no piece has two frames or more: there is nothing to predict")
         return np.concatenate(cuts)
 
     def _excerpt(self, piece: int, start: int, random: np.random.Generator) -> np.ndarray:

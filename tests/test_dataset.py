@@ -234,3 +234,11 @@ def test_names_with_odd_characters(tmp_path, prepared, name):
         rolls = prepared(pieces)
         assert rolls.pieces == [pieces[0], pieces[2]]
         assert [skipped for skipped, _ in rolls.skipped] == ["b" + name]
+
+
+def test_pieces_of_one_name_from_two_folders_stay_apart(tmp_path):
+    pieces = write(tmp_path / "one", CONTENTS) + write(
+        tmp_path / "two", dict(zip(CONTENTS, reversed(CONTENTS.values())))
+    )
+    rolls = prepare(pieces, tmp_path / "cache", progress=False)
+    assert [rolls[index] for index in range(6)] == [read_midi(piece.path) for piece in pieces]
