@@ -58,7 +58,7 @@ def train(args: Namespace) -> dict:
         config,
         args.out,
         tensors=baselines.as_tensors(),
-        about={"windows": asdict(windows), "data": rolls.summary(), "start": start and start.record},
+        about={"windows": asdict(windows), "data": train_rolls.summary(), "start": start and start.record},
     )
     history = trainer.run(args.resume)
     best = min(history, key=lambda row: row["validation_nll"], default={})

@@ -74,7 +74,8 @@ class RollCache(Sequence):
         if not chosen:
             raise ValueError(f"none of the {len(self)} pieces has {wanted}")
         pieces = [self.pieces[i] for i in chosen]
-        return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen])
+        key = _hash(f"{self.key} {chosen}")[:16]
+        return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen], key=key)
 
 
 def prepare(

@@ -146,6 +146,8 @@ class Trainer:
             bar.set_postfix(nll=f"{at.loss_sum / at.n_frames:.3f}")
         bar.close()
         at.seconds = time.monotonic() - started
+        if at.batch != n_batches and not stop.is_set():
+            raise ValueError(f"epoch {at.epoch} had {at.batch} batches, not {n_batches} as it said")
         if at.batch == n_batches:
             self._finish_epoch(started)
         self._save(self.latest_path, self._resume_tensors())

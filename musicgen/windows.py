@@ -46,8 +46,8 @@ class WindowConfig:
 class WindowBatches:
     """One epoch after the other of shuffled windows, each within one piece.
 
-    Every frame of every piece is predicted at least once in an epoch. The batches of an epoch depend on the
-    seed and the epoch alone, so that a stopped run can take up where it was.
+    Every frame but the first of a piece is predicted at least once in an epoch. The batches of an epoch depend on
+    the seed and the epoch alone, so that a stopped run can take up where it was.
 
     Parameters
     ----------
