@@ -56,7 +56,7 @@ def generate(model: AttentionLSTM, prime: PianoRoll | None, config: GenerationCo
     Returns
     -------
     PianoRoll
-        The prime and what follows. New notes have the median velocity of the prime's cells: the model knows no dynamics.
+        The prime and what follows. New notes have the median velocity of the prime's cells: it knows no dynamics.
 
     Raises
     ------
