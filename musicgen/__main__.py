@@ -20,15 +20,16 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
-    """Add an option for each field of a config; its help is the field's part of the docstring."""
+def add_config(parser: ArgumentParser, kind: type, *without: str, **defaults) -> None:
+    """Add an option for each field of a config, with other defaults if wanted; its help is in the docstring."""
     described = inspect.getdoc(kind)
     for field in fields(kind):
         if field.name not in without:
+            default = defaults.get(field.name, field.default)
             text = re.search(rf"^{field.name} : .*\n((?: {{4}}.*\n?)+)", described, re.MULTILINE)[1]
-            text = f"{' '.join(text.split())} (default: {field.default})".replace("%", "%%").replace("`", "")
+            text = f"{' '.join(text.split())} (default: {default})".replace("%", "%%").replace("`", "")
             name = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(name, type=type(field.default), default=field.default, help=text, metavar="X")
+            parser.add_argument(name, type=type(default), default=default, help=text, metavar="X")
 
 
 def add_data_dir(parser: ArgumentParser) -> None:
@@ -54,7 +55,14 @@ def train_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="go on where RUN_DIR stopped, with the same options")
     parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model: its weights, sizes and dropout")
-    add_config(parser, ModelConfig, "n_keys")
+    parser.add_argument(
+        "--composers",
+        dest="composer_names",
+        default="",
+        metavar="NAMES",
+        help="tell these apart, as in Bach,Chopin,Liszt",
+    )
+    add_config(parser, ModelConfig, "n_keys", "composers")
     add_config(parser, WindowConfig, "seed")
     add_config(parser, TrainConfig)
 
@@ -66,6 +74,40 @@ def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
 
 
+# The four sets are small: as many epochs as it takes to overfit, and the best of them is scored.
+BENCHMARK_DEFAULTS = {
+    "hidden_size": 256,
+    "n_layers": 1,
+    "n_attention_layers": 1,
+    "attention_span": 128,
+    "dropout": 0.3,
+    "batch_size": 16,
+    "optimizer": "adamw",
+    "learning_rate": 0.003,
+    "schedule": "cosine",
+    "n_epochs": 40,
+    "precision": "bfloat16",
+    "velocity_weight": 0.0,
+}
+
+
+def benchmark_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.benchmark`."""
+    from musicgen.model import ModelConfig
+    from musicgen.recipe import TrainConfig
+    from musicgen.windows import WindowConfig
+
+    parser.add_argument("file", metavar="FILE.mat", help="JSB_Chorales, Nottingham, MuseData or Piano_midi")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", metavar="CHECKPOINT", help="score this model")
+    model.add_argument("--train", action="store_true", help="train one on the file first; the options below are for it")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="what is scored (default: %(default)s)")
+    parser.add_argument("--out", metavar="RUN_DIR", help="gets the checkpoints and log.csv (default: not kept)")
+    add_config(parser, ModelConfig, "n_keys", "composers", **BENCHMARK_DEFAULTS)
+    add_config(parser, WindowConfig, "seed", "hide_composer", **BENCHMARK_DEFAULTS)
+    add_config(parser, TrainConfig, **BENCHMARK_DEFAULTS)
+
+
 def generate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.generate_piece`."""
     from musicgen.generation import GenerationConfig
@@ -75,7 +117,7 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--wav", metavar="OUT.wav", help="and as sound")
     parser.add_argument("--png", metavar="OUT.png", help="and as a figure")
     parser.add_argument("--prime", metavar="FILE.mid", help="the piece whose opening is continued")
-    parser.add_argument("--composer", default="Bach", choices=PRIMES, help="without --prime, continue theirs")
+    parser.add_argument("--composer", help="write in the style of, and without --prime continue: " + ", ".join(PRIMES))
     parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")
     parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
     add_config(parser, GenerationConfig)
@@ -92,6 +134,7 @@ COMMANDS = {
     "prepare": (commands.prepare_corpus, add_data_dir),
     "train": (commands.train, train_options),
     "evaluate": (commands.evaluate_checkpoint, evaluate_options),
+    "benchmark": (commands.benchmark, benchmark_options),
     "generate": (commands.generate_piece, generate_options),
     "download": (commands.download, download_options),
 }

@@ -2,16 +2,18 @@
 
 import time
 from argparse import Namespace
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from musicgen.corpus import load_corpus, make_chorales
-from musicgen.dataset import prepare
+from musicgen.corpus import load_corpus, make_chorales, match_composer
+from musicgen.dataset import RollCache, prepare
 from musicgen.files import write_whole
 from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.piano_roll import N_KEYS, PianoRoll
+from musicgen.polyphonic import PUBLISHED, read_polyphonic
 
 # torch and matplotlib take seconds to import: only the commands that need them do so.
 
@@ -36,31 +38,44 @@ def prepare_corpus(args: Namespace) -> dict:
 
 def train(args: Namespace) -> dict:
     """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
+    configs = _train_configs(args)
+    rolls = prepare(load_corpus(args.data_dir))
+    known = {piece.composer for piece in rolls.select(split="train").pieces}
+    composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
+    start = _load_piano_model(args.start) if args.start else None
+    return _train_on(rolls, replace(configs[0], composers=composers), *configs[1:], args.out, args.resume, start)
+
+
+def _train_configs(args: Namespace) -> list:
+    from musicgen.model import ModelConfig
+    from musicgen.recipe import TrainConfig
+    from musicgen.windows import WindowConfig
+
+    return [config_of(kind, args) for kind in (ModelConfig, WindowConfig, TrainConfig)]
+
+
+def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, resume: bool = False, start=None) -> dict:
+    """Train on the train split, select on the validation split."""
     import torch
 
-    from musicgen.metrics import evaluate, fit_baselines
-    from musicgen.model import AttentionLSTM, ModelConfig
-    from musicgen.recipe import TrainConfig
+    from musicgen.metrics import fit_baselines, mean_nll
+    from musicgen.model import AttentionLSTM
     from musicgen.training import Trainer
-    from musicgen.windows import WindowBatches, WindowConfig
+    from musicgen.windows import WindowBatches
 
-    sizes, windows, config = (config_of(kind, args) for kind in (ModelConfig, WindowConfig, TrainConfig))
-    start = _load_piano_model(args.start) if args.start else None
-    rolls = prepare(load_corpus(args.data_dir))
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
-    baselines = fit_baselines(train_rolls)
     torch.manual_seed(config.seed)
     model = (start.model if start else AttentionLSTM(sizes)).to("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         model,
-        WindowBatches(train_rolls, windows),
-        lambda model: evaluate(model, validation_rolls, baselines)["nll"],
+        WindowBatches(train_rolls, windows, model.config.composers),
+        lambda model: mean_nll(model, validation_rolls),
         config,
-        args.out,
-        tensors=baselines.as_tensors(),
+        run_dir,
+        tensors=fit_baselines(train_rolls).as_tensors(),
         about={"windows": asdict(windows), "data": train_rolls.summary(), "start": start and start.record},
     )
-    history = trainer.run(args.resume)
+    history = trainer.run(resume)
     best = min(history, key=lambda row: row["validation_nll"], default={})
     return {
         "checkpoint": str(trainer.best_path if best else trainer.latest_path),
@@ -80,22 +95,45 @@ def evaluate_checkpoint(args: Namespace) -> dict:
     return evaluate(checkpoint.model, rolls, Baselines.from_tensors(checkpoint.tensors))
 
 
+def benchmark(args: Namespace) -> dict:
+    """Score a model on one of the published polyphonic data sets."""
+    from musicgen.metrics import evaluate, fit_baselines
+
+    configs = _train_configs(args) if args.train else []
+    rolls = read_polyphonic(args.file)
+    published = PUBLISHED.get(Path(args.file).stem, {})
+    said = {"dataset": Path(args.file).stem, "split": args.split}
+    said |= {f"published_{output}": nll for output, nll in published.items()}
+    with TemporaryDirectory() as temporary:
+        if args.train:
+            said |= _train_on(rolls, *configs, args.out or temporary) | {"seed": args.seed}
+            if said["validation_nll"] is None:
+                raise ValueError("the training was stopped in its first epoch: there is no model to score")
+        model = _load_piano_model(said["checkpoint"] if args.train else args.checkpoint).model
+    scores = evaluate(model, rolls.select(split=args.split), fit_baselines(rolls.select(split="train")))
+    scores = {name: value for name, value in scores.items() if "velocity" not in name and name != "n_struck"}
+    scores["n_steps"] = scores.pop("n_frames")
+    return said | scores
+
+
 def generate_piece(args: Namespace) -> dict:
     """Compose a piece out of the opening of another."""
     from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
-    from musicgen.primes import shipped_prime
+    from musicgen.primes import PRIMES, shipped_prime
 
     config = config_of(GenerationConfig, args)
-    prime = None
     performance = read_performance(args.prime) if args.prime else None
+    model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
+    style = match_composer(args.composer, model.config.composers) if args.composer and model.config.composers else None
+    prime = None
     if args.beats and performance:
         prime = performance.first_beats(args.beats)
     elif args.beats:
-        prime = shipped_prime(args.composer, args.beats)
-    model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
+        args.composer = (style or args.composer or "Bach").split()[-1]
+        prime = shipped_prime(args.composer, args.beats) if args.composer in PRIMES or not style else None
     started = time.perf_counter()
-    roll = generate(model, prime, config)
+    roll = generate(model, prime, config, style)
     seconds = time.perf_counter() - started
     prime_frames = prime.n_frames if prime else 0
     write_midi(roll, args.out)
@@ -105,6 +143,7 @@ def generate_piece(args: Namespace) -> dict:
         _write_figure(roll, prime_frames, args)
     return {
         "n_notes": roll.n_notes,
+        "composer": style,
         "seconds": roll.duration_seconds,
         "generation_seconds": round(seconds, 2),
         "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),

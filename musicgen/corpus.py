@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -117,6 +117,21 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
         bar = tqdm(lengths, "Bach's chorales", len(scores), disable=not progress)
         _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)}, titles)
     return folder
+
+
+def match_composer(name: str, known: Collection[str]) -> str:
+    """Return the one composer of `known` that has this name or surname, in any case; ValueError if it is not one."""
+    wanted = name.strip().casefold()
+    surnames = {
+        known_name: known_name.split()[-1] for known_name in known if known_name.split() and "/" not in known_name
+    }
+    matches = [each for each in known if wanted in {each.casefold(), surnames.get(each, each).casefold()}]
+    if len(matches) != 1:
+        found = "more than one composer" if matches else "no composer"
+        raise ValueError(
+            f"{name!r} is the name of {found} here; there are {', '.join(sorted(matches or known)) or 'none'}"
+        )
+    return matches[0]
 
 
 def stays_inside(name: str) -> bool:

@@ -1,11 +1,15 @@
 """Continue a prime, frame by frame."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from musicgen.keys import N_VELOCITIES, Heard, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 
@@ -14,36 +18,63 @@ DEFAULT_VELOCITY = 64
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How a piece is made.
+    """How a piece is made. All but its length and its seed leave the model as it is unless they are set.
 
     Parameters
     ----------
     seconds : float
         The length of the whole piece, its prime included (0.1..3600).
     temperature : float
-        The logits are divided by it (0.01..10): below 1 the model takes fewer risks, above 1 more.
+        The logits of keys that are up are divided by it (0.01..10): below 1 only likelier notes are struck, above 1
+        also odd ones.
+    release_temperature : float
+        The same for keys that sound (0.01..10). Apart from the other, since its effect is another: below 1 notes
+        last as long as the model thinks likeliest, above 1 lengths vary more.
+    top_p : float
+        Of the keys that might be struck in a frame only the likeliest, which have together this share of the
+        probability of all, remain possible (above 0, to 1): it cuts off the many keys that are each very unlikely,
+        of which one in a while would sound wrong.
+    max_polyphony : int
+        So many keys sound at once (1..88); the unlikeliest new ones are left out, held ones never.
+    style : float
+        How much the composer matters (0..10): 0 as without one, 1 as learned, above 1 exaggerated. The logits are
+        moved along the line from those without to those with the composer.
     seed : int
         The same seed gives the same piece again (0..2**63 - 1).
     """
 
     seconds: float = 60.0
     temperature: float = 1.0
+    release_temperature: float = 1.0
+    top_p: float = 1.0
+    max_polyphony: int = N_KEYS
+    style: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
-        if not 0.1 <= self.seconds <= 3600:
-            raise ValueError(f"seconds must lie in 0.1..3600, not {self.seconds!r}")
-        if not 0.01 <= self.temperature <= 10:
-            raise ValueError(f"temperature must lie in 0.01..10, not {self.temperature!r}")
+        ranges = {
+            "seconds": (0.1, 3600),
+            "temperature": (0.01, 10),
+            "release_temperature": (0.01, 10),
+            "top_p": (1e-6, 1),
+            "style": (0, 10),
+        }
+        for name, (lowest, highest) in ranges.items():
+            if not lowest <= getattr(self, name) <= highest:
+                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {getattr(self, name)!r}")
+        if not isinstance(self.max_polyphony, int) or not 1 <= self.max_polyphony <= N_KEYS:
+            raise ValueError(f"max_polyphony must be a whole number from 1 to {N_KEYS}, not {self.max_polyphony!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, not {self.seed!r}")
 
 
-def generate(model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig) -> PianoRoll:
+def generate(
+    model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig, composer: str | None = None
+) -> PianoRoll:
     """Let a model continue a prime.
 
-    Each key of each next frame is drawn by its own probability. Nothing is repaired afterwards: what the model
-    holds it must release, and if it falls silent, that is what it does.
+    Nothing is repaired afterwards: what the model holds it must release, and if it falls silent, that is what it
+    does.
 
     Parameters
     ----------
@@ -52,69 +83,148 @@ def generate(model: AttentionLSTM, prime: PianoRoll | None, config: GenerationCo
     prime : PianoRoll or None
         The given opening, as in `Performance.first_beats`; without one the piece begins out of silence.
     config : GenerationConfig
+    composer : str, optional
+        In whose style, one of ``model.config.composers``.
 
     Returns
     -------
     PianoRoll
-        The prime and what follows. New notes have the median velocity of the prime's cells: it knows no dynamics.
+        The prime and what follows.
 
     Raises
     ------
     ValueError
-        If the prime is longer than the piece, or the model is not one of 88 keys.
+        If the prime is longer than the piece, or the model is not one of 88 keys, or does not know the composer.
     """
     if model.config.n_keys != N_KEYS:
         raise ValueError(f"the model has {model.config.n_keys} keys, a piano {N_KEYS}")
+    if composer is not None and composer not in model.config.composers:
+        raise ValueError(f"the model does not know {composer!r}, only {', '.join(model.config.composers) or 'nobody'}")
+    label = 1 + model.config.composers.index(composer) if composer else 0
     fps = prime.fps if prime else DEFAULT_FPS
     n_frames = round(config.seconds * fps)
     given = prime.velocity if prime else np.zeros((0, N_KEYS), np.uint8)
     if len(given) > n_frames:
         raise ValueError(f"the prime lasts {len(given) / fps:g} s, longer than the piece of {config.seconds:g} s")
-    random = torch.Generator().manual_seed(config.seed)
-    active = continue_frames(model, given[None] > 0, n_frames - len(given), config.temperature, random)[0]
-    return PianoRoll(_add_velocity(active, given), fps)
+    return PianoRoll(continue_frames(model, given[None], n_frames - len(given), config, [label])[0], fps)
 
 
 @torch.inference_mode()
 def continue_frames(
-    model: AttentionLSTM, primes: np.ndarray, n_frames: int, temperature: float, random: torch.Generator
+    model: AttentionLSTM, primes: np.ndarray, n_frames: int, config: GenerationConfig, composers: list[int]
 ) -> np.ndarray:
     """Continue a batch of primes of one length, all with state kept from frame to frame.
 
     Parameters
     ----------
     model : AttentionLSTM
-    primes : numpy.ndarray of bool, shape (batch, n_prime, n_keys)
-        `n_prime` may be 0.
+    primes : numpy.ndarray of uint8, shape (batch, n_prime, n_keys)
+        Velocities; `n_prime` may be 0.
     n_frames : int
         How many frames to add.
-    temperature : float
-    random : torch.Generator
-        Where the draws come from, on the CPU.
+    config : GenerationConfig
+        How; its `seconds` are not looked at.
+    composers : list of int
+        For each piece as in `AttentionLSTM.forward`.
 
     Returns
     -------
-    numpy.ndarray of bool, shape (batch, n_prime + n_frames, n_keys)
+    numpy.ndarray of uint8, shape (batch, n_prime + n_frames, n_keys)
     """
-    model.eval()
-    device = next(model.parameters()).device
-    frames = torch.from_numpy(primes).to(device).float()  # (B, P, K)
-    silence = torch.zeros(len(primes), 1, primes.shape[2], device=device)
-    logits, state = model(frames if primes.shape[1] else silence)
-    made: list[Tensor] = []
-    for _ in range(n_frames):
-        probability = torch.sigmoid(logits[:, -1] / temperature)  # (B, K)
-        made.append((torch.rand(probability.shape, generator=random).to(device) < probability).float())
-        logits, state = model(made[-1][:, None], state)
-    return torch.cat([frames, torch.stack(made, dim=1)] if made else [frames], dim=1).bool().cpu().numpy()
+    device = next(model.eval().parameters()).device
+    labels = torch.tensor(composers, device=device)
+    copies = 1
+    if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
+        labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
+    sampler = _Sampler(model, config, _median_velocity(primes).to(device))
+    made = [torch.from_numpy(primes).to(device)]  # (B, P, K)
+    last, state = made[0], None
+    if not last.shape[1]:
+        last = last.new_zeros(len(primes), 1, primes.shape[2])
+    with _plain_lstm():
+        for _ in range(n_frames):
+            heard, state = model(last.repeat(copies, 1, 1) / 127, state, labels)
+            last = sampler.next_frame(Heard(*(known[:, -1] for known in heard)), last[:, -1])[:, None]
+            made.append(last)
+    return torch.cat(made, dim=1).cpu().numpy()
 
 
-def _add_velocity(active: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Give new notes the prime's median velocity, and let a note that reaches out of the prime keep its own."""
-    loudness = int(np.median(given[given > 0])) if given.any() else DEFAULT_VELOCITY
-    velocity = np.zeros(active.shape, np.uint8)
-    velocity[: len(given)] = given
-    for t in range(len(given), len(active)):
-        held = velocity[t - 1] if t else np.zeros(N_KEYS, np.uint8)
-        velocity[t] = np.where(active[t], np.where(held, held, loudness), 0)
-    return velocity
+@contextmanager
+def _plain_lstm() -> Iterator[None]:
+    """Keep oneDNN out: called for a single frame, its LSTM takes longer to rearrange the weights than to use them."""
+    before, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
+
+
+class _Sampler:
+    """Draws one frame after the other from what a model says of it, under the controls of a `GenerationConfig`."""
+
+    def __init__(self, model: AttentionLSTM, config: GenerationConfig, loudness: Tensor):
+        self.output, self.config, self.loudness = model.output, config, loudness
+        self.random = torch.Generator().manual_seed(config.seed)
+
+    def next_frame(self, heard: Heard, last: Tensor) -> Tensor:
+        """Return the velocities of the next frame after `last`, both of shape (B, K)."""
+        uniform = torch.rand(last.shape, generator=self.random).to(last.device)
+        up = last == 0
+        possible = self._possible(heard, up)
+        copies = len(heard.hidden) // len(last)
+
+        def decide(logits: Tensor) -> Tensor:
+            probability = torch.sigmoid(self._tempered(logits, up)) * possible
+            return (uniform < probability).to(logits.dtype).repeat(copies, 1)
+
+        following, within = settle(self.output, heard, decide)
+        logits = self._tempered(self.output.logits(within, heard), up)
+        following = self._bounded(following[: len(last)] > 0, up, logits)
+        return torch.where(following, last, 0) + self._velocities(following & up, within)
+
+    def _mixed(self, logits: Tensor, n_pieces: int) -> Tensor:
+        """Move the logits along the line from those without to those with the composer, where both are there."""
+        told, untold = logits[:n_pieces], logits[-n_pieces:]
+        return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told
+
+    def _tempered(self, logits: Tensor, up: Tensor) -> Tensor:
+        temperature = torch.where(up, self.config.temperature, self.config.release_temperature)
+        return self._mixed(logits, len(up)) / temperature
+
+    def _possible(self, heard: Heard, up: Tensor) -> Tensor:
+        """Return 1 for the keys that may be on: those that sound, and the likeliest of the others up to `top_p`."""
+        if self.config.top_p == 1:
+            return torch.ones_like(up)
+        on = heard.keys[..., 0]
+        logits = self.output.logits(self.output.within(self.output.before(heard), heard, on), heard)
+        probability, order = (torch.sigmoid(self._tempered(logits, up)) * up).sort(descending=True)
+        likelier = probability.cumsum(-1) - probability
+        kept = likelier < self.config.top_p * probability.sum(-1, keepdim=True)
+        return torch.zeros_like(up).scatter(-1, order, kept) | ~up
+
+    def _bounded(self, following: Tensor, up: Tensor, logits: Tensor) -> Tensor:
+        """Leave out the unlikeliest new notes until no more than `max_polyphony` keys sound."""
+        if self.config.max_polyphony >= following.shape[1]:
+            return following
+        rank = torch.where(following & up, logits, torch.where(following, math.inf, -math.inf))
+        first = rank.topk(self.config.max_polyphony).indices
+        return following & (~up | torch.zeros_like(following).scatter(-1, first, True))
+
+    def _velocities(self, struck: Tensor, within: Tensor) -> Tensor:
+        """Draw the velocity of each struck key; all others get 0."""
+        if self.output.velocity is None:
+            return struck * self.loudness
+        velocity = torch.zeros_like(struck, dtype=torch.uint8)
+        if struck.any():
+            logits = self.output.velocity(within.unflatten(0, (-1, len(struck)))[:, struck])  # (1 or 2, N, bins)
+            bins = self._mixed(logits, 1)[0].softmax(-1).cpu().multinomial(1, generator=self.random)[:, 0]
+            width = 128 // N_VELOCITIES
+            drawn = bins * width + torch.randint(width, bins.shape, generator=self.random)
+            velocity[struck] = drawn.clamp(min=1).to(torch.uint8).to(velocity.device)
+        return velocity
+
+
+def _median_velocity(primes: np.ndarray) -> Tensor:
+    """Return what an output without dynamics plays: the median of each prime's cells, shape (batch, 1)."""
+    medians = [int(np.median(prime[prime > 0])) if prime.any() else DEFAULT_VELOCITY for prime in primes]
+    return torch.tensor(medians, dtype=torch.uint8)[:, None]

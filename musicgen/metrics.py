@@ -1,5 +1,6 @@
-"""How good is it? Likelihoods beside two baselines, and the statistics of a piece of music."""
+"""How good is it? Likelihoods and predicted frames, beside the baselines that any model must beat."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,46 +9,51 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from musicgen.keys import N_VELOCITIES, Heard, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import N_KEYS, PianoRoll, pad
+from musicgen.recipe import frame_loss
 
 CHUNK_FRAMES = 512
 
 
 class Baselines(NamedTuple):
-    """Two predictors that any model must beat, fitted on the train split.
+    """Predictors that any model must beat, fitted on the train split.
 
     `marginal` is P(on) of each key, shape (88,). `markov` is P(on | its state one frame before), shape (2, 88):
-    row 0 where the key was up, row 1 where it was down.
+    row 0 where the key was up, row 1 where it was down. `velocity` is the distribution of the velocities of struck
+    keys over bins of four, shape (32,).
     """
 
     marginal: Tensor
     markov: Tensor
+    velocity: Tensor
 
     def as_tensors(self) -> dict[str, Tensor]:
         """Name the tensors as a checkpoint carries them."""
-        return {"baseline.marginal": self.marginal, "baseline.markov": self.markov}
+        return {f"baseline.{name}": table for name, table in self._asdict().items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
         """Take them out of a checkpoint's tensors; ValueError if they are missing or no probabilities."""
         found = cls(*(tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields))
-        shapes_fit = found.marginal.shape == (N_KEYS,) and found.markov.shape == (2, N_KEYS)
+        shapes_fit = [table.shape for table in found] == [(N_KEYS,), (2, N_KEYS), (N_VELOCITIES,)]
         if not shapes_fit or not all(((0 < table) & (table < 1)).all() for table in found):
             raise ValueError("the checkpoint holds no baselines to compare with")
         return found
 
 
 def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
-    """Count how often each key sounds, and how often it does after sounding or not, with one count added to each."""
-    frames = np.zeros(2)[:, None]
-    on = 0
+    """Count how often each key sounds, after sounding or not, and is struck how hard, with one count added to each."""
+    frames, on = np.zeros((2, N_KEYS)), np.zeros((2, N_KEYS))
+    struck = np.ones(N_VELOCITIES)
     for roll in rolls:
         before, after = roll.active[:-1], roll.active[1:]
-        frames = frames + np.stack([(~before).sum(0), before.sum(0)])
-        on = on + np.stack([(~before & after).sum(0), (before & after).sum(0)])
-    marginal = (on.sum(0) + 1) / (frames.sum(0) + 2)
-    return Baselines(torch.from_numpy(marginal).float(), torch.from_numpy((on + 1) / (frames + 2)).float())
+        frames += np.stack([(~before).sum(0), before.sum(0)])
+        on += np.stack([(~before & after).sum(0), (before & after).sum(0)])
+        struck += np.bincount(roll.velocity[roll.onsets] * np.int64(N_VELOCITIES) // 128, minlength=N_VELOCITIES)
+    marginal, markov = (on.sum(0) + 1) / (frames.sum(0) + 2), (on + 1) / (frames + 2)
+    return Baselines(*(torch.from_numpy(table).float() for table in (marginal, markov, struck / struck.sum())))
 
 
 @torch.inference_mode()
@@ -57,6 +63,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     Parameters
     ----------
     model : AttentionLSTM
+        It is not told the composers.
     rolls : sequence of PianoRoll
     baselines : Baselines
         Scored on the same frames.
@@ -67,84 +74,128 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
         ``n_pieces``; ``n_frames``, every frame but the first of each piece; ``nll``, ``markov_nll`` and
         ``marginal_nll`` in nats per frame, summed over the keys and averaged over those frames; ``changed_nll``
         and ``changed_markov_nll``, the part of them that falls on cells that change from one frame to the next;
-        ``frame_f1`` of the cells held to be on at a probability of one half, and ``onset_f1`` of those among
-        them that were off one frame before.
+        ``velocity_nll`` (of a model that knows dynamics) and ``velocity_marginal_nll`` in nats per struck key, of
+        which there are ``n_struck``. And of the frames that are predicted by holding each key that is
+        likelier on than off to be on: ``frame_f1``, ``onset_f1`` of the keys that were off one frame before, and
+        ``accuracy``, hits among all cells that are on in the music or the prediction (Bay, Ehmann and Downie,
+        ISMIR 2009).
     """
-    model.eval()
     sums: dict[str, float] = {}
-    for chunk in _teacher_forced(model, rolls):
-        for name, value in _chunk_sums(*chunk, baselines).items():
+    for _, heard, velocity in _teacher_forced(model, rolls):
+        for name, value in (_scores(model, heard, velocity, baselines) | _hits(model, heard, velocity)).items():
             sums[name] = sums.get(name, 0.0) + value
-    if not (n_frames := sums.pop("n_frames", 0)):
-        raise ValueError("no piece has two frames or more: there is nothing to predict")
+    n_frames, n_struck = int(sums.pop("n_frames")), int(sums["n_struck"])
     hits, claims = ({kind: sums.pop(f"{kind}_{what}") for kind in ("frame", "onset")} for what in ("hits", "claims"))
+    counts = {"n_pieces": len(rolls), "n_frames": n_frames, "n_struck": n_struck}
+    per = {name: n_struck if name.startswith("velocity") else n_frames for name in sums}
+    means = {name: value / max(1, per[name]) for name, value in sums.items() if name not in counts}
     f1 = {f"{kind}_f1": 2 * hits[kind] / max(1.0, claims[kind]) for kind in hits}
-    return {"n_pieces": len(rolls), "n_frames": int(n_frames)} | {k: v / n_frames for k, v in sums.items()} | f1
+    return counts | means | f1 | {"accuracy": hits["frame"] / max(1.0, claims["frame"] - hits["frame"])}
 
 
-def _teacher_forced(model: AttentionLSTM, rolls: Sequence[PianoRoll], batch_size: int = 16) -> Iterator[tuple]:
-    """Yield the logits, the frames they were given, the frames they should give, and which of them count."""
-    device = next(model.parameters()).device
-    by_length = sorted(range(len(rolls)), key=lambda index: rolls[index].n_frames)
-    for first in range(0, len(rolls), batch_size):
-        padded, lengths = pad([rolls[index].active for index in by_length[first : first + batch_size]])
-        frames, state = torch.from_numpy(padded).to(device), None
-        for start in range(0, frames.shape[1] - 1, CHUNK_FRAMES):
-            chunk = frames[:, start : start + CHUNK_FRAMES + 1]  # (B, T + 1, K)
-            logits, state = model(chunk[:, :-1].float(), state)
-            time = torch.arange(start + 1, start + chunk.shape[1])
-            counted = (time < torch.from_numpy(lengths)[:, None]).to(device)  # (B, T)
-            yield logits, chunk[:, :-1], chunk[:, 1:], counted
+@torch.inference_mode()
+def piece_nlls(
+    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score the notes of each piece by itself.
 
-
-def _chunk_sums(logits: Tensor, before: Tensor, after: Tensor, counted: Tensor, baselines: Baselines) -> dict:
-    """Sum what `evaluate` averages over the counted frames of one chunk; cells have shape (frames, K)."""
-    logits, before, after = logits[counted], before[counted], after[counted]
-    marginal, markov = (probability.to(logits.device) for probability in baselines)
-    target, changed = after.float(), before != after
-    nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), target, reduction="none")
-    marginal_nll = F.binary_cross_entropy(marginal.expand_as(target), target, reduction="none")
-    on = logits > 0
-    sums = {
-        "n_frames": counted.sum(),
-        "nll": nll.sum(),
-        "markov_nll": markov_nll.sum(),
-        "marginal_nll": marginal_nll.sum(),
-        "changed_nll": nll[changed].sum(),
-        "changed_markov_nll": markov_nll[changed].sum(),
-        "frame_hits": (on & after).sum(),
-        "frame_claims": on.sum() + after.sum(),
-        "onset_hits": (on & after & ~before).sum(),
-        "onset_claims": (on & ~before).sum() + (after & ~before).sum(),
-    }
-    return {name: value.item() for name, value in sums.items()}
-
-
-def statistics(roll: PianoRoll) -> dict[str, float]:
-    """Describe a piece in the terms in which real and generated music are compared.
+    Parameters
+    ----------
+    model : AttentionLSTM
+    rolls : sequence of PianoRoll
+    composers : sequence of int, optional
+        For each piece the composer that the model is told, as in `AttentionLSTM.forward`.
 
     Returns
     -------
-    dict of str to float
-        ``notes_per_second``; ``polyphony``, keys that sound in a frame that is not silent; ``note_seconds``, the
-        median length of a note; ``mean_pitch`` (MIDI number); ``pitch_classes``, the entropy of the twelve in
-        bits; ``longest_silence_seconds``; ``longest_note_seconds``.
+    nll : numpy.ndarray, shape (n_pieces,)
+        In nats, summed over keys and frames.
+    n_frames : numpy.ndarray of int, shape (n_pieces,)
+        How many frames that is: all but the first of each piece.
     """
-    notes, sounding = roll.notes, roll.active.any(axis=1)
-    frames_held = notes["end_frame"] - notes["start_frame"]
-    classes = np.bincount(notes["pitch"] % 12, minlength=12) / max(1, len(notes))
-    return {
-        "notes_per_second": len(notes) / max(roll.duration_seconds, 1 / roll.fps),
-        "polyphony": float(roll.active.sum() / max(1, sounding.sum())),
-        "note_seconds": float(np.median(frames_held) / roll.fps) if len(notes) else 0.0,
-        "mean_pitch": float(notes["pitch"].mean()) if len(notes) else 0.0,
-        "pitch_classes": float(-(classes[classes > 0] * np.log2(classes[classes > 0])).sum()),
-        "longest_silence_seconds": _longest_run(~sounding) / roll.fps,
-        "longest_note_seconds": float(frames_held.max(initial=0) / roll.fps),
+    nll, n_frames = np.zeros(len(rolls)), np.zeros(len(rolls), int)
+    for pieces, heard, velocity in _teacher_forced(model, rolls, composers):
+        following = (velocity > 0).float()
+        within = model.output.within(model.output.before(heard), heard, following)
+        logits = model.output.logits(within, heard).float()
+        loss = F.binary_cross_entropy_with_logits(logits, following, reduction="none").sum(-1)
+        np.add.at(nll, pieces, loss.double().cpu().numpy())
+        np.add.at(n_frames, pieces, 1)
+    return nll, n_frames
+
+
+def mean_nll(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> float:
+    """Return the `nll` of `evaluate` alone, which takes half the time."""
+    nll, n_frames = piece_nlls(model, rolls)
+    return float(nll.sum() / n_frames.sum())
+
+
+def composer_nlls(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> np.ndarray:
+    """Score each piece as the work of each composer; the lowest score says whose it is most like.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_pieces, n_composers)
+        In nats per frame, the composers as in ``model.config.composers``.
+    """
+    labels = range(1, len(model.config.composers) + 1)
+    scores = (piece_nlls(model, rolls, [label] * len(rolls)) for label in labels)
+    return np.stack([nll / np.maximum(1, n_frames) for nll, n_frames in scores], axis=1)
+
+
+def _teacher_forced(
+    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, batch_size: int = 16
+) -> Iterator[tuple[np.ndarray, Heard, Tensor]]:
+    """Yield the pieces (N,) that some frames belong to, what is known before each frame, and its velocities."""
+    device = next(model.eval().parameters()).device
+    labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
+    if all(roll.n_frames < 2 for roll in rolls):
+        raise ValueError("no piece has two frames or more: there is nothing to predict")
+    by_length = np.argsort([roll.n_frames for roll in rolls], kind="stable")
+    for first in range(0, len(rolls), batch_size):
+        chosen = by_length[first : first + batch_size]
+        padded, lengths = pad([rolls[index].velocity for index in chosen])
+        velocity, state = torch.from_numpy(padded).to(device), None
+        for start in range(0, velocity.shape[1] - 1, CHUNK_FRAMES):
+            chunk = velocity[:, start : start + CHUNK_FRAMES + 1]  # (B, T + 1, K)
+            heard, state = model(chunk[:, :-1] / 127, state, labels[chosen])
+            time = np.arange(start + 1, start + chunk.shape[1])
+            counted = torch.from_numpy(time < lengths[:, None]).to(device)  # (B, T)
+            pieces = np.repeat(chosen, np.clip(lengths - 1 - start, 0, len(time)))
+            yield pieces, Heard(*(known[counted] for known in heard)), chunk[:, 1:][counted]
+
+
+def _scores(model: AttentionLSTM, heard: Heard, velocity: Tensor, baselines: Baselines) -> dict[str, float]:
+    """Sum the negative log-likelihoods that `evaluate` averages."""
+    marginal, markov, velocities = (table.to(velocity.device) for table in baselines)
+    before, after = heard.keys[..., 0] > 0, velocity > 0
+    target, changed = after.float(), before != after
+    within = model.output.within(model.output.before(heard), heard, target)
+    nll = F.binary_cross_entropy_with_logits(model.output.logits(within, heard), target, reduction="none")
+    markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), target, reduction="none")
+    bins = velocity[after & ~before].long() * N_VELOCITIES // 128
+    sums = {
+        "n_frames": len(target),
+        "nll": nll.sum(dtype=torch.float64),
+        "markov_nll": markov_nll.sum(dtype=torch.float64),
+        "marginal_nll": F.binary_cross_entropy(marginal.expand_as(target), target, reduction="sum"),
+        "changed_nll": nll[changed].sum(dtype=torch.float64),
+        "changed_markov_nll": markov_nll[changed].sum(dtype=torch.float64),
+        "n_struck": len(bins),
+        "velocity_marginal_nll": (math.log(128 / N_VELOCITIES) - velocities.log())[bins].sum(),
     }
+    if model.output.velocity is not None:
+        sums["velocity_nll"] = frame_loss(model, heard, velocity).velocity_nll
+    return {name: float(value) for name, value in sums.items()}
 
 
-def _longest_run(flags: np.ndarray) -> int:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+def _hits(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> dict[str, int]:
+    """Count the cells that are on in the most likely frames, given the past, and in the music."""
+    predicted, _ = settle(model.output, heard, lambda logits: (logits > 0).to(logits.dtype))
+    on, after, up = predicted > 0, velocity > 0, heard.keys[..., 0] == 0
+    return {
+        "frame_hits": int((on & after).sum()),
+        "frame_claims": int(on.sum() + after.sum()),
+        "onset_hits": int((on & after & up).sum()),
+        "onset_claims": int((on & up).sum() + (after & up).sum()),
+    }

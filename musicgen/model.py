@@ -1,11 +1,16 @@
-"""The attention LSTM: LSTM layers with a causal attention cell after each, and a linear layer to one logit per key."""
+"""The attention LSTM: LSTM layers with a causal attention cell after each, and an output that plays the keys."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from musicgen.attention import CausalAttention
+from musicgen.keys import Heard, IndependentOutput, KeyMemory, KeyOutput, KeyState
+
+OUTPUTS = ("independent", "shared", "joint")
+COMPOSER_SIZE = 32  # values in the embedding of a composer
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,15 @@ class ModelConfig:
         Frames that attention reaches back, the present one included (1..8192); 256 are 12.8 s at 20 Hz.
     dropout : float
         Share of a layer's outputs that is zeroed in training (0..0.9).
+    output : str
+        ``independent``, the poster's linear layer to one logit per key; ``shared``, a `KeyOutput` that treats all
+        keys by the same rules, still independently; or ``joint``, in which the keys of a frame know each other.
+    key_size : int
+        Values that a `KeyOutput` works out for each key (1..512).
+    key_reach : int
+        Keys to either side that it looks at (1..128); 36 are three octaves.
+    composers : tuple of str
+        Whose music the model tells apart; it can be told any of them, or none.
     """
 
     n_keys: int = 88
@@ -37,8 +51,13 @@ class ModelConfig:
     attention_size: int = 64
     attention_span: int = 256
     dropout: float = 0.0
+    output: str = "joint"
+    key_size: int = 16
+    key_reach: int = 36
+    composers: tuple[str, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "composers", tuple(self.composers))
         limits = {
             "n_keys": (1, 512),
             "hidden_size": (1, 4096),
@@ -46,6 +65,8 @@ class ModelConfig:
             "n_attention_layers": (0, self.n_layers),
             "attention_size": (1, 4096),
             "attention_span": (1, 8192),
+            "key_size": (1, 512),
+            "key_reach": (1, 128),
         }
         for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
@@ -53,6 +74,12 @@ class ModelConfig:
                 raise ValueError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
         if not 0 <= self.dropout <= 0.9:
             raise ValueError(f"dropout must lie in 0..0.9, not {self.dropout!r}")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, not {self.output!r}")
+        if not all(isinstance(name, str) and name for name in self.composers):
+            raise ValueError(f"composers must be names, not {self.composers!r}")
+        if len(set(self.composers)) < len(self.composers):
+            raise ValueError(f"composers names one twice: {', '.join(self.composers)}")
 
 
 class LayerState(NamedTuple):
@@ -68,55 +95,11 @@ class LayerState(NamedTuple):
     values: Tensor | None
 
 
-class CausalAttention(nn.Module):
-    """The attention cell: it asks which of the earlier LSTM states matter now.
+class ModelState(NamedTuple):
+    """What the whole model keeps between two calls: of each layer, and of each key."""
 
-    The score of each state up to the present one is the scaled dot product of its key with the present query,
-    plus a learned bias for its distance in frames; a softmax turns the scores into weights, and the weighted sum
-    of the values is the context. As on the poster, the context is multiplied with the LSTM's output; a second
-    part of it is added, so that what attention finds can enter even where the output is near zero:
-    ``output * (1 + scale(context)) + shift(context)``.
-
-    The softmax never sees a later frame: over a whole window it would leak the answer into the training.
-    """
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.span = config.attention_span
-        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.attention_size)
-        self.distance_bias = nn.Parameter(torch.zeros(config.attention_span))
-        self.scale_shift = nn.Linear(config.attention_size, 2 * config.hidden_size)
-        # At first the cell hands the LSTM's output on as it is.
-        nn.init.zeros_(self.scale_shift.weight)
-        nn.init.zeros_(self.scale_shift.bias)
-
-    def forward(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the states joined with their context, and the keys and values of the last span to keep."""
-        query, keys, values = self._project(states, past)  # (B, T, A), (B, P + T, A), (B, P + T, A)
-        bias = self._bias(query.shape[1], keys.shape[1])  # (T, P + T)
-        context = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)  # (B, T, A)
-        scale, shift = self.scale_shift(context).chunk(2, dim=-1)  # (B, T, H), (B, T, H)
-        forgotten = max(0, keys.shape[1] - (self.span - 1))
-        return states * (1 + scale) + shift, (keys[:, forgotten:], values[:, forgotten:])
-
-    def weights(self, states: Tensor) -> Tensor:
-        """Return the attention weights of a window that begins without a past, shape (B, T, T)."""
-        query, keys, _ = self._project(states, None)
-        scores = query @ keys.mT / query.shape[-1] ** 0.5
-        return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
-
-    def _project(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], dim=1), torch.cat([past[1], values], dim=1)
-        return query, keys, values
-
-    def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
-        now = torch.arange(n_keys - n_queries, n_keys, device=self.distance_bias.device)[:, None]
-        distance = now - torch.arange(n_keys, device=now.device)  # (T, P + T), in frames
-        unseen = (distance < 0) | (distance >= self.span)
-        return self.distance_bias[distance.clamp(0, self.span - 1)].masked_fill(unseen, float("-inf"))
+    layers: list[LayerState]
+    keys: KeyState
 
 
 class AttentionLSTM(nn.Module):
@@ -130,22 +113,35 @@ class AttentionLSTM(nn.Module):
     Notes
     -----
     The architecture of the poster "Generating Music with LSTM" (its figure 3): LSTM layers with attention cells,
-    then a linear layer. `forward` takes a whole window at once, or any next part of a piece with the state that
-    the part before it left: both give the same logits.
+    then the output. `forward` takes a whole window at once, or any next part of a piece with the state that the
+    part before it left: both hear the same. What it returns goes to ``output``, which holds the methods that turn
+    it into logits.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        sizes = [config.n_keys] + [config.hidden_size] * config.n_layers
+        self.composer = nn.Embedding(len(config.composers) + 1, COMPOSER_SIZE) if config.composers else None
+        n_inputs = 2 * config.n_keys + (COMPOSER_SIZE if config.composers else 0)
+        sizes = [n_inputs] + [config.hidden_size] * config.n_layers
         self.lstms = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:]))
         plain = config.n_layers - config.n_attention_layers
         self.attentions = nn.ModuleList(
-            nn.Identity() if layer < plain else CausalAttention(config) for layer in range(config.n_layers)
+            nn.Identity()
+            if layer < plain
+            else CausalAttention(config.hidden_size, config.attention_size, config.attention_span)
+            for layer in range(config.n_layers)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(config.hidden_size, config.n_keys)
+        self.memory = KeyMemory()
+        self.output = self._make_output(config)
         self._initialise()
+
+    @staticmethod
+    def _make_output(config: ModelConfig) -> KeyOutput | IndependentOutput:
+        if config.output == "independent":
+            return IndependentOutput(config.hidden_size, config.n_keys)
+        return KeyOutput(config.hidden_size, config.n_keys, config.key_size, config.key_reach, config.output == "joint")
 
     def _initialise(self) -> None:
         """Start where learning starts at once.
@@ -160,30 +156,48 @@ class AttentionLSTM(nn.Module):
             nn.init.zeros_(lstm.bias_hh_l0)
             nn.init.ones_(lstm.bias_ih_l0[self.config.hidden_size : 2 * self.config.hidden_size])
         nn.init.normal_(self.lstms[0].weight_ih_l0)
+        if self.composer is not None:
+            nn.init.zeros_(self.composer.weight)  # at first all composers are alike
 
-    def forward(self, frames: Tensor, state: list[LayerState] | None = None) -> tuple[Tensor, list[LayerState]]:
-        """Return the logits of the frame after each frame.
+    def forward(
+        self, frames: Tensor, state: ModelState | None = None, composers: Tensor | None = None
+    ) -> tuple[Heard, ModelState]:
+        """Return what is known after each frame, that is, before the one that follows it.
 
         Parameters
         ----------
         frames : Tensor of float, shape (batch, n_frames, n_keys)
-            1 where a key sounds, else 0.
-        state : list of LayerState, optional
+            0 where a key is up, else how loud it was struck, up to 1: a binary roll is one of equal loudness.
+        state : ModelState, optional
             What the call before returned; by default the piece begins here.
+        composers : Tensor of int, shape (batch,), optional
+            Places in ``config.composers``, counted from 1; 0, the default, stands for any.
 
         Returns
         -------
-        logits : Tensor, shape (batch, n_frames, n_keys)
-        state : list of LayerState
+        heard : Heard
+            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features).
+        state : ModelState
             To go on from.
         """
-        x = frames  # (B, T, K)
-        new_state = []
-        for layer, before in zip(range(self.config.n_layers), state or [None] * self.config.n_layers):
+        x = self._inputs(frames, composers)  # (B, T, 2 K + E)
+        layers = []
+        for layer, before in zip(range(self.config.n_layers), state.layers if state else [None] * len(self.lstms)):
             x, after = self._layer(layer, x, before)  # (B, T, H)
-            new_state.append(after)
+            layers.append(after)
             x = self.dropout(x)
-        return self.output(x), new_state  # (B, T, K)
+        with torch.autocast(frames.device.type, enabled=False):
+            keys, key_state = self.memory(frames, state.keys if state else None)  # (B, T, K, F)
+        return Heard(x, keys), ModelState(layers, key_state)
+
+    def _inputs(self, frames: Tensor, composers: Tensor | None) -> Tensor:
+        """Join whether a key sounds, how loud, and whose music it is, in every frame."""
+        parts = [(frames > 0).to(frames.dtype), frames]
+        if self.composer is not None:
+            if composers is None:
+                composers = torch.zeros(len(frames), dtype=torch.long, device=frames.device)
+            parts.append(self.composer(composers)[:, None].expand(-1, frames.shape[1], -1))
+        return torch.cat(parts, dim=-1)
 
     def attention_weights(self, frames: Tensor) -> list[Tensor]:
         """Return what each attention layer looks at, for a piece that begins with `frames`.
@@ -191,13 +205,14 @@ class AttentionLSTM(nn.Module):
         Parameters
         ----------
         frames : Tensor of float, shape (batch, n_frames, n_keys)
+            As in `forward`.
 
         Returns
         -------
         list of Tensor, shape (batch, n_frames, n_frames)
             For each attention layer, the weight of each frame (last axis) for each frame; rows sum to 1.
         """
-        x, weights = frames, []
+        x, weights = self._inputs(frames, None), []
         for layer, attention in enumerate(self.attentions):
             if isinstance(attention, CausalAttention):
                 weights.append(attention.weights(self.lstms[layer](x)[0]))

@@ -33,6 +33,10 @@ PRIMES = {
         2 * "r:1/4 E4:7/4 " + 4 * "r:1/4 D4:7/4 " + 2 * "r:1/4 E4:7/4 ",
         4 * "C4:2 " + 2 * "B3 " + 2 * "C4 ",
     )),
+    "Beethoven": Prime("Sonata in C sharp minor, op. 27 no. 2", 54, 40, (
+        8 * "G#3:1/3 C#4 E4 " + 2 * "A3 C#4 E4 " + 2 * "A3 D4 F#4 " + "G#3 B#3 F#4 G#3 C#4 E4 G#3 C#4 D#4 F#3 B#3 D#4",
+        "C#2+C#3:4 B1+B2 A1+A2:2 F#1+F#2 G#1+G#2 G#1+G#2",
+    )),
     "Chopin": Prime("Étude in A flat major, op. 25 no. 1", 104, 60, (
         "Eb5:1 " + 4 * "Eb5:1/6 Ab4 C5 Eb4 Ab4 C5 " + "F5 Ab4 C5 Eb4 Ab4 C5 " + 3 * "Eb5 Ab4 C5 Eb4 Ab4 C5 "
         + 2 * "Eb5 Bb4 Db5 Eb4 Bb4 Db5 " + "F5 Bb4 Db5 Eb4 Bb4 Db5 " + "Eb5 Bb4 Db5 Eb4 Bb4 Db5",

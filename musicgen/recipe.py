@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from musicgen.keys import N_VELOCITIES, Heard
 from musicgen.model import AttentionLSTM
 
 WARM_UP = 0.02
@@ -44,6 +46,8 @@ class TrainConfig:
         Passes over the data (1..100000).
     precision : str
         ``float32``, or ``bfloat16`` for the multiplications, which is faster on hardware that has it.
+    velocity_weight : float
+        What a nat of a struck key's velocity counts beside one of the notes (0..100).
     seed : int
         Fixes dropout, and in the ``train`` command also the first weights and the windows.
     """
@@ -56,6 +60,7 @@ class TrainConfig:
     clip_norm: float = 100.0
     n_epochs: int = 10
     precision: str = "float32"
+    velocity_weight: float = 0.25
     seed: int = 0
 
     def __post_init__(self):
@@ -69,6 +74,7 @@ class TrainConfig:
             "weight_decay": (0, 1),
             "clip_norm": (1e-6, math.inf),
             "n_epochs": (1, 100_000),
+            "velocity_weight": (0, 100),
             "seed": (0, 2**63 - 1),
         }
         for name, (lowest, highest) in ranges.items():
@@ -78,32 +84,51 @@ class TrainConfig:
                 raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {value!r}")
 
 
+class Loss(NamedTuple):
+    """Summed negative log-likelihoods in nats: of `n_frames` frames' notes, and of `n_struck` keys' velocities."""
+
+    nll: Tensor
+    n_frames: int
+    velocity_nll: Tensor
+    n_struck: int
+
+
 def next_frame_loss(
-    model: AttentionLSTM, frames: np.ndarray, lengths: np.ndarray, precision: str = "float32"
-) -> tuple[Tensor, int]:
-    """Return the negative log-likelihood of each frame but the first, given those before it, summed.
+    model: AttentionLSTM, frames: np.ndarray, lengths: np.ndarray, composers: np.ndarray, config: TrainConfig
+) -> Loss:
+    """Score each frame but the first, given those before it.
 
     Parameters
     ----------
     model : AttentionLSTM
-    frames : numpy.ndarray, shape (batch, n_frames + 1, n_keys)
-        Zeros and ones.
+    frames : numpy.ndarray of uint8, shape (batch, n_frames + 1, n_keys)
+        Velocities, 0 where a key is up.
     lengths : numpy.ndarray of int, shape (batch,)
         What lies behind is padding and does not count.
-    precision : str
-        As in `TrainConfig`.
-
-    Returns
-    -------
-    loss : Tensor
-        In nats, summed over keys and frames.
-    n_frames : int
-        How many frames it is the sum of.
+    composers : numpy.ndarray of int, shape (batch,)
+        As `AttentionLSTM.forward` takes them.
+    config : TrainConfig
+        For its precision.
     """
     device = next(model.parameters()).device
-    frames = torch.from_numpy(frames).to(device).float()  # (B, T + 1, K)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits, _ = model(frames[:, :-1])  # (B, T, K)
-    loss = F.binary_cross_entropy_with_logits(logits.float(), frames[:, 1:], reduction="none").sum(-1)  # (B, T)
-    counted = torch.arange(loss.shape[1]) < torch.from_numpy(lengths - 1)[:, None]
-    return loss[counted.to(device)].sum(), int(counted.sum())
+    velocity = torch.from_numpy(frames).to(device)  # (B, T + 1, K)
+    counted = torch.arange(frames.shape[1] - 1) < torch.from_numpy(lengths - 1)[:, None]  # (B, T)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        heard, _ = model(velocity[:, :-1] / 127, composers=torch.from_numpy(composers).to(device))
+        heard = Heard(*(known[counted.to(device)] for known in heard))  # (N, H), (N, K, F)
+        return frame_loss(model, heard, velocity[:, 1:][counted.to(device)])
+
+
+def frame_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> Loss:
+    """Score the frames that follow what was heard, their `velocity` of shape (N, n_keys); see `next_frame_loss`."""
+    following = (velocity > 0).float()  # (N, K)
+    within = model.output.within(model.output.before(heard), heard, following)
+    logits = model.output.logits(within, heard).float()
+    nll = F.binary_cross_entropy_with_logits(logits, following, reduction="sum")
+    struck = (following > 0) & (heard.keys[..., 0] == 0)
+    if model.output.velocity is None:
+        return Loss(nll, len(following), nll.new_zeros(()), 0)
+    bins = velocity[struck].long() * N_VELOCITIES // 128
+    velocity_nll = F.cross_entropy(model.output.velocity(within[struck]).float(), bins, reduction="sum")
+    n_struck = len(bins)
+    return Loss(nll, len(following), velocity_nll + n_struck * math.log(128 / N_VELOCITIES), n_struck)

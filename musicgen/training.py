@@ -27,8 +27,8 @@ LESS = "the last good checkpoint is kept, take a lower learning rate"
 class Batches(Protocol):
     """What a trainer learns from: epochs that depend on their number alone, so that they can be taken up again."""
 
-    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield batches: frames (batch, n_frames + 1, n_keys), and lengths (batch,) without the padding."""
+    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield batches: frames (batch, n_frames + 1, n_keys), lengths without padding and labels, both (batch,)."""
 
     def n_batches(self, number: int) -> int:
         """Return how many batches the epoch has."""
@@ -136,14 +136,14 @@ class Trainer:
             disable=not self.show_progress,
         )  # fmt: skip
         self.model.train()
-        for index, (frames, lengths) in enumerate(self.batches.epoch(at.epoch)):
+        for index, batch in enumerate(self.batches.epoch(at.epoch)):
             if index < at.batch:
                 continue
             if stop.is_set():
                 break
-            self._update(frames, lengths, (at.epoch + index / n_batches) / self.config.n_epochs)
+            self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
             bar.update()
-            bar.set_postfix(nll=f"{at.loss_sum / at.n_frames:.3f}")
+            bar.set_postfix(nll=f"{at.loss_sum / max(1, at.n_frames):.3f}")
         bar.close()
         at.seconds = time.monotonic() - started
         if at.batch != n_batches and not stop.is_set():
@@ -152,12 +152,12 @@ class Trainer:
             self._finish_epoch(started)
         self._save(self.latest_path, self._resume_tensors())
 
-    def _update(self, frames: np.ndarray, lengths: np.ndarray, done: float) -> None:
+    def _update(self, batch: tuple[np.ndarray, ...], done: float) -> None:
         """Take one step of gradient descent; `done` is the share of the run that lies behind."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
-        loss_sum, n_frames = next_frame_loss(self.model, frames, lengths, self.config.precision)
-        loss = loss_sum / n_frames
+        scored = next_frame_loss(self.model, *batch, self.config)
+        loss = (scored.nll + self.config.velocity_weight * scored.velocity_nll) / max(1, scored.n_frames)
         if not torch.isfinite(loss):
             update = self.progress.updates + 1
             raise ValueError(f"the loss is {loss.item()} at update {update}: {LESS}")
@@ -167,12 +167,14 @@ class Trainer:
         self.optimizer.step()
         self.progress.batch += 1
         self.progress.updates += 1
-        self.progress.loss_sum += loss_sum.item()
-        self.progress.n_frames += n_frames
+        self.progress.loss_sum += scored.nll.item()
+        self.progress.n_frames += scored.n_frames
 
     def _finish_epoch(self, started: float) -> None:
         at = self.progress
-        validation_nll = self.validate(self.model.eval())
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            validation_nll = self.validate(self.model.eval())
         if not math.isfinite(validation_nll):
             raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {LESS}")
         best = min((row["validation_nll"] for row in at.history), default=math.inf)

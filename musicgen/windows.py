@@ -1,12 +1,12 @@
 """What a model learns from: windows cut from the pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from musicgen.dataset import RollCache
-from musicgen.piano_roll import N_KEYS, pad
+from musicgen.piano_roll import N_KEYS, PianoRoll, pad
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,19 @@ class WindowConfig:
         Windows in one batch (1..1024).
     max_transpose : int
         Each window is transposed by up to so many semitones (0..12), as far as the piano reaches.
+    max_stretch : float
+        Each window is played slower or faster by up to this share (0..0.5) of its tempo.
+    hide_composer : float
+        Share of the windows whose composer the model is not told (0..1), so that it can also do without.
     seed : int
-        Fixes the cuts, their order and the transpositions.
+        Fixes all that is drawn by chance.
     """
 
     window_frames: int = 128
     batch_size: int = 8
     max_transpose: int = 0
+    max_stretch: float = 0.0
+    hide_composer: float = 0.2
     seed: int = 0
 
     def __post_init__(self):
@@ -41,6 +47,10 @@ class WindowConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
+        if not 0 <= self.max_stretch <= 0.5:
+            raise ValueError(f"max_stretch must lie in 0..0.5, not {self.max_stretch!r}")
+        if not 0 <= self.hide_composer <= 1:
+            raise ValueError(f"hide_composer must lie in 0..1, not {self.hide_composer!r}")
 
 
 class WindowBatches:
@@ -55,12 +65,16 @@ class WindowBatches:
         The pieces to cut.
     config : WindowConfig
         How to cut them.
+    composers : sequence of str
+        Those that the model tells apart.
     """
 
-    def __init__(self, rolls: RollCache, config: WindowConfig):
+    def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
         self.rolls, self.config = rolls, config
+        places = {composer: place for place, composer in enumerate(composers, 1)}
+        self.labels = np.array([places.get(piece.composer, 0) for piece in rolls.pieces])
 
-    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the batches of an epoch.
 
         Parameters
@@ -70,16 +84,20 @@ class WindowBatches:
 
         Yields
         ------
-        active : numpy.ndarray of bool, shape (batch, window_frames + 1, 88)
+        velocity : numpy.ndarray of uint8, shape (batch, window_frames + 1, 88)
             Frame t + 1 is the target of frame t; short windows are padded with zeros.
         lengths : numpy.ndarray of int, shape (batch,)
             Frames of each window that are music, not padding.
+        labels : numpy.ndarray of int, shape (batch,)
+            The place of each window's composer, counted from 1, or 0.
         """
         random = np.random.default_rng([self.config.seed, number])
         windows = random.permutation(self._cut(random))
         for first in range(0, len(windows), self.config.batch_size):
-            excerpts = [self._excerpt(*window, random) for window in windows[first : first + self.config.batch_size]]
-            yield pad(excerpts, self.config.window_frames + 1)
+            chosen = windows[first : first + self.config.batch_size]
+            excerpts = [self._excerpt(*window, random) for window in chosen]
+            told = random.random(len(chosen)) >= self.config.hide_composer
+            yield *pad(excerpts, self.config.window_frames + 1), self.labels[chosen[:, 0]] * told
 
     def n_batches(self, number: int) -> int:
         """Return how many batches epoch `number` has."""
@@ -101,16 +119,21 @@ class WindowBatches:
         return np.concatenate(cuts)
 
     def _excerpt(self, piece: int, start: int, random: np.random.Generator) -> np.ndarray:
-        active = self.rolls[piece][start : start + self.config.window_frames + 1].active
-        return transpose(active, random.integers(-self.config.max_transpose, self.config.max_transpose + 1))
+        semitones = random.integers(-self.config.max_transpose, self.config.max_transpose + 1)
+        factor = 1 + random.uniform(-self.config.max_stretch, self.config.max_stretch)
+        first = self.rolls.starts[piece] + start
+        n_frames = round((self.config.window_frames + 1) / factor)
+        excerpt = self.rolls.frames[first : first + min(n_frames, self.rolls.lengths[piece] - start)]
+        excerpt = transpose(excerpt, semitones)
+        return stretch(excerpt, factor)[: self.config.window_frames + 1] if self.config.max_stretch else excerpt
 
 
-def transpose(active: np.ndarray, semitones: int) -> np.ndarray:
+def transpose(velocity: np.ndarray, semitones: int) -> np.ndarray:
     """Move music up or down the piano, as far as its outermost notes allow.
 
     Parameters
     ----------
-    active : numpy.ndarray, shape (n_frames, 88)
+    velocity : numpy.ndarray, shape (n_frames, 88)
     semitones : int
         Up where positive.
 
@@ -118,7 +141,27 @@ def transpose(active: np.ndarray, semitones: int) -> np.ndarray:
     -------
     numpy.ndarray, same shape and type
     """
-    sounding = np.flatnonzero(active.any(axis=0))
+    sounding = np.flatnonzero(velocity.any(axis=0))
     if not len(sounding):
-        return active
-    return np.roll(active, np.clip(semitones, -sounding[0], N_KEYS - 1 - sounding[-1]), axis=1)
+        return velocity
+    return np.roll(velocity, np.clip(semitones, -sounding[0], N_KEYS - 1 - sounding[-1]), axis=1)
+
+
+def stretch(velocity: np.ndarray, factor: float) -> np.ndarray:
+    """Play music slower or faster: every note keeps its share of the time, but at least one frame.
+
+    Parameters
+    ----------
+    velocity : numpy.ndarray of uint8, shape (n_frames, 88)
+    factor : float
+        Slower where above 1.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (round(n_frames * factor), 88)
+    """
+    notes = PianoRoll(np.asarray(velocity)).notes
+    n_frames = round(len(velocity) * factor)
+    notes["start_frame"] = np.minimum(np.rint(notes["start_frame"] * factor), n_frames - 1)
+    notes["end_frame"] = np.maximum(np.rint(notes["end_frame"] * factor), notes["start_frame"] + 1)
+    return PianoRoll.from_notes(notes, n_frames=n_frames).velocity

@@ -23,11 +23,17 @@ RECORD = {"training": {"seed": 3, "rate": 0.1}, "progress": {"history": [{"nll":
 
 
 @pytest.fixture
-def saved(tiny_model, tmp_path):
+def small(tiny_model):
+    """Build a small model of the fullest kind."""
+    return lambda: tiny_model(key_size=4, key_reach=2, composers=("Johann Sebastian Bach", "Clara Schumann"))
+
+
+@pytest.fixture
+def saved(small, tmp_path):
     """Save a small model, spoilt first if need be, and return the path."""
 
     def save(spoil=lambda model: None, tensors=TENSORS, record=RECORD):
-        model = tiny_model()
+        model = small()
         spoil(model)
         save_checkpoint(tmp_path / "a.safetensors", model, tensors, record)
         return tmp_path / "a.safetensors"
@@ -51,30 +57,41 @@ def rewrite_header(path, change):
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
 
 
-def test_all_comes_back_as_it_was(saved, tiny_model):
-    model, checkpoint = tiny_model(), load_checkpoint(str(saved()))
+def test_all_comes_back_as_it_was(saved, small):
+    model, checkpoint = small(), load_checkpoint(str(saved()))
     assert checkpoint.model.config == model.config
     assert checkpoint.record == RECORD
     torch.testing.assert_close(checkpoint.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert checkpoint.tensors.keys() == TENSORS.keys()
     torch.testing.assert_close(checkpoint.tensors, TENSORS, rtol=0, atol=0)
-    frames = (torch.rand(2, 9, 5) < 0.3).float()
-    assert torch.equal(checkpoint.model(frames)[0], model(frames)[0])
+    frames, composers = (torch.rand(2, 9, 5) < 0.3).float(), torch.tensor([2, 1])
+    heard = [of(frames, composers=composers)[0] for of in (checkpoint.model, model)]
+    assert all(torch.equal(*pair) for pair in zip(*heard))
+
+
+@pytest.mark.parametrize("output", ["independent", "shared", "joint"])
+def test_every_kind_of_output_comes_back(tiny_model, tmp_path, output):
+    model = tiny_model(output=output)
+    save_checkpoint(tmp_path / "a.safetensors", model, {}, {})
+    again = load_checkpoint(tmp_path / "a.safetensors").model
+    assert again.config == model.config
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
 def test_a_loaded_model_is_ready_to_be_evaluated_and_can_be_trained_on(saved):
     model = load_checkpoint(saved(lambda model: model.train())).model
     assert not model.training
-    model(torch.ones(1, 3, 5))[0].sum().backward()
-    assert all(weight.grad is not None for weight in model.parameters())
+    model(torch.ones(1, 3, 5))[0].hidden.sum().backward()
+    heard = {name: weight.grad for name, weight in model.named_parameters() if not name.startswith("output.")}
+    assert all(gradient is not None for gradient in heard.values())
 
 
 def test_a_loaded_model_does_not_depend_on_the_file_any_more(saved):
     path = saved()
     model = load_checkpoint(path).model
-    before = model.output.weight.clone()
+    before = model.output.last.weight.clone()
     path.write_bytes(bytes(path.stat().st_size))
-    assert torch.equal(model.output.weight, before)
+    assert torch.equal(model.output.last.weight, before)
 
 
 def test_a_flipped_bit_anywhere_is_noticed(saved):
@@ -104,7 +121,7 @@ class Bomb:
 def test_a_pickle_in_disguise_is_refused_and_not_run(tmp_path, monkeypatch, save):
     monkeypatch.chdir(tmp_path)
     with open("bomb.safetensors", "wb") as stream:
-        save({"model.output.bias": torch.zeros(5), "record": Bomb()}, stream)
+        save({"model.output.last.bias": torch.zeros(1), "record": Bomb()}, stream)
     check_refused(tmp_path / "bomb.safetensors")
     assert not Path("exploded").exists()
 
@@ -127,25 +144,31 @@ def config_with(**fields):
 
 
 def with_nan(model):
-    model.output.weight.data[3, 1] = float("nan")
+    model.output.middle.weight.data[3, 1] = float("nan")
 
 
 def without_bias(model):
-    model.output.bias = None
+    model.output.last.bias = None
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (config_with(hidden_size=9), r"\[.*\], where its config asks for \[.*9"),
-        (config_with(n_keys=4), r"is \[32, 5\], where its config asks for \[32, 4\]"),
+        (config_with(n_keys=4), r"is \[32, 42\], where its config asks for \[32, 40\]"),
+        (config_with(composers=["Franz Liszt"]), r"composer.weight is \[3, 32\], where its config asks for \[2, 32\]"),
+        (config_with(composers=["Franz Liszt"] * 2), "composers names one twice"),
+        (config_with(composers=[5, 6]), "composers must be names"),
+        (config_with(output="shared"), "output.lower.* asks for nothing"),
+        (config_with(output="telepathy"), "output must be one of independent, shared, joint, not 'telepathy'"),
+        (config_with(key_reach=3), "output.lower.convolution.weight is .*, where its config asks for"),
         (config_with(attention_span=7), r"distance_bias is \[6\], where its config asks for \[7\]"),
         (config_with(n_layers=3, n_attention_layers=3), "attentions.2.* is missing, where its config asks for"),
         (config_with(n_attention_layers=1), "attentions.0.* asks for nothing"),
         (config_with(n_layers=17), "n_layers must be a whole number from 1 to 16, not 17"),
         (config_with(hidden_size=10**12), "hidden_size must be"),
         (config_with(dropout="much"), "not supported"),
-        (without_bias, "model.output.bias is missing"),
+        (without_bias, "model.output.last.bias is missing"),
         (lambda model: model.register_buffer("more", torch.zeros(2)), "model.more is .2., .* asks for nothing"),
         (lambda model: model.double(), "F64, not F32"),
         (lambda model: model.half(), "F16, not F32"),

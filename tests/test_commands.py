@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.io
 import soundfile
 from raw_midi import midi_bytes
 
@@ -13,6 +14,7 @@ from musicgen.__main__ import COMMANDS, main
 from musicgen.checkpoint import load_checkpoint, save_checkpoint
 from musicgen.midi import read_midi, write_midi
 from musicgen.piano_roll import PianoRoll
+from musicgen.primes import shipped_prime
 
 TINY = "--hidden-size 8 --attention-size 4 --attention-span 16 --window-frames 16 --n-epochs".split()
 
@@ -45,7 +47,7 @@ def run(capsys):
 @pytest.fixture(scope="module")
 def checkpoint(folder, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", str(folder), "--out", str(run_dir), *TINY, "2"]) == 0
+    assert main(["train", str(folder), "--out", str(run_dir), "--composers", "Unknown", *TINY, "2"]) == 0
     return run_dir / "best.safetensors"
 
 
@@ -66,10 +68,14 @@ def test_prepare_names_what_it_skips(run, folder):
 
 def test_a_finished_run_is_resumed_without_a_change(run, folder, checkpoint):
     before = checkpoint.read_bytes()
-    said = run("train", folder, "--out", checkpoint.parent, "--resume", *TINY, 2)
+    said = run("train", folder, "--out", checkpoint.parent, "--resume", "--composers", "unknown", *TINY, 2)
     assert (said["checkpoint"], said["epochs"]) == (str(checkpoint), 2)
     assert 0 < said["validation_nll"] < 88 * np.log(2)
     assert checkpoint.read_bytes() == before
+
+
+def test_training_keeps_the_composers_it_tells_apart(checkpoint):
+    assert load_checkpoint(checkpoint).model.config.composers == ("unknown",)  # that of a folder without a table
 
 
 def test_training_can_start_from_a_checkpoint_and_tells_so(run, folder, checkpoint, tmp_path):
@@ -85,7 +91,28 @@ def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkp
     said = run("evaluate", checkpoint, folder, "--split", "train")
     assert said["n_frames"] > said["n_pieces"] > 0
     assert 0 < said["markov_nll"] < said["marginal_nll"]
-    assert {"nll", "frame_f1", "onset_f1", "changed_nll"} <= said.keys()
+    assert {"nll", "frame_f1", "onset_f1", "changed_nll", "accuracy", "velocity_nll", "n_struck"} <= said.keys()
+
+
+@pytest.fixture
+def mat(tmp_path):
+    """Write a small set of the published kind."""
+    random, variables = np.random.default_rng(7), {}
+    for split, n_pieces in [("traindata", 3), ("validdata", 1), ("testdata", 2)]:
+        variables[split] = np.empty((1, n_pieces), object)
+        variables[split][0, :] = [(random.random((9 + piece, 88)) < 0.1).astype(np.uint8) for piece in range(n_pieces)]
+    scipy.io.savemat(tmp_path / "Small.mat", variables)
+    return tmp_path / "Small.mat"
+
+
+def test_benchmark_scores_a_checkpoint_or_a_model_trained_for_it(run, mat, checkpoint):
+    said = run("benchmark", mat, "--checkpoint", checkpoint)
+    assert (said["dataset"], said["split"], said["n_pieces"], said["n_steps"]) == ("Small", "test", 2, 8 + 9)
+    small = ["--hidden-size", 8, "--attention-size", 4, "--precision", "float32", "--n-epochs", 2]
+    trained = run("benchmark", mat, "--train", "--out", mat.parent / "run", "--split", "validation", *small)
+    assert (trained["n_pieces"], trained["epochs"]) == (1, 2)
+    assert trained["nll"] == pytest.approx(trained["validation_nll"], rel=1e-5)
+    assert 0 < trained["accuracy"] < 1 and not any("velocity" in name for name in trained)
 
 
 def test_generate_writes_the_piece_its_sound_and_its_figure(run, folder, checkpoint, tmp_path):
@@ -103,6 +130,24 @@ def test_generate_works_without_a_prime(run, checkpoint, tmp_path):
     wanted = ["--beats", 0, "--seconds", 2, "--seed", 4, "--checkpoint", checkpoint]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
     assert (said["seconds"], said["realtime_factor"] > 0) == (2.0, True)
+    assert said["composer"] is None
+
+
+def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoint, tmp_path):
+    wanted = ["--beats", 8, "--seconds", 2, "--checkpoint", checkpoint, "--composer", "UNKNOWN", "--style", 2]
+    controls = "--temperature 0.9 --release-temperature 0.8 --top-p 0.95 --max-polyphony 9 --seed 4".split()
+    said = run("generate", "--out", tmp_path / "new.mid", *wanted, *controls)
+    assert (said["seconds"], said["composer"]) == (2.0, "unknown")  # no opening is known of him: out of silence
+    assert read_midi(tmp_path / "new.mid").active.sum(axis=1).max() <= 9
+
+
+def test_a_composer_that_the_model_was_not_told_is_still_a_prime(run, tiny_model, tmp_path):
+    save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_keys=88), {}, {})
+    wanted = ["--composer", "Chopin", "--seconds", 5, "--checkpoint", tmp_path / "small.safetensors"]
+    said = run("generate", "--out", tmp_path / "new.mid", *wanted)
+    assert said["composer"] is None
+    prime = shipped_prime("Chopin")
+    np.testing.assert_array_equal(read_midi(tmp_path / "new.mid").active[: prime.n_frames], prime.active)
 
 
 def test_download_writes_the_chorales_without_a_network(run, monkeypatch, tmp_path):
@@ -127,19 +172,25 @@ BAD = {
     "train lonely --out run": "validation",
     "train good --out run --learning-rate 2": "learning_rate",
     "train good --out run --n-layers two": "n-layers",
+    "train {folder} --out run --composers unknown,Salieri": "Salieri",
+    "train {folder} --out run --composers unknown,unknown": "twice",
+    "train good --out run --output poster": "output",
     "evaluate missing.safetensors good": "missing.safetensors",
     "evaluate text.mid good": "text.mid",
     "generate --out a.mid --temperature 0": "temperature",
     "generate --out a.mid --temperature -1": "temperature",
+    "generate --out a.mid --top-p 2": "top_p",
     "generate --out a.mid --checkpoint text.mid": "text.mid",
     "generate --out a.mid --checkpoint small.safetensors": "5 keys",
     "evaluate small.safetensors good": "5 keys",
+    "evaluate piano.safetensors {folder}": "baselines",
     "generate --out a.mid --prime text.mid": "text.mid",
-    "generate --out a.mid --prime good.mid --beats -2": "n_beats",
-    "generate --out a.mid --prime good.mid --beats 1e300": "n_beats",
+    "generate --out a.mid --prime good.mid --beats -2 --checkpoint piano.safetensors": "n_beats",
+    "generate --out a.mid --prime good.mid --beats 1e300 --checkpoint piano.safetensors": "n_beats",
     "generate --out a.mid --prime missing.mid --beats 0": "missing.mid",
     "generate --out a.mid --beats 0 --seconds 1e-9": "seconds",
-    "generate --out a.mid --composer Salieri": "Salieri",
+    "generate --out a.mid --composer Salieri --checkpoint piano.safetensors": "there are Bach, Liszt",
+    "generate --out a.mid --composer Salieri --checkpoint plain.safetensors": "Salieri",
     "generate --out a.mid --sedd 3": "sedd",
     "generate": "--out",
     "compose": "compose",
@@ -158,10 +209,12 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp
         (tmp_path / name).write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("text.mid", "broken/text.mid"):
         (tmp_path / name).write_text("hello")
-    save_checkpoint("small.safetensors", tiny_model(), {}, {})
+    sizes = {"small": {}, "plain": {"n_keys": 88}, "piano": {"n_keys": 88, "composers": ("Liszt", "Bach")}}
+    for name, size in sizes.items():
+        save_checkpoint(f"{name}.safetensors", tiny_model(key_reach=2, **size), {}, {})
     (tmp_path / "silent.mid").write_bytes(midi_bytes([[]]))
     try:
-        code = main(line.split())
+        code = main(line.format(folder=folder).split())
     except SystemExit as stopped:
         code = stopped.code
     said = [text for text in capsys.readouterr().err.splitlines() if text and "sampling" not in text]

@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from musicgen import corpus
-from musicgen.corpus import CorpusError, Piece, load_corpus, make_chorales, stays_inside, whole_folder
+from musicgen.corpus import CorpusError, Piece, load_corpus, make_chorales, match_composer, stays_inside, whole_folder
 from musicgen.midi import read_performance
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
@@ -113,6 +113,20 @@ def test_a_name_keeps_its_split_when_other_files_come(tmp_path):
 def test_splits_are_the_same_on_every_machine(tmp_path):
     make_files(tmp_path, "a.mid", "b.mid", "c.mid", "d.mid")
     assert splits_of(tmp_path) == {"a.mid": "validation", "b.mid": "test", "c.mid": "train", "d.mid": "train"}
+
+
+@pytest.mark.parametrize("name", ["Frédéric Chopin", "chopin", " CHOPIN "])
+def test_a_composer_is_found_by_name_or_surname(name):
+    assert match_composer(name, {"Franz Liszt", "Frédéric Chopin", "Chopin / Liszt", "unknown"}) == "Frédéric Chopin"
+
+
+def test_no_composer_or_more_than_one_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="'Salieri' is the name of no composer here; there are A B, C D$"):
+        match_composer("Salieri", ["C D", "A B"])
+    with pytest.raises(ValueError, match="more than one composer here; there are Clara Schumann, Robert Schumann$"):
+        match_composer("Schumann", ["Robert Schumann", "Franz Liszt", "Clara Schumann"])
+    with pytest.raises(ValueError, match="no composer"):
+        match_composer(" ", ["Chopin / Liszt"])
 
 
 def test_what_is_no_corpus_is_refused(tmp_path):

@@ -68,9 +68,22 @@ def test_each_dependency_has_one_door(package, door):
     assert {module for module in SOURCES if package in packages(module)} <= {door}
 
 
-@pytest.mark.parametrize("module", ["piano_roll", "model", "files"])
+@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files"])
 def test_the_foundations_import_nothing_of_ours(module):
     assert siblings(module) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [
+        ("model", {"attention", "keys"}),
+        ("recipe", {"keys", "model"}),
+        ("metrics", {"keys", "model", "piano_roll", "recipe"}),
+        ("generation", {"keys", "model", "piano_roll"}),
+    ],
+)
+def test_what_runs_the_network_imports_no_more_than_it_needs(module, wanted):
+    assert siblings(module) == wanted
 
 
 def test_the_front_ends_are_imported_by_nothing():
@@ -78,12 +91,14 @@ def test_the_front_ends_are_imported_by_nothing():
 
 
 def test_only_what_runs_the_network_imports_the_model():
+    assert importers("attention") == {"model"}
+    assert importers("keys") == {"model", "recipe", "generation", "metrics"}
     assert importers("model") <= {"recipe", "training", "checkpoint", "generation", "metrics", "commands"} | FRONT_ENDS
 
 
 @pytest.mark.parametrize("module", ["recipe", "training"])
 def test_the_trainer_knows_nothing_of_music(module):
-    assert siblings(module) <= {"recipe", "model", "checkpoint", "files"}
+    assert siblings(module) <= {"recipe", "model", "keys", "checkpoint", "files"}
 
 
 def test_no_imports_run_in_a_circle():
@@ -111,4 +126,4 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 2000
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 2500

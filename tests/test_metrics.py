@@ -7,16 +7,20 @@ import pytest
 import torch
 
 from musicgen import metrics
-from musicgen.metrics import Baselines, evaluate, fit_baselines, statistics
+from musicgen.keys import Heard, settle
+from musicgen.metrics import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
 from musicgen.piano_roll import PianoRoll
+from musicgen.recipe import TrainConfig, next_frame_loss
+
+COMPOSERS = ("Bach", "Chopin", "Liszt")
 
 
-def roll_of(keys, fps=20):
+def roll_of(keys, velocity=90):
     """A roll from the frames of a few keys: {key: "0110"}."""
-    velocity = np.zeros((max(map(len, keys.values())), 88), np.uint8)
-    for key, frames in keys.items():
-        velocity[: len(frames), key] = [90 * int(frame) for frame in frames]
-    return PianoRoll(velocity, fps)
+    frames = np.zeros((max(map(len, keys.values())), 88), np.uint8)
+    for key, cells in keys.items():
+        frames[: len(cells), key] = [velocity * int(cell) for cell in cells]
+    return PianoRoll(frames)
 
 
 def random_roll(n_frames, seed):
@@ -30,13 +34,13 @@ ROLLS = [random_roll(2 + seed * 7 % 23, seed) for seed in range(19)]  # 2 to 24 
 
 @pytest.fixture
 def model(tiny_model):
-    return tiny_model(n_keys=88)
+    return tiny_model(n_keys=88, key_reach=4, composers=COMPOSERS)
 
 
 @pytest.fixture
 def stubborn(tiny_model):
     """A model that always claims key 0 and never another."""
-    model = tiny_model(n_keys=88)
+    model = tiny_model(n_keys=88, output="independent")
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
@@ -46,7 +50,7 @@ def stubborn(tiny_model):
 
 def test_baselines_count_each_key_after_each_of_its_states():
     rolls = [roll_of({0: "011110", 3: "100100"}), roll_of({0: "1"}), roll_of({0: "1100", 3: "0001"})]
-    marginal, markov = fit_baselines(rolls)
+    marginal, markov, _ = fit_baselines(rolls)
     # Key 0: of 8 frames that follow another 5 are on; after a frame off 1 of 2, after one on 4 of 6.
     assert markov[:, 0].tolist() == pytest.approx([(1 + 1) / (2 + 2), (4 + 1) / (6 + 2)])
     assert marginal[0].item() == pytest.approx((5 + 1) / (8 + 2))
@@ -56,6 +60,14 @@ def test_baselines_count_each_key_after_each_of_its_states():
     # A key that is never touched can still be.
     assert markov[:, 50].tolist() == pytest.approx([1 / 10, 1 / 2])
     assert (marginal.shape, markov.shape) == ((88,), (2, 88))
+
+
+def test_baselines_count_each_struck_key_by_its_velocity():
+    rolls = [roll_of({0: "011110", 3: "100100"}, 7), roll_of({5: "1", 9: "1"}, 127), roll_of({0: "0"})]
+    counts = torch.ones(32)
+    counts[7 // 4] += 3
+    counts[127 // 4] += 2
+    torch.testing.assert_close(fit_baselines(rolls).velocity, counts / (32 + 5))
 
 
 def test_baselines_travel_as_tensors():
@@ -68,50 +80,112 @@ def test_baselines_travel_as_tensors():
     for value in (-0.5, 1.5):  # no probabilities
         with pytest.raises(ValueError, match="baselines"):
             Baselines.from_tensors(baselines.as_tensors() | {"baseline.marginal": torch.full((88,), value)})
+    with pytest.raises(ValueError, match="no baselines"):
+        Baselines.from_tensors(baselines.as_tensors() | {"baseline.velocity": torch.full((128,), 1 / 128)})
     for name in baselines.as_tensors():
         with pytest.raises(ValueError, match="no baselines"):
             Baselines.from_tensors({name: baselines.as_tensors()[name]})
 
 
+def frame_by_frame(model, roll):
+    """What is heard before each frame of a piece but the first, each time from the beginning; and that frame."""
+    for t in range(1, roll.n_frames):
+        with torch.no_grad():
+            heard, _ = model(torch.tensor(roll.velocity[None, :t] / np.float32(127)))
+        yield Heard(*(known[:, -1] for known in heard)), roll.velocity[t - 1], roll.velocity[t]
+
+
+def predictions(model, heard, following):
+    """The probability of each key, the keys of the likeliest frame, and the log-probabilities of the velocities."""
+    output, target = model.output, torch.tensor(following[None] > 0).float()
+    with torch.no_grad():
+        within = output.within(output.before(heard), heard, target)
+        likeliest, _ = settle(output, heard, lambda logits: (logits > 0).float())
+        bins = output.velocity(within)[0].log_softmax(-1) - math.log(4) if output.velocity else None
+        return output.logits(within, heard)[0].sigmoid().tolist(), likeliest[0].tolist(), bins
+
+
 def slow_evaluation(model, rolls, baselines):
     """Piece by piece, frame by frame, key by key."""
-    sums, n_frames = dict.fromkeys(["nll", "markov_nll", "marginal_nll", "changed_nll", "changed_markov_nll"], 0.0), 0
+    sums, n_frames, n_struck = {}, 0, 0
     hits, claims = {"frame": 0, "onset": 0}, {"frame": 0, "onset": 0}
-    for roll in rolls:
-        frames = roll.active.astype(int)
-        for t in range(1, len(frames)):
-            n_frames += 1
-            with torch.no_grad():
-                logits = model(torch.tensor(frames[None, :t]).float())[0][0, -1].tolist()
-            for key in range(88):
-                before, after = frames[t - 1, key], frames[t, key]
-                on = {
-                    "nll": 1 / (1 + math.exp(-logits[key])),
-                    "markov_nll": baselines.markov[before, key].item(),
-                    "marginal_nll": baselines.marginal[key].item(),
-                }
-                for name, probability in on.items():
-                    nll = -math.log(probability if after else 1 - probability)
-                    sums[name] += nll
-                    if f"changed_{name}" in sums and before != after:
-                        sums[f"changed_{name}"] += nll
-                claimed = on["nll"] > 0.5
-                hits["frame"] += claimed and after
-                claims["frame"] += claimed + after
-                hits["onset"] += claimed and after and not before
-                claims["onset"] += (claimed and not before) + (after and not before)
+
+    def add(name, value):
+        sums[name] = sums.get(name, 0.0) + value
+
+    for heard, earlier, later in (step for roll in rolls for step in frame_by_frame(model, roll)):
+        n_frames += 1
+        probability, likeliest, velocities = predictions(model, heard, later)
+        for key in range(88):
+            before, after, claimed = bool(earlier[key]), bool(later[key]), bool(likeliest[key])
+            markov, marginal = baselines.markov[int(before), key].item(), baselines.marginal[key].item()
+            for name, on in [("nll", probability[key]), ("markov_nll", markov), ("marginal_nll", marginal)]:
+                nll = -math.log(on if after else 1 - on)
+                add(name, nll)
+                add(f"changed_{name}", nll * (before != after))
+            if after and not before:
+                n_struck += 1
+                add("velocity_nll", -velocities[key, later[key] // 4].item() if velocities is not None else 0.0)
+                add("velocity_marginal_nll", -math.log(baselines.velocity[later[key] // 4] / 4))
+            hits["frame"] += claimed and after
+            claims["frame"] += claimed + after
+            hits["onset"] += claimed and after and not before
+            claims["onset"] += (claimed and not before) + (after and not before)
+    means = {name: x / (n_struck if name.startswith("velocity") else n_frames) for name, x in sums.items()}
+    del means["changed_marginal_nll"]
     f1 = {f"{kind}_f1": 2 * hits[kind] / claims[kind] for kind in hits}
-    return {"n_pieces": len(rolls), "n_frames": n_frames, **{name: x / n_frames for name, x in sums.items()}, **f1}
+    counts = {"n_pieces": len(rolls), "n_frames": n_frames, "n_struck": n_struck}
+    return counts | means | f1 | {"accuracy": hits["frame"] / (claims["frame"] - hits["frame"])}
 
 
-@pytest.mark.parametrize("chunk_frames", [5, 512])
-def test_evaluation_is_what_a_slow_count_gives(model, monkeypatch, chunk_frames):
+@pytest.mark.parametrize(("chunk_frames", "output"), [(5, "joint"), (512, "joint"), (7, "shared")])
+def test_evaluation_is_what_a_slow_count_gives(tiny_model, monkeypatch, chunk_frames, output):
     monkeypatch.setattr(metrics, "CHUNK_FRAMES", chunk_frames)
-    baselines = fit_baselines(ROLLS[3:])
-    expected = slow_evaluation(model, ROLLS, baselines)
-    assert evaluate(model, ROLLS, baselines) == pytest.approx(expected, rel=1e-4)
-    assert list(evaluate(model, ROLLS, baselines)) == list(expected)
+    model = tiny_model(3, n_keys=88, key_reach=4, key_size=4, output=output, composers=COMPOSERS)
+    for weight in model.output.parameters():
+        weight.data *= 0.5  # so that no probability comes near 0 or 1
+    rolls, baselines = ROLLS[:7], fit_baselines(ROLLS[3:])
+    expected = slow_evaluation(model, rolls, baselines)
+    assert evaluate(model, rolls, baselines) == pytest.approx(expected, rel=1e-4)
     assert expected["frame_f1"] != pytest.approx(expected["onset_f1"], rel=0.1)
+
+
+def scored(model, roll, label=0):
+    """What the training's loss makes of one whole piece."""
+    with torch.no_grad():
+        lengths, labels = np.array([roll.n_frames]), np.array([label])
+        return next_frame_loss(model, roll.velocity[None], lengths, labels, TrainConfig())
+
+
+@pytest.mark.parametrize("chunk_frames", [6, 512])
+def test_evaluation_is_the_loss_of_training_on_whole_pieces(model, monkeypatch, chunk_frames):
+    monkeypatch.setattr(metrics, "CHUNK_FRAMES", chunk_frames)
+    parts, scores = [scored(model, roll) for roll in ROLLS], evaluate(model, ROLLS, fit_baselines(ROLLS))
+    assert scores["n_frames"] == sum(part.n_frames for part in parts) == sum(roll.n_frames - 1 for roll in ROLLS)
+    assert scores["n_struck"] == sum(part.n_struck for part in parts)
+    assert scores["nll"] == pytest.approx(sum(part.nll.item() for part in parts) / scores["n_frames"], rel=1e-5)
+    velocity_nll = sum(part.velocity_nll.item() for part in parts) / scores["n_struck"]
+    assert scores["velocity_nll"] == pytest.approx(velocity_nll, rel=1e-5)
+    assert mean_nll(model, ROLLS) == pytest.approx(scores["nll"], rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk_frames", [6, 512])
+def test_the_pieces_are_scored_one_by_one_each_with_its_composer(model, monkeypatch, chunk_frames):
+    monkeypatch.setattr(metrics, "CHUNK_FRAMES", chunk_frames)
+    rolls, labels = [roll_of({3: "1"}), *ROLLS], [number % 4 for number in range(20)]
+    nll, n_frames = piece_nlls(model, rolls, labels)
+    assert n_frames.tolist() == [roll.n_frames - 1 for roll in rolls]
+    expected = [scored(model, *pair).nll.item() for pair in zip(rolls[1:], labels[1:])]
+    assert nll.tolist() == pytest.approx([0, *expected], rel=1e-5)
+    untold, _ = piece_nlls(model, rolls)
+    assert (np.abs(untold - nll) > 0.01).tolist() == [label > 0 for label in labels]
+    assert untold.sum() / n_frames.sum() == pytest.approx(evaluate(model, rolls, fit_baselines(rolls))["nll"], rel=1e-6)
+
+
+def test_pieces_of_single_frames_are_refused_since_there_is_nothing_to_predict(model):
+    for score in (mean_nll, piece_nlls, lambda model, rolls: evaluate(model, rolls, fit_baselines(rolls))):
+        with pytest.raises(ValueError, match="nothing to predict"):
+            score(model, [roll_of({3: "1"}), roll_of({4: ""})])
 
 
 def test_a_long_piece_counts_by_its_frames(model):
@@ -124,16 +198,17 @@ def test_a_long_piece_counts_by_its_frames(model):
 
 def test_dropout_is_off_and_the_order_of_pieces_is_nothing(tiny_model):
     baselines = fit_baselines(ROLLS)
-    scores = evaluate(tiny_model(n_keys=88), ROLLS, baselines)
-    others = evaluate(tiny_model(n_keys=88, dropout=0.5).train(), ROLLS[::-1], baselines)
+    scores = evaluate(tiny_model(n_keys=88, key_reach=4), ROLLS, baselines)
+    others = evaluate(tiny_model(n_keys=88, key_reach=4, dropout=0.5).train(), ROLLS[::-1], baselines)
     assert others == pytest.approx(scores, rel=1e-5)
 
 
-def test_f1_of_frames_and_onsets_by_hand(stubborn):
+def test_f1_and_accuracy_by_hand(stubborn):
     roll = roll_of({0: "011001", 1: "001100"})
     scores = evaluate(stubborn, [roll], fit_baselines([roll]))
     # Of frames 1 to 5: key 0 claimed in 5 and on in 3, key 1 on in 2.
     assert scores["frame_f1"] == pytest.approx(2 * 3 / (5 + 3 + 2))
+    assert scores["accuracy"] == pytest.approx(3 / (5 + 2))
     # Key 0 off before frames 1, 4 and 5 and struck in 1 and 5; key 1 struck in 2.
     assert scores["onset_f1"] == pytest.approx(2 * 2 / (3 + 2 + 1))
     # Key 0 changes to on twice, to off once; key 1 once each.
@@ -141,36 +216,16 @@ def test_f1_of_frames_and_onsets_by_hand(stubborn):
     assert scores["changed_nll"] == pytest.approx((2 * on[0] + off[0] + on[1] + off[1]) / 5)
 
 
+def test_a_model_without_dynamics_has_no_likelihood_of_velocities(stubborn):
+    roll = roll_of({0: "0110", 7: "1011"}, velocity=50)
+    scores = evaluate(stubborn, [roll], fit_baselines([roll]))
+    assert scores["n_struck"] == 2
+    assert scores["velocity_marginal_nll"] == pytest.approx(-math.log((1 + 3) / (32 + 3) / 4))
+    assert "velocity_nll" not in scores
+
+
 def test_silence_is_scored_without_a_division_by_zero(stubborn):
     silence = roll_of({5: "0000"})
     stubborn.output.bias.data[0] = -1.0
     scores = evaluate(stubborn, [silence], fit_baselines([silence]))
-    assert (scores["frame_f1"], scores["onset_f1"], scores["changed_nll"]) == (0, 0, 0)
-
-
-def test_the_statistics_of_a_piece_made_by_hand():
-    # Keys 39, 51 and 40 are C4, C5 and C sharp 4: pitches 60, 72, 61.
-    roll = roll_of({39: "0011111000000110", 51: "0001000000000000", 40: "0000000000000111"}, fps=4)
-    assert statistics(roll) == pytest.approx(
-        {
-            "notes_per_second": 4 / 4,
-            "polyphony": 11 / 8,
-            "note_seconds": 2.5 / 4,
-            "mean_pitch": (60 + 60 + 72 + 61) / 4,
-            "pitch_classes": 0.75 * math.log2(4 / 3) + 0.25 * 2,
-            "longest_silence_seconds": 6 / 4,
-            "longest_note_seconds": 5 / 4,
-        }
-    )
-
-
-@pytest.mark.parametrize("frames", ["", "000"])
-def test_the_statistics_of_nothing_are_zeros_and_its_silence(frames):
-    expected = dict.fromkeys(statistics(ROLLS[0]), 0.0) | {"longest_silence_seconds": len(frames) / 20}
-    assert statistics(roll_of({0: frames})) == expected
-
-
-def test_silence_at_the_ends_counts():
-    assert statistics(roll_of({9: "0001100"}))["longest_silence_seconds"] == 3 / 20
-    assert statistics(roll_of({9: "0110000"}))["longest_silence_seconds"] == 4 / 20
-    assert statistics(roll_of({9: "1"}))["longest_silence_seconds"] == 0
+    assert [scores[name] for name in ("frame_f1", "onset_f1", "accuracy", "changed_nll", "n_struck")] == [0] * 5

@@ -6,64 +6,148 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
+from musicgen.keys import HELD, UP, Heard
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, frame_loss, next_frame_loss
 
 LENGTHS = np.array([7, 4, 2, 1])  # windows of 7 frames, the last with no frame to predict
+LABELS = np.array([1, 0, 2, 1])
+KINDS = ["independent", "shared", "joint"]
+FLOAT32 = TrainConfig()
 
 
 def windows(seed=0, n_keys=5):
-    return np.random.default_rng(seed).random((4, 7, n_keys)) < 0.4
+    random = np.random.default_rng(seed)
+    shape = (len(LENGTHS), 7, n_keys)
+    return np.where(random.random(shape) < 0.4, random.integers(1, 128, shape), 0).astype(np.uint8)
 
 
-def test_the_loss_is_summed_over_keys_and_frames_and_tells_how_many_frames(tiny_model):
-    model = tiny_model(n_keys=2)
+@pytest.fixture
+def small(tiny_model):
+    """Build models of five keys that know two composers."""
+    return lambda **sizes: tiny_model(**{"key_size": 4, "key_reach": 2, "composers": ("Bach", "Liszt")} | sizes)
+
+
+def test_the_loss_is_summed_over_keys_and_frames_and_tells_how_many_frames(small):
+    model = small(n_keys=2, output="independent")
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
         model.output.bias.copy_(torch.tensor([math.log(3), -math.log(4)]))  # P(on) is 3/4 and 1/5, in every frame
-    frames = np.array([[[0, 1], [1, 0], [1, 1], [0, 0]], [[1, 1], [0, 1], [1, 1], [1, 1]]], bool)
-    loss, n_frames = next_frame_loss(model, frames, np.array([4, 2]))
+    frames = np.array([[[0, 1], [1, 0], [1, 1], [0, 0]], [[1, 1], [0, 1], [1, 1], [1, 1]]], np.uint8) * 55
+    scored = next_frame_loss(model, frames, np.array([4, 2]), np.array([0, 1]), FLOAT32)
     first = math.log(3 / 4 * 4 / 5) + math.log(3 / 4 * 1 / 5) + math.log(1 / 4 * 4 / 5)
     second = math.log(1 / 4 * 1 / 5)
-    assert n_frames == 4
-    assert loss.item() == pytest.approx(-first - second, rel=1e-6)
+    assert scored.nll.item() == pytest.approx(-first - second, rel=1e-6)
+    assert (scored.n_frames, scored.velocity_nll.item(), scored.n_struck) == (4, 0, 0)  # it knows no dynamics
 
 
-def test_each_frame_is_predicted_from_those_before_it(tiny_model):
-    model, frames = tiny_model(), windows()
-    expected = 0.0
-    for window, length in zip(frames, LENGTHS):
+@pytest.mark.parametrize("output", KINDS)
+@torch.no_grad()
+def test_each_frame_is_predicted_from_those_before_it(small, output):
+    model, frames = small(output=output), windows()
+    nll, n_struck = 0.0, 0
+    for window, length, label in zip(frames, LENGTHS, LABELS):
         for t in range(1, length):
-            logits = model(torch.tensor(window[None, :t]).float())[0][0, -1]
-            probability = torch.where(torch.tensor(window[t]), logits.sigmoid(), 1 - logits.sigmoid())
-            expected -= probability.log().sum().item()
-    loss, n_frames = next_frame_loss(model, frames, LENGTHS)
-    assert n_frames == 6 + 3 + 1 + 0
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+            heard, _ = model(torch.tensor(window[None, :t] / 127).float(), composers=torch.tensor([label]))
+            heard, following = Heard(*(known[:, -1] for known in heard)), torch.tensor(window[None, t] > 0)
+            within = model.output.within(model.output.before(heard), heard, following.float())
+            probability = model.output.logits(within, heard).sigmoid()
+            nll -= torch.where(following, probability, 1 - probability).log().sum().item()
+            n_struck += ((window[t] > 0) & (window[t - 1] == 0)).sum()
+    scored = next_frame_loss(model, frames, LENGTHS, LABELS, FLOAT32)
+    assert scored.n_frames == 6 + 3 + 1 + 0
+    assert scored.n_struck == (0 if output == "independent" else n_struck)
+    assert scored.nll.item() == pytest.approx(nll, rel=1e-4)
 
 
-def test_padding_never_counts(tiny_model):
+@pytest.mark.parametrize("output", KINDS)
+@torch.no_grad()
+def test_the_probabilities_of_all_frames_that_may_follow_sum_to_1(small, output):
+    model = small(output=output, n_keys=4)
+    heard, _ = model(torch.from_numpy(windows(n_keys=4)[:1] / 127).float())
+    heard = Heard(*(known[:, -1] for known in heard))
+    every = [torch.tensor([[number >> key & 1 for key in range(4)]]) for number in range(16)]
+    probabilities = [math.exp(-frame_loss(model, heard, 99 * frame).nll) for frame in every]
+    assert sum(probabilities) == pytest.approx(1, abs=1e-6)
+    assert len({round(probability, 9) for probability in probabilities}) > 3
+
+
+@pytest.mark.parametrize("output", ["shared", "joint"])
+def test_a_new_model_is_the_markov_chain_of_the_constants(output):
+    torch.manual_seed(0)
+    model = AttentionLSTM(ModelConfig(n_keys=2, hidden_size=8, key_reach=2, output=output))
+    frames = np.array([[[0, 9], [99, 0], [99, 0], [0, 20]]], np.uint8)
+    scored = next_frame_loss(model, frames, np.array([4]), np.array([0]), FLOAT32)
+    struck, silent = math.log1p(math.exp(-UP)), math.log1p(math.exp(UP))
+    held, released = math.log1p(math.exp(-UP - HELD)), math.log1p(math.exp(UP + HELD))
+    of_each_frame = [struck + released, held + silent, released + struck]
+    assert scored.nll.item() == pytest.approx(sum(of_each_frame), rel=1e-5)
+
+
+def test_padding_never_counts(small):
     def loss_and_gradients(frames):
-        model = tiny_model()
-        loss, n_frames = next_frame_loss(model, frames, LENGTHS)
-        loss.backward()
-        return [loss, torch.tensor(n_frames), *(weight.grad for weight in model.parameters())]
+        model = small()
+        scored = next_frame_loss(model, frames, LENGTHS, LABELS, FLOAT32)
+        (scored.nll + scored.velocity_nll).backward()
+        return [*map(torch.as_tensor, scored), *(weight.grad for weight in model.parameters())]
 
     frames, others, padding = windows(), windows(), np.arange(7) >= LENGTHS[:, None]
-    others[padding] ^= True
+    others[padding] = 127 - others[padding]
     torch.testing.assert_close(loss_and_gradients(frames), loss_and_gradients(others), rtol=0, atol=0)
-    others[~padding] ^= True
+    others[~padding] = 127 - others[~padding]
     assert loss_and_gradients(frames)[0] != loss_and_gradients(others)[0]
 
 
-def test_bfloat16_is_nearly_the_same_and_trains(tiny_model):
-    model = tiny_model(hidden_size=16)
-    exact, n_frames = next_frame_loss(model, windows(), LENGTHS)
-    rough, n_rough = next_frame_loss(model, windows(), LENGTHS, "bfloat16")
-    assert n_rough == n_frames
-    assert rough.dtype == torch.float32
-    assert 0 < abs(rough.item() / exact.item() - 1) < 0.02
-    rough.backward()
+def last_frame(velocities):
+    """Two frames before a last one: key 0 is held into it, the others can be struck."""
+    return np.array([[[80, 0, 0, 0, 7], [80, 0, 0, 0, 0], [80, *velocities]]], np.uint8)
+
+
+def loss_of(model, frames):
+    with torch.no_grad():
+        return next_frame_loss(model, frames, np.array([len(frames[0])]), np.array([0]), FLOAT32)
+
+
+def test_a_velocity_costs_the_log_of_128_where_all_are_alike(small):
+    model = small()
+    with torch.no_grad():
+        model.output.velocity[-1].weight.zero_()
+        model.output.velocity[-1].bias.fill_(0.3)
+    scored = loss_of(model, last_frame([1, 0, 127, 64]))
+    assert scored.n_struck == 3
+    assert scored.velocity_nll.item() == pytest.approx(3 * math.log(128), rel=1e-6)
+
+
+def test_the_probabilities_of_all_velocities_sum_to_1(small):
+    alone = {velocity: loss_of(small(), last_frame([0, velocity, 0, 0])) for velocity in range(1, 128)}
+    assert {scored.n_struck for scored in alone.values()} == {1}
+    probability = {velocity: math.exp(-scored.velocity_nll) for velocity, scored in alone.items()}
+    assert sum(probability.values()) + probability[1] == pytest.approx(1, rel=1e-5)  # 0 has its bin, but never comes
+    assert all(probability[v] == pytest.approx(probability[4 * (v // 4) + 1]) for v in probability)
+    assert len({round(p, 9) for p in probability.values()}) == 32
+
+
+def test_the_velocities_of_a_frame_are_no_part_of_its_nll_and_those_of_held_keys_of_nothing(small):
+    model, frames = small(), last_frame([30, 0, 0, 50])
+    scored = loss_of(model, frames)
+    others = loss_of(model, last_frame([110, 0, 0, 20]))
+    assert others.nll == scored.nll
+    assert others.velocity_nll != scored.velocity_nll
+    frames[0, 2, 0] = 33
+    assert loss_of(model, frames) == scored
+    frames[0, 0, 0] = 33  # of an earlier frame, they are heard
+    assert loss_of(model, frames).nll != scored.nll
+
+
+@pytest.mark.parametrize("output", KINDS)
+def test_bfloat16_is_nearly_the_same_and_reaches_every_weight(small, output):
+    model, rough_config = small(hidden_size=16, output=output), TrainConfig(precision="bfloat16")
+    exact, rough = (next_frame_loss(model, windows(), LENGTHS, LABELS, config) for config in (FLOAT32, rough_config))
+    assert (rough.n_frames, rough.n_struck) == (exact.n_frames, exact.n_struck)
+    assert rough.nll.dtype == rough.velocity_nll.dtype == torch.float32
+    assert 0 < abs(rough.nll.item() / exact.nll.item() - 1) < 0.05
+    (rough.nll + rough.velocity_nll).backward()
     assert all(torch.isfinite(weight.grad).all() and weight.grad.any() for weight in model.parameters())
 
 
@@ -116,6 +200,8 @@ def test_adamw_decays_and_steps_by_the_learning_rate():
         ("weight_decay", [0, 1], [-0.1, 1.1, math.nan]),
         ("clip_norm", [1e-6, math.inf], [0, -1, math.nan]),
         ("n_epochs", [1, 100_000], [0, -1, 100_001, 2.5]),
+        ("velocity_weight", [0, 0.5, 100], [-0.1, 101, math.nan]),
+        ("seed", [0, 2**63 - 1], [-1, 2**63, 0.5]),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(field, allowed, refused):

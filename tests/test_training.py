@@ -3,24 +3,31 @@
 import csv
 import shutil
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from musicgen.checkpoint import load_checkpoint
+from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig, next_frame_loss
 from musicgen.training import Trainer
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+BOTH = ("Bach", "Liszt")
+
+
+def random_frames(random, *shape):
+    """Velocities of which three in ten sound."""
+    return np.where(random.random(shape) < 0.3, random.integers(1, 128, shape), 0).astype(np.uint8)
 
 
 class Sequences:
-    """Five batches an epoch, of different lengths; before each (epoch, batch) in `stops` a signal is raised once."""
+    """Five batches an epoch; before each (epoch, batch) of `stops` comes a signal, in `broken_at` the model breaks."""
 
     def __init__(self, stops=(), broken_at=None):
-        self.stops, self.broken_at, self.asked = list(stops), broken_at, []
+        self.stops, self.broken_at, self.asked, self.model = list(stops), broken_at, [], None
 
     def epoch(self, number):
         random = np.random.default_rng(number)
@@ -30,10 +37,9 @@ class Sequences:
                 signal.raise_signal(STOPS[batch % 2])
             self.asked.append((number, batch))
             assert len(self.asked) < 99, "an epoch without an end"
-            frames = (random.random((3, 9, 5)) < 0.3).astype(np.float32)
             if (number, batch) == self.broken_at:
-                frames[0, 2, 1] = np.nan
-            yield frames, random.integers(2, 10, size=3)
+                self.model.output.last.bias.data.fill_(np.nan)
+            yield random_frames(random, 3, 9, 5), random.integers(2, 10, size=3), random.integers(0, 3, size=3)
 
     def n_batches(self, number):
         return 5
@@ -44,9 +50,10 @@ def trainer(tiny_model, tmp_path):
     """Build trainers of one run folder, each with a model of its own beginnings."""
 
     def build(batches=None, validate=lambda model: 1.0, folder="run", model=None, about=None, tensors=None, **config):
-        model = model or tiny_model(seed=config.pop("model_seed", 0), dropout=0.3)
+        model = model or tiny_model(seed=config.pop("model_seed", 0), dropout=0.3, composers=BOTH)
         settings = TrainConfig(**{"n_epochs": 3, "schedule": "cosine", "seed": 5, **config})
         batches = batches or Sequences()
+        batches.model = model
         return Trainer(model, batches, validate, settings, tmp_path / folder, tensors, about, progress=False)
 
     return build
@@ -60,6 +67,10 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def logged(folder):
+    return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+
+
 def without_seconds(rows):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -70,21 +81,15 @@ def validation(model):
     return sum(weight.double().square().sum().item() for weight in model.parameters())
 
 
-def test_one_batch_is_learned_by_heart(trainer, tiny_model):
-    class One(Sequences):
-        def epoch(self, number):
-            frames = np.random.default_rng(1).random((4, 13, 5)) < 0.3
-            return ((frames, np.array([13, 9, 12, 13])) for _ in range(60))
-
-        def n_batches(self, number):
-            return 60
-
-    share = 0.3
-    marginal_nll = -5 * (share * np.log(share) + (1 - share) * np.log(1 - share))
-    for recipe in ({"optimizer": "adamw", "learning_rate": 0.03}, {"optimizer": "sgd", "learning_rate": 0.03}):
-        run = trainer(One(), folder=recipe["optimizer"], model=tiny_model(hidden_size=16), n_epochs=4, **recipe)
-        losses = [row["train_nll"] for row in run.run()]
-        assert losses[-1] < 0.4 * marginal_nll < losses[0]
+def test_one_batch_is_learned_by_heart(trainer):
+    batch = random_frames(np.random.default_rng(1), 4, 13, 5), np.array([13, 9, 12, 13]), np.array([2, 0, 1, 1])
+    one = Sequences()
+    one.epoch, one.n_batches = lambda number: iter(25 * [batch]), lambda number: 25
+    torch.manual_seed(0)
+    model = AttentionLSTM(ModelConfig(5, 16, key_size=8, attention_size=4, composers=BOTH))
+    rows = trainer(one, model=model, optimizer="adamw", learning_rate=0.03, n_epochs=4).run()
+    marginal_nll = -5 * (0.3 * np.log(0.3) + 0.7 * np.log(0.7))
+    assert rows[-1]["train_nll"] < 0.5 * marginal_nll < rows[0]["train_nll"]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -105,8 +110,7 @@ def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer,
         ends = [load_checkpoint(tmp_path / folder / name) for folder in ("whole", "parted")]
         torch.testing.assert_close(ends[1].tensors, ends[0].tensors, rtol=0, atol=0)
         torch.testing.assert_close(*(weights_of(end.model) for end in ends), rtol=0, atol=0)
-    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("whole", "parted")]
-    assert without_seconds(logs[0]) == without_seconds(logs[1])
+    assert without_seconds(logged(tmp_path / "whole")) == without_seconds(logged(tmp_path / "parted"))
 
 
 def test_a_stop_while_it_validates_lets_the_epoch_end_and_signals_are_given_back(trainer):
@@ -118,18 +122,14 @@ def test_a_stop_while_it_validates_lets_the_epoch_end_and_signals_are_given_back
 
 
 def test_it_can_run_in_a_thread_which_gets_no_signals(trainer):
-    rows = []
-    thread = threading.Thread(target=lambda: rows.extend(trainer(folder="thread").run()))
-    thread.start()
-    thread.join()
-    assert len(rows) == 3
+    with ThreadPoolExecutor() as threads:
+        assert len(threads.submit(trainer().run).result()) == 3
 
 
 def test_a_finished_run_has_nothing_left_to_do(trainer, tmp_path):
     rows, before = trainer().run(), contents(tmp_path / "run")
     again = trainer(batches := Sequences(), validate=lambda model: pytest.fail("validated"), model_seed=1)
-    assert again.run(resume=True) == rows
-    assert batches.asked == []
+    assert (again.run(resume=True), batches.asked) == (rows, [])
     assert contents(tmp_path / "run") == before
 
 
@@ -143,14 +143,15 @@ def test_a_folder_with_a_run_is_taken_up_only_on_demand(trainer, tmp_path):
 
 
 def test_other_settings_data_or_models_are_refused_and_the_difference_is_named(trainer, tiny_model, tmp_path):
-    trainer(Sequences([(0, 2)]), about={"data": {"key": "abc"}}).run()
+    same = {"about": {"data": {"key": "abc"}}}
+    trainer(Sequences([(0, 2)]), **same).run()
     before = contents(tmp_path / "run")
     others = [
         (trainer(about={"data": {"key": "xyz"}}), "abc.*xyz"),
         (trainer(), "data.*abc.*None"),
-        (trainer(about={"data": {"key": "abc"}}, momentum=0.75), "'momentum': 0.9.*'momentum': 0.75"),
-        (trainer(about={"data": {"key": "abc"}}, model=tiny_model(dropout=0.2)), "model"),
-        (trainer(about={"data": {"key": "abc"}}, model=tiny_model(hidden_size=7)), "model"),
+        (trainer(**same, momentum=0.75), "'momentum': 0.9.*'momentum': 0.75"),
+        (trainer(**same, model=tiny_model(dropout=0.2, composers=BOTH)), "model"),
+        (trainer(**same, model=tiny_model(dropout=0.3)), "model"),  # that knows no composers
     ]
     for other, difference in others:
         weights = weights_of(other.model)
@@ -160,31 +161,21 @@ def test_other_settings_data_or_models_are_refused_and_the_difference_is_named(t
     assert contents(tmp_path / "run") == before
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(trainer, tmp_path):
-    broken = trainer(Sequences(broken_at=(1, 3)))
-    with pytest.raises(ValueError, match="loss is nan at update 9"):
-        broken.run()
-    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
-
-
-@pytest.mark.parametrize("loss", [np.nan, np.inf])
-def test_a_validation_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(trainer, tmp_path, loss):
-    losses = iter([2.0, loss, 1.0])
-    with pytest.raises(ValueError, match=f"loss.* {loss}"):
-        trainer(validate=lambda model: next(losses)).run()
+@pytest.mark.parametrize(
+    ("broken_at", "loss", "said"),
+    [((1, 3), 2.0, "loss is nan at update 9"), (None, np.nan, "loss is nan after"), (None, np.inf, "loss is inf")],
+)
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(trainer, tmp_path, broken_at, loss, said):
+    losses = iter([2.0, loss])
+    with pytest.raises(ValueError, match=said):
+        trainer(Sequences(broken_at=broken_at), validate=lambda model: next(losses)).run()
     assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
 
 
 def test_weights_that_are_no_numbers_never_take_the_place_of_a_checkpoint(trainer, tmp_path):
-    class Explosion(Sequences):
-        def epoch(self, number):  # the last update of the second epoch leaves weights behind that no loss has seen
-            yield from super().epoch(number)
-            if number == 1:
-                exploding.model.output.bias.data[0] = np.inf
-
-    exploding = trainer(Explosion(), validate=lambda model: 2.0)
-    with pytest.raises(ValueError):
-        exploding.run()
+    steps = iter([lambda bias: 2.0, lambda bias: bias.fill_(np.inf).numel() + 2.0])  # weights that no loss has seen
+    with pytest.raises(ValueError, match="weights are no longer finite after update 10"):
+        trainer(validate=lambda model: next(steps)(model.output.last.bias.data)).run()
     assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
 
 
@@ -196,16 +187,12 @@ def test_a_checkpoint_that_cannot_be_resumed_is_refused_by_name(trainer, tmp_pat
 
 
 def test_the_log_has_a_row_for_each_epoch(trainer, tmp_path):
-    losses = [4.5, 4.25, 5.0]
-    left = iter(losses)
-    rows = trainer(validate=lambda model: next(left), learning_rate=0.02).run()
-    with (tmp_path / "run" / "log.csv").open(newline="") as stream:
-        logged = list(csv.DictReader(stream))
-    assert logged == [{name: str(value) for name, value in row.items()} for row in rows]
+    losses = iter([4.5, 4.25, 5.0])
+    rows = trainer(validate=lambda model: next(losses), learning_rate=0.02).run()
+    assert logged(tmp_path / "run") == [{name: str(value) for name, value in row.items()} for row in rows]
     assert list(rows[0]) == ["epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds"]
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert [row["updates"] for row in rows] == [5, 10, 15]
-    assert [row["validation_nll"] for row in rows] == losses
+    found = [(row["epoch"], row["updates"], row["validation_nll"]) for row in rows]
+    assert found == [(1, 5, 4.5), (2, 10, 4.25), (3, 15, 5.0)]
     done = np.array([4, 9, 14]) / 15  # before the last update of each epoch
     assert [row["learning_rate"] for row in rows] == pytest.approx(0.02 * (1 + np.cos(np.pi * done)) / 2)
     assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"] <= rows[2]["seconds"]
@@ -216,38 +203,43 @@ def test_the_training_loss_is_an_average_over_frames_and_training_is_with_dropou
     rows = trainer(model=model, learning_rate=1e-12, n_epochs=2).run()
     for epoch, row in enumerate(rows):
         with torch.no_grad():
-            losses, n_frames = zip(*(next_frame_loss(model, *batch) for batch in Sequences().epoch(epoch)))
-        assert row["train_nll"] == pytest.approx(sum(losses).item() / sum(n_frames), rel=1e-5)
+            scored = [next_frame_loss(model, *batch, TrainConfig()) for batch in Sequences().epoch(epoch)]
+        nll, n_frames = sum(part.nll.item() for part in scored), sum(part.n_frames for part in scored)
+        assert row["train_nll"] == pytest.approx(nll / n_frames, rel=1e-5)  # of the notes alone
     (dropped,) = trainer(model=tiny_model(dropout=0.5), folder="2", learning_rate=1e-12, n_epochs=1).run()
     assert dropped["train_nll"] != pytest.approx(rows[0]["train_nll"], rel=1e-3)
 
 
-def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, tiny_model):
+@pytest.mark.parametrize("weight", [0.0, 2.5])
+def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, tiny_model, weight):
     def moved(**recipe):
-        model, before = tiny_model(), tiny_model()
-        sequences = Sequences()
+        model, before, sequences = tiny_model(composers=BOTH), tiny_model(composers=BOTH), Sequences()
         sequences.n_batches = lambda number: 1
-        trainer(sequences, model=model, folder=str(recipe), n_epochs=1, schedule="constant", momentum=0, **recipe).run()
+        recipe |= {"n_epochs": 1, "schedule": "constant", "momentum": 0, "velocity_weight": weight}
+        trainer(sequences, model=model, folder=str(recipe), **recipe).run()
         return torch.cat([(a - b).ravel() for a, b in zip(model.parameters(), before.parameters())])
 
-    model = tiny_model()
-    loss, n_frames = next_frame_loss(model, *next(Sequences().epoch(0)))
-    (loss / n_frames).backward()
-    gradient = torch.cat([weight.grad.ravel() for weight in model.parameters()])
-    torch.testing.assert_close(moved(learning_rate=0.5), -0.5 * gradient, rtol=1e-3, atol=1e-6)
+    model = tiny_model(composers=BOTH)
+    scored = next_frame_loss(model, *next(Sequences().epoch(0)), TrainConfig())
+    ((scored.nll + weight * scored.velocity_nll) / scored.n_frames).backward()
+    gradient = torch.cat([parameter.grad.ravel() for parameter in model.parameters()])
+    torch.testing.assert_close(moved(learning_rate=0.01, clip_norm=1e9), -0.01 * gradient, rtol=1e-3, atol=1e-6)
     assert moved(learning_rate=1.0, clip_norm=0.01).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_trains_and_validates_in_the_wanted_precision(trainer, precision):
+    heard = []
+    trainer(validate=lambda model: heard.extend(model(torch.ones(1, 9, 5))[0]) or 1.0, precision=precision).run()
+    assert [known.dtype for known in heard] == 3 * [getattr(torch, precision), torch.float32]
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_loss_and_the_latest_the_last(trainer, tmp_path):
     losses, seen = [4.0, 2.5, 2.75, 2.5, 3.0], []
-
-    def validate(model):
-        seen.append(weights_of(model))
-        return losses[len(seen) - 1]
-
     more = {"tensors": {"baseline": torch.tensor([0.25, 0.5])}, "about": {"data": "x"}, "n_epochs": 5}
-    trainer(Sequences([(2, 1)]), validate, **more).run()
-    trainer(Sequences(), validate, **more).run(resume=True)
+    more["validate"] = lambda model: seen.append(weights_of(model)) or losses[len(seen) - 1]
+    for stops in ([(2, 1)], []):  # stopped once
+        trainer(Sequences(stops), **more).run(resume=True)
     best, latest = (load_checkpoint(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "latest"))
     for checkpoint, epoch in [(best, 2), (latest, 5)]:
         torch.testing.assert_close(weights_of(checkpoint.model), seen[epoch - 1], rtol=0, atol=0)

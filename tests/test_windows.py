@@ -1,24 +1,31 @@
 """Windows: nothing missed, nothing across pieces, nothing by chance that the seed does not fix."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from musicgen.corpus import Piece
 from musicgen.dataset import RollCache
-from musicgen.windows import WindowBatches, WindowConfig, transpose
+from musicgen.piano_roll import PianoRoll
+from musicgen.windows import WindowBatches, WindowConfig, stretch, transpose
 
 BITS = 2 ** np.arange(10)
 
 
-def cache_of(matrices):
+def cache_of(matrices, composers=()):
+    """A cache of these pieces; those beyond the `composers` named are by nobody known."""
+    names = [*composers, *["unknown"] * len(matrices)]
+    pieces = [Piece(Path(f"{i}.mid"), f"{i}.mid", name, "", "train") for i, name in zip(range(len(matrices)), names)]
     lengths = np.array([len(matrix) for matrix in matrices])
     frames = np.concatenate(matrices).astype(np.uint8)
-    return RollCache([None] * len(lengths), frames, np.cumsum(lengths) - lengths, lengths, 20, [], "key")
+    return RollCache(pieces, frames, np.cumsum(lengths) - lengths, lengths, 20, [], "key")
 
 
-def marked(lengths):
+def marked(lengths, composers=()):
     """Pieces that tell each frame: key 70 + i sounds all through piece i, keys 40 to 49 count its frames."""
     matrices = []
     for piece, length in enumerate(lengths):
@@ -26,16 +33,16 @@ def marked(lengths):
         matrix[:, 70 + piece] = 64
         matrix[:, 40:50] = 99 * (np.arange(length)[:, None] // BITS % 2)
         matrices.append(matrix)
-    return cache_of(matrices)
+    return cache_of(matrices, composers)
 
 
 def windows_of(batches, epoch):
     """Read each window's marks: (piece, its frames)."""
-    for frames, lengths in batches.epoch(epoch):
+    for frames, lengths, _ in batches.epoch(epoch):
         for window, length in zip(frames, lengths):
-            (pieces,) = {tuple(row) for row in window[:length, 70:].tolist()}  # one piece, in every frame
+            (pieces,) = {tuple(row) for row in (window[:length, 70:] > 0).tolist()}  # one piece, in every frame
             assert sum(pieces) == 1
-            yield pieces.index(True), (window[:length, 40:50] @ BITS).tolist()
+            yield pieces.index(True), ((window[:length, 40:50] > 0) @ BITS).tolist()
 
 
 lengths_of_pieces = st.lists(st.integers(2, 60), min_size=1, max_size=8)
@@ -59,10 +66,11 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
     batches = WindowBatches(rolls, WindowConfig(window_frames, batch_size))
     made = list(batches.epoch(epoch))
     assert len(made) == batches.n_batches(epoch)
-    assert [len(frames) for frames, _ in made[:-1]] == [batch_size] * (len(made) - 1)
+    assert [len(frames) for frames, _, _ in made[:-1]] == [batch_size] * (len(made) - 1)
     assert 1 <= len(made[-1][0]) <= batch_size
-    for frames, music in made:
-        assert frames.dtype == bool
+    for frames, music, labels in made:
+        assert frames.dtype == np.uint8
+        assert labels.shape == music.shape
         assert frames.shape == (len(music), window_frames + 1, 88)
         inside = np.arange(window_frames + 1) < music[:, None]
         assert np.array_equal(frames.any(axis=2), inside)  # each marked frame sounds
@@ -71,12 +79,12 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
 def test_no_window_is_without_a_frame_to_predict():
     batches = WindowBatches(marked([1, 1, 9, 1]), WindowConfig(window_frames=4, batch_size=1))
     for epoch in range(5):
-        assert min(lengths.min() for _, lengths in batches.epoch(epoch)) >= 2
+        assert min(lengths.min() for _, lengths, _ in batches.epoch(epoch)) >= 2
 
 
 def epochs(config, *numbers):
-    batches = WindowBatches(marked([57, 30, 44]), config)
-    return [[frames.tobytes() + lengths.tobytes() for frames, lengths in batches.epoch(n)] for n in numbers]
+    batches = WindowBatches(marked([57, 30, 44], ["Bach", "Liszt"]), config, ["Liszt", "Bach"])
+    return [[b"".join(array.tobytes() for array in batch) for batch in batches.epoch(n)] for n in numbers]
 
 
 def test_the_seed_and_the_epoch_alone_fix_the_batches():
@@ -84,6 +92,42 @@ def test_the_seed_and_the_epoch_alone_fix_the_batches():
     assert epochs(config, 0, 1, 2) == epochs(config, 2, 0, 1)[1:] + epochs(config, 2)
     assert len({b"".join(epoch) for epoch in epochs(config, 0, 1, 2)}) == 3
     assert epochs(config, 1) != epochs(WindowConfig(window_frames=8, batch_size=4, max_transpose=2, seed=4), 1)
+
+
+def test_velocities_come_as_they_were_played():
+    matrix = np.zeros((20, 88))
+    matrix[:, 30] = np.arange(20) * 6 + 1
+    for frames, lengths, _ in WindowBatches(cache_of([matrix]), WindowConfig(window_frames=7)).epoch(0):
+        for window, length in zip(frames, lengths):
+            played = window[:length, 30].astype(int)
+            assert (np.diff(played) == 6).all() and played[0] % 6 == 1
+
+
+def labels_of(hide_composer, composers=("Liszt", "Nobody", "Bach"), epoch=0):
+    """The label of each window beside its piece; pieces 0 to 3 are by Bach, Liszt, Bach and Salieri."""
+    rolls = marked([90, 70, 80, 60], ["Bach", "Liszt", "Bach", "Salieri"])
+    config = WindowConfig(window_frames=4, batch_size=6, hide_composer=hide_composer)
+    batches = WindowBatches(rolls, config, composers)
+    labels = np.concatenate([labels for _, _, labels in batches.epoch(epoch)])
+    return np.column_stack([[piece for piece, _ in windows_of(batches, epoch)], labels])
+
+
+def test_a_window_is_labelled_with_the_place_of_its_composer():
+    pairs = labels_of(hide_composer=0)
+    assert {tuple(pair) for pair in pairs.tolist()} == {(0, 3), (1, 1), (2, 3), (3, 0)}
+    assert not labels_of(hide_composer=0, composers=())[:, 1].any()
+
+
+def test_a_share_of_the_composers_is_hidden_window_by_window():
+    assert not labels_of(hide_composer=1)[:, 1].any()
+    epochs = [labels_of(hide_composer=0.3, epoch=epoch) for epoch in range(10)]
+    of_first_batches = [first[:6][first[:6, 0] < 3, 1] > 0 for first in epochs]
+    assert any(0 < told.mean() < 1 for told in of_first_batches)
+    pairs = np.concatenate(epochs)
+    for piece, label in [(0, 3), (1, 1), (2, 3)]:
+        labels = pairs[pairs[:, 0] == piece, 1]
+        assert set(labels) == {0, label}
+        assert 0.2 < (labels == 0).mean() < 0.4
 
 
 def test_cuts_and_order_differ_from_epoch_to_epoch():
@@ -124,13 +168,51 @@ def test_windows_are_transposed_one_by_one_within_the_limit_and_the_piano():
         matrix = np.zeros((300, 88))
         matrix[:, [key, key + 2]] = 64
         batches = WindowBatches(cache_of([matrix]), WindowConfig(window_frames=5, batch_size=7, max_transpose=3))
-        windows = np.concatenate([frames[lengths == 6] for frames, lengths in batches.epoch(0)])
-        assert np.array_equal(np.unique(windows.sum(axis=2)), [2])  # both keys, in every frame
+        windows = np.concatenate([frames[lengths == 6] for frames, lengths, _ in batches.epoch(0)])
+        assert np.array_equal(np.unique((windows > 0).sum(axis=2)), [2])  # both keys, in every frame
         return set((windows.argmax(axis=2) - key).ravel().tolist())
 
     assert shifts(40) == {-3, -2, -1, 0, 1, 2, 3}
     assert shifts(1) == {-1, 0, 1, 2, 3}
     assert shifts(85) == {-3, -2, -1, 0}
+
+
+def test_stretching_a_roll_made_by_hand():
+    roll = np.zeros((8, 88), np.uint8)
+    roll[1:4, 9], roll[4:6, 9], roll[7, 30] = 60, 99, 20  # the second note has a velocity of its own, no onset
+    slower, faster = stretch(roll, 1.5), stretch(roll, 0.5)
+    assert (slower.shape, faster.shape) == ((12, 88), (4, 88))
+    assert slower[:, 9].tolist() == [0, 0, *[60] * 7, 0, 0, 0]  # from 1.5 to 9, halves to the even frame
+    assert slower[:, 30].tolist() == [0] * 10 + [20, 20]
+    assert faster[:, 9].tolist() == [60, 60, 60, 0]
+    assert faster[:, 30].tolist() == [0, 0, 0, 20]
+
+
+@settings(max_examples=40)
+@given(arrays(np.uint8, (13, 3), elements=st.sampled_from([0, 0, 20, 127])), st.floats(0.5, 1.5))
+def test_stretching_keeps_every_key_and_slower_every_note(cells, factor):
+    velocity = np.zeros((13, 88), np.uint8)
+    velocity[:, [0, 44, 87]] = cells
+    stretched = stretch(velocity, factor)
+    assert stretched.shape == (round(13 * factor), 88)
+    assert np.array_equal(stretched.any(axis=0), velocity.any(axis=0))
+    assert factor < 1 or PianoRoll(stretched).n_notes == PianoRoll(velocity).n_notes
+    assert np.array_equal(stretch(velocity, 1.0) > 0, velocity > 0)
+
+
+def test_windows_are_stretched_one_by_one_up_to_the_limit():
+    matrix = np.zeros((600, 88))
+    matrix[np.arange(600) % 10 < 5, 40] = 64  # an onset every ten frames
+    config = WindowConfig(window_frames=100, batch_size=7, max_stretch=0.3)
+    batches = WindowBatches(cache_of([matrix]), config)
+    periods = []
+    for frames, lengths, _ in (batch for epoch in range(5) for batch in batches.epoch(epoch)):
+        assert frames.shape[1:] == (101, 88)
+        for window, length in zip(frames, lengths):
+            onsets = np.flatnonzero(PianoRoll(window[:length]).onsets[1:, 40])
+            periods.append(np.diff(onsets).mean())
+    assert 6.9 < min(periods) < 8 and 12 < max(periods) < 13.1
+    assert 9 < np.mean(periods) < 11
 
 
 def test_by_default_nothing_is_transposed():
@@ -152,3 +234,12 @@ def test_settings_out_of_range_are_refused_by_name(field, lowest, highest):
 def test_a_seed_below_zero_is_refused_before_the_work_begins():
     with pytest.raises(ValueError, match="seed"):
         WindowConfig(seed=-1)
+
+
+@pytest.mark.parametrize(("field", "highest"), [("hide_composer", 1), ("max_stretch", 0.5)])
+def test_shares_out_of_range_are_refused_by_name(field, highest):
+    for share in (0, highest / 3, highest):
+        assert getattr(WindowConfig(**{field: share}), field) == share
+    for share in (-0.1, highest + 0.01, float("nan")):
+        with pytest.raises(ValueError, match=f"{field} must lie in 0..{highest}, not {share!r}"):
+            WindowConfig(**{field: share})

@@ -1,0 +1,158 @@
+"""The controls of generation: each leaves the model as it is by default, and does what it says where it is set."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen.generation import GenerationConfig, generate
+from musicgen.piano_roll import PianoRoll
+
+random = np.random.default_rng(0)
+PRIME = PianoRoll(np.where(random.random((14, 88)) < 0.1, random.integers(1, 128, (14, 88)), 0).astype(np.uint8))
+
+
+@pytest.fixture
+def model_of(tiny_model):
+    """Build models of a piano that are fast, and know two composers."""
+    return lambda **sizes: tiny_model(n_keys=88, key_reach=3, key_size=4, composers=("Bach", "Liszt"), **sizes)
+
+
+@pytest.fixture
+def steady_model(model_of):
+    """A model that gives each key one logit while it is up, and another while it sounds."""
+
+    def build(up, held=0.0, output="independent"):
+        model = model_of(output=output)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.zero_()
+            if output == "independent":
+                model.output.bias.copy_(torch.as_tensor(up))
+            else:
+                model.output.persistence.bias.fill_(up)
+                model.output.persistence.weight[:, 0] = held - up
+        return model
+
+    return build
+
+
+@pytest.mark.parametrize("output", ["independent", "joint"])
+def test_a_style_of_0_is_as_without_a_composer_and_of_1_as_with_one(model_of, output):
+    def piece(composer, style, **controls):
+        config = GenerationConfig(seconds=1.5, style=style, **controls)
+        return generate(model_of(output=output), PRIME, config, composer)
+
+    assert piece("Liszt", 1.0) == piece("Liszt", 1 + 1e-9) != piece(None, 1.0)  # the second hears both ways
+    assert piece("Liszt", 0.0) == piece(None, 1.0)
+    assert piece("Liszt", 0.0, max_polyphony=9) == piece(None, 1.0, max_polyphony=9)
+    assert piece(None, 7.0) == piece(None, 1.0)
+
+
+def test_controls_change_nothing_where_they_have_nothing_to_do(model_of):
+    for model in (model_of(), model_of(output="independent")):
+        config = GenerationConfig(seconds=2, seed=5)
+        default = generate(model, PRIME, config)
+        for control in ({"top_p": 1 - 1e-9}, {"max_polyphony": 87}, {"temperature": 1.0}, {"release_temperature": 1.0}):
+            assert generate(model, PRIME, replace(config, **control)) == default
+        others = {"top_p": 0.5, "max_polyphony": 9, "temperature": 0.3, "release_temperature": 3.0}
+        for name, value in others.items():
+            assert generate(model, PRIME, replace(config, **{name: value})) != default
+
+
+def sounding(model, **controls):
+    """What a model continues the prime with: bool, the last frame of the prime and 86 more."""
+    return generate(model, PRIME, GenerationConfig(seconds=5, **controls)).active[13:]
+
+
+def test_a_low_temperature_strikes_likely_notes_only_and_leaves_releases_to_chance(steady_model):
+    active = sounding(steady_model(-0.5, held=0.7, output="shared"), temperature=0.01)
+    assert not (active[1:] & ~active[:-1]).any()
+    counts = active.sum(axis=1)
+    assert counts[0] > counts[2] > counts[-1] == 0  # one after the other, as at 2 to 1
+    assert sounding(steady_model(0.5, output="shared"), temperature=0.01)[1].sum() >= 88 - counts[0]
+
+
+def test_a_low_release_temperature_holds_what_is_likely_held_and_leaves_onsets_to_chance(steady_model):
+    active = sounding(steady_model(-3.0, held=0.7, output="shared"), release_temperature=0.01)
+    assert (active[1:] >= active[:-1]).all()
+    counts = active.sum(axis=1)
+    assert counts[0] < counts[1] < counts[-1]
+    assert not sounding(steady_model(-3.0, held=-0.7, output="shared"), release_temperature=0.01)[1, active[0]].any()
+
+
+def test_a_lower_temperature_takes_fewer_risks(steady_model):
+    model = steady_model(-3.0, held=-3.0, output="joint")
+    onsets = []
+    for temperature in (0.3, 0.6, 1.0, 1.7):
+        config = GenerationConfig(seconds=10, temperature=temperature)
+        onsets.append(generate(model, PRIME, config)[14:].n_notes)
+    assert onsets[0] < onsets[1] / 3 < onsets[2] / 9 < onsets[3] / 18
+
+
+def test_a_tiny_top_p_leaves_but_the_likeliest_new_key(steady_model):
+    order = np.random.default_rng(1).permutation(88)
+    active = sounding(steady_model(np.linspace(-2, 0, 88)[order]), top_p=1e-6)
+    assert (active[1:] & active[:-1]).sum() > 5  # held keys are left to themselves
+    for before, after in zip(active[:-1], active[1:]):
+        likeliest = max(np.flatnonzero(~before), key=lambda key: order[key])
+        assert set(np.flatnonzero(after & ~before)) <= {likeliest}
+
+
+def test_top_p_keeps_the_keys_that_have_together_this_share(steady_model):
+    logits = np.full(88, -30.0)
+    logits[[5, 50, 80]] = np.log([12 / 88, 6 / 94, 2 / 98])  # of ten parts they have six, three and one
+    for top_p, possible in [(0.5, {5}), (0.7, {5, 50}), (0.85, {5, 50}), (0.95, {5, 50, 80})]:
+        active = generate(steady_model(logits), None, GenerationConfig(seconds=12, top_p=top_p)).active
+        struck = active[1:] & ~active[:-1] & ~active[:-1].any(axis=1, keepdims=True)  # out of silence
+        assert set(np.flatnonzero(struck.any(axis=0))) <= possible
+        assert struck[:, 5].any()
+
+
+def test_no_more_keys_sound_than_the_bound_or_those_that_are_held(steady_model):
+    logits = np.linspace(-1, 3, 88)[np.random.default_rng(2).permutation(88)]
+    active = sounding(steady_model(logits), max_polyphony=6)
+    held = active[1:] & active[:-1]
+    assert (active[1:].sum(axis=1) <= np.maximum(6, held.sum(axis=1))).all()
+    assert (active[1:].sum(axis=1) == 6).any()
+
+
+def test_held_keys_are_never_left_out(steady_model):
+    active = sounding(steady_model(50.0, held=50.0, output="shared"), max_polyphony=3)
+    assert active[0].sum() > 3
+    assert (active == active[0]).all()
+
+
+def test_beyond_the_bound_the_unlikeliest_new_keys_are_left_out(steady_model):
+    logits = np.linspace(2, 8, 88)[np.random.default_rng(2).permutation(88)]  # all of them want to sound
+    active = sounding(steady_model(logits), max_polyphony=20, temperature=0.1, release_temperature=0.1)
+    held = set(np.flatnonzero(PRIME.active[-1]))
+    assert 0 < len(held) < 20
+    new = sorted(set(range(88)) - held, key=lambda key: -logits[key])[: 20 - len(held)]
+    assert set(np.flatnonzero(active[1])) == held | set(new)
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed", "refused"),
+    [
+        ("seconds", [0.1, 3600], [0, -1, 3601, float("nan"), float("inf")]),
+        ("temperature", [0.01, 10], [0, -1, 0.009, 10.1, float("nan"), float("inf")]),
+        ("release_temperature", [0.01, 10], [0, 0.009, 10.1, float("nan")]),
+        ("top_p", [1e-6, 1], [0, -0.5, 1.1, float("nan")]),
+        ("max_polyphony", [1, 88], [0, 89, 6.0, None]),
+        ("style", [0, 1.5, 10], [-0.1, 10.1, float("nan")]),
+        ("seed", [0, 2**63 - 1], [-1, 2**63, 0.5]),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(field, allowed, refused):
+    for value in allowed:
+        assert getattr(GenerationConfig(**{field: value}), field) == value
+    for value in refused:
+        with pytest.raises(ValueError, match=f"{field} must .+, not {value!r}"):
+            GenerationConfig(**{field: value})
+
+
+def test_the_largest_seed_can_be_used(model_of):
+    config = GenerationConfig(seconds=1, seed=2**63 - 1)
+    assert generate(model_of(), None, config) != generate(model_of(), None, GenerationConfig(seconds=1))
