@@ -1,0 +1,154 @@
+"""What is a piece like? Numbers from its roll alone, in the terms in which real and generated music are compared."""
+
+import numpy as np
+
+from musicgen.piano_roll import LOWEST_PITCH, N_KEYS, PianoRoll
+
+MAJOR = (0, 2, 4, 5, 7, 9, 11)
+# Row r: the pitch classes of the major scale on r, which are also those of a natural minor scale: all 24 in 12 rows.
+SCALES = np.array([[(pitch - root) % 12 in MAJOR for pitch in range(12)] for root in range(12)], float)
+CLASSES_OF_KEYS = np.eye(12)[(np.arange(N_KEYS) + LOWEST_PITCH) % 12]
+
+CHROMA_SECONDS = 2.0
+PERIOD_SECONDS = (0.5, 4.0)  # how long a bar may be
+TOLERANCE_SECONDS = 0.1
+REPEATED_TO_NEW = 9  # of the onsets in a repetition nine in ten are repeated
+
+
+def statistics(roll: PianoRoll) -> dict[str, float]:
+    """Describe a piece.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+
+    Returns
+    -------
+    dict of str to float
+        ``notes_per_second``; ``polyphony``, keys that sound in a frame that is not silent; ``note_seconds`` and
+        ``mean_note_seconds``, the median and the mean length of a note; ``inter_onset_seconds``, the mean time from
+        one frame with an onset to the next; ``mean_pitch`` (MIDI number); ``pitch_range`` in semitones;
+        ``velocity`` and ``velocity_spread``, mean and standard deviation over the notes; ``pitch_classes``, the
+        entropy of the twelve in bits; ``scale_consistency``, the share of the notes in the major or natural minor
+        scale that holds most of them [1]_; `self_similarity`; ``longest_silence_seconds``,
+        ``longest_note_seconds`` and `longest_repeat_seconds`. Where there is no note to take it from, it is 0.
+
+    References
+    ----------
+    .. [1] Mogren, "C-RNN-GAN: Continuous recurrent neural networks with adversarial training", 2016, as in MusPy
+       (Dong et al., "MusPy: A toolkit for symbolic music generation", ISMIR 2020).
+    """
+    notes, sounding = roll.notes, roll.active.any(axis=1)
+    pitches, velocities, n_notes = notes["pitch"], notes["velocity"], max(1, len(notes))
+    held = (notes["end_frame"] - notes["start_frame"]) / roll.fps
+    onset_frames = np.flatnonzero(roll.onsets.any(axis=1))
+    classes = np.bincount(pitches % 12, minlength=12) / n_notes
+    return {
+        "notes_per_second": len(notes) / max(roll.duration_seconds, 1 / roll.fps),
+        "polyphony": float(roll.active.sum() / max(1, sounding.sum())),
+        "note_seconds": float(np.median(held)) if len(notes) else 0.0,
+        "mean_note_seconds": float(held.sum() / n_notes),
+        "inter_onset_seconds": float(np.diff(onset_frames).sum() / max(1, len(onset_frames) - 1) / roll.fps),
+        "mean_pitch": float(pitches.sum() / n_notes),
+        "pitch_range": float(np.ptp(pitches)) if len(notes) else 0.0,
+        "velocity": float(velocities.sum() / n_notes),
+        "velocity_spread": float(velocities.std()) if len(notes) else 0.0,
+        "pitch_classes": float(-(classes[classes > 0] * np.log2(classes[classes > 0])).sum()),
+        "scale_consistency": float((SCALES @ classes).max()),
+        "self_similarity": self_similarity(roll),
+        "longest_silence_seconds": _longest_run(~sounding) / roll.fps,
+        "longest_note_seconds": float(held.max(initial=0)),
+        "longest_repeat_seconds": longest_repeat_seconds(roll),
+    }
+
+
+def self_similarity(roll: PianoRoll) -> float:
+    """Tell how much a piece resembles itself: the mean of its self-similarity matrix off the diagonal [1]_.
+
+    Two stretches of two seconds are as similar as the cosine of their chroma vectors (how long each pitch class
+    sounds); a silent one is like no other. What is left over at the end does not count.
+
+    References
+    ----------
+    .. [1] Foote, "Visualizing music and audio using self-similarity", ACM Multimedia 1999; with chroma, as in Müller,
+       "Fundamentals of music processing", 2015, chapter 4.
+    """
+    stretch = max(1, round(CHROMA_SECONDS * roll.fps))
+    n = roll.n_frames // stretch
+    chroma = (roll.active[: n * stretch] @ CLASSES_OF_KEYS).reshape(n, stretch, 12).sum(axis=1)
+    chroma /= np.maximum(1e-9, np.linalg.norm(chroma, axis=1, keepdims=True))
+    similarity = chroma @ chroma.T
+    return float((similarity.sum() - np.trace(similarity)) / max(1, n * (n - 1)))
+
+
+def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8.0) -> np.ndarray:
+    """Follow how well a piece stays in the key of its opening: the share of notes in the opening's scale over time.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+    prime_frames : int
+        The opening. Its scale is the major or natural minor scale that holds most of its notes. Where several hold
+        as many, the share is the mean over them.
+    stretch_seconds : float
+        The rest of the piece is cut into stretches of this length; what is left over at the end does not count.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_stretches,)
+        0..1 for each stretch (a note drawn blindly from the twelve classes: 7/12), and nan where no note is struck.
+
+    Raises
+    ------
+    ValueError
+        If the opening has no note.
+    """
+    frames, classes = roll.notes["start_frame"] - prime_frames, roll.notes["pitch"] % 12
+    if not (frames < 0).any():
+        raise ValueError(f"no note is struck in the first {prime_frames} frames: there is no key to stay in")
+    fits = SCALES @ np.bincount(classes[frames < 0], minlength=12)
+    scale = SCALES[fits == fits.max()].mean(axis=0)
+    stretch = round(stretch_seconds * roll.fps)
+    n_stretches = max(0, (roll.n_frames - prime_frames) // stretch)
+    counted = (frames >= 0) & (frames < n_stretches * stretch)
+    where, inside = frames[counted] // stretch, scale[classes[counted]]
+    n_notes = np.bincount(where, minlength=n_stretches)
+    return np.where(n_notes, np.bincount(where, inside, n_stretches) / np.maximum(1, n_notes), np.nan)
+
+
+def longest_repeat_seconds(roll: PianoRoll) -> float:
+    """Find how long at most a piece repeats one bar, the first time included; 0 if it never does for a bar or more.
+
+    A bar is a stretch of 0.5 to 4 s. It is repeated as long as nine in ten of the onsets were there one bar before,
+    or come again one bar later, on the same key and at most 0.1 s early or late. Two bars without an onset
+    end the repetition: silence and a held chord are none.
+    """
+    frames, keys = np.nonzero(roll.onsets)
+    near, tolerance = np.zeros((roll.n_frames, N_KEYS), bool), round(TOLERANCE_SECONDS * roll.fps)
+    for shift in range(-tolerance, tolerance + 1):
+        shifted = frames + shift
+        inside = (shifted >= 0) & (shifted < roll.n_frames)
+        near[shifted[inside], keys[inside]] = True
+    shortest, longest = (max(1, round(seconds * roll.fps)) for seconds in PERIOD_SECONDS)
+    return max(_repeated_frames(near, frames, keys, period) for period in range(shortest, longest + 1)) / roll.fps
+
+
+def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, period: int) -> int:
+    """Find the longest repetition with a given period: from its first onset to its last, and one period before."""
+    late, early = frames >= period, frames + period < len(near)
+    again = np.concatenate([near[frames[late] - period, keys[late]], near[frames[early] + period, keys[early]]])
+    times, which = np.unique(np.concatenate([frames[late], frames[early] + period]), return_inverse=True)
+    scores = np.bincount(which, np.where(again, 1, -REPEATED_TO_NEW))
+    # A stretch will do if its scores sum to 0 or more. No sum makes good for a period without any onset, struck or due.
+    pauses = np.diff(times, prepend=times[:1]) > period
+    ends = np.cumsum(scores - pauses * (len(again) + 1))
+    starts = np.where(scores > 0, ends - scores, np.inf)
+    lowest = np.minimum.accumulate(starts)  # falls: the first place where it is low enough is the earliest start
+    earliest = np.minimum(np.searchsorted(-lowest, -ends), len(times) - 1)
+    length = int((times - times[earliest])[scores > 0].max(initial=0))
+    return length + period if length >= period else 0
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
