@@ -1,0 +1,118 @@
+"""Lets the shipped model compose a hundred pieces, and describes them beside real ones and the Markov baseline's.
+
+``python benchmarks/pieces.py DATA [CHECKPOINT]`` writes ``benchmarks/results/pieces.csv``: a line for each piece, with
+its statistics, the longest run of notes that it shares with the training set, and what each composer's likelihood says
+of it. Twenty primes (the first eight beats of twenty validation pieces) are each continued in the style of five
+composers, with nothing selected; the primes count nowhere. Notebook 05 draws from this file.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.comparison import markov_piece
+from musicgen.corpus import load_corpus
+from musicgen.dataset import RollCache, prepare
+from musicgen.descriptors import statistics
+from musicgen.generation import GenerationConfig, continue_frames
+from musicgen.metrics import Baselines, piece_nlls
+from musicgen.midi import read_performance
+from musicgen.model import AttentionLSTM
+from musicgen.novelty import NoveltyIndex
+from musicgen.piano_roll import PianoRoll
+
+RESULTS = Path(__file__).parent / "results"
+COMPOSERS = ("Bach", "Beethoven", "Chopin", "Liszt", "Schubert")
+N_PRIMES = 20
+SECONDS = 60
+
+
+def surname(composer: str) -> str:
+    """Return the last word of a name."""
+    return composer.split()[-1]
+
+
+def chosen_primes(rolls: RollCache) -> list[tuple[str, PianoRoll]]:
+    """Take the opening of every so many pieces, the same ones in every run."""
+    step = max(1, len(rolls) // N_PRIMES)
+    pieces = rolls.pieces[::step][:N_PRIMES]
+    return [(piece.name, read_performance(piece.path).first_beats(8)) for piece in pieces]
+
+
+def generated(
+    model: AttentionLSTM, primes: list, config: GenerationConfig
+) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+    """Continue each prime in the style of each composer."""
+    labels = [1 + [surname(name) for name in model.config.composers].index(composer) for composer in COMPOSERS]
+    for seed, (name, prime) in enumerate(tqdm(primes, "composing")):
+        n_frames = SECONDS * prime.fps
+        made = replace(config, seed=seed)
+        batch = continue_frames(model, np.stack([prime.velocity] * len(labels)), n_frames, made, labels)
+        for composer, velocity in zip(COMPOSERS, batch):
+            yield {"source": "generated", "composer": composer, "prime": name}, PianoRoll(velocity), prime
+
+
+def real(rolls: RollCache, split: str) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+    """Cut from each piece what follows its first eight beats."""
+    for piece, roll in zip(rolls.pieces, rolls):
+        prime = read_performance(piece.path).first_beats(8)
+        cut = roll[: prime.n_frames + SECONDS * roll.fps]
+        yield {"source": split, "composer": surname(piece.composer), "prime": piece.name}, cut, prime
+
+
+def by_markov(markov: torch.Tensor, primes: list) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+    """Let the Markov baseline continue each prime five times."""
+    for seed in range(len(COMPOSERS) * len(primes)):
+        name, prime = primes[seed % len(primes)]
+        piece = markov_piece(markov, prime, prime.n_frames + SECONDS * prime.fps, seed)
+        yield {"source": "markov", "composer": "", "prime": name}, piece, prime
+
+
+def composer_scores(model: AttentionLSTM, rolls: list[PianoRoll], primes: list[PianoRoll]) -> list[dict]:
+    """Score what follows each prime as each composer's, in nats per frame."""
+    labels = {surname(name): 1 + place for place, name in enumerate(model.config.composers)}
+    scores = {}
+    for composer in COMPOSERS:
+        told = [labels[composer]] * len(rolls)
+        (whole, n_frames), (opening, n_opening) = piece_nlls(model, rolls, told), piece_nlls(model, primes, told)
+        scores[f"nll_{composer}"] = (whole - opening) / (n_frames - n_opening)
+    return [dict(zip(scores, row)) for row in zip(*scores.values())]
+
+
+def main() -> None:
+    """Make all pieces and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", help="MAESTRO")
+    parser.add_argument("checkpoint", nargs="?", default=SHIPPED_CHECKPOINT, help="(default: the shipped one)")
+    args = parser.parse_args()
+    checkpoint, rolls = load_checkpoint(args.checkpoint), prepare(load_corpus(args.data))
+    splits = {split: rolls.select(split=split) for split in ("train", "validation", "test")}
+    primes = chosen_primes(splits["validation"])
+    made = [*generated(checkpoint.model, primes, GenerationConfig())]
+    made += [*by_markov(Baselines.from_tensors(checkpoint.tensors).markov, primes)]
+    made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
+    index = NoveltyIndex(splits["train"])
+    scores = composer_scores(checkpoint.model, [roll for _, roll, _ in made], [prime for *_, prime in made])
+    with (RESULTS / "pieces.csv").open("w", newline="") as stream:
+        for (about, roll, prime), score in zip(made, scores):
+            rest = roll[prime.n_frames :]
+            shared = {"shared_notes": index.longest_shared_run(rest).n_notes}
+            numbers = statistics(rest) | shared | score
+            row = about | {name: round(float(value), 4) for name, value in numbers.items()}
+            if stream.tell() == 0:
+                writer = csv.DictWriter(stream, row, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+    print(f"{len(made)} pieces", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
