@@ -106,10 +106,13 @@ def benchmark(args: Namespace) -> dict:
     said |= {f"published_{output}": nll for output, nll in published.items()}
     with TemporaryDirectory() as temporary:
         if args.train:
-            said |= _train_on(rolls, *configs, args.out or temporary) | {"seed": args.seed}
-            if said["validation_nll"] is None:
+            trained = _train_on(rolls, *configs, args.out or temporary)
+            if trained["validation_nll"] is None:
                 raise ValueError("the training was stopped in its first epoch: there is no model to score")
+            said |= trained | {"seed": args.seed}
         model = _load_piano_model(said["checkpoint"] if args.train else args.checkpoint).model
+    if args.train and not args.out:
+        said["checkpoint"] = None
     scores = evaluate(model, rolls.select(split=args.split), fit_baselines(rolls.select(split="train")))
     scores = {name: value for name, value in scores.items() if "velocity" not in name and name != "n_struck"}
     scores["n_steps"] = scores.pop("n_frames")

@@ -150,9 +150,9 @@ def _read_index(index_path: Path, data_path: Path) -> dict | None:
     return index if index.get("sha256") == _fingerprint(data_path) else None
 
 
-def _sample(piece: Piece, settings: tuple) -> np.ndarray | str:
+def _sample(path: Path, settings: tuple) -> np.ndarray | str:
     try:
-        return read_midi(piece.path, *settings).velocity
+        return read_midi(path, *settings).velocity
     except MidiError as error:
         return error.reason
 
@@ -162,7 +162,8 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progr
     if not pieces:
         raise ValueError("there are no pieces to sample")
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
-    sampled = workers(joblib.delayed(_sample)(piece, settings) for piece in pieces)
+    # Absolute, since the workers of an earlier call may still stand in another folder.
+    sampled = workers(joblib.delayed(_sample)(piece.path.absolute(), settings) for piece in pieces)
     lengths, skipped = [], []
     with write_whole(data_path) as temporary, temporary.open("wb") as stream:
         bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)

@@ -14,6 +14,7 @@ from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 
 DEFAULT_VELOCITY = 64
+CHUNK_FRAMES = 512  # of a prime, heard at once
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,10 @@ def continue_frames(
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
     sampler = _Sampler(model, config, _median_velocity(primes).to(device))
     made = [torch.from_numpy(primes).to(device)]  # (B, P, K)
-    last, state = made[0], None
+    *parts, last = made[0].split(CHUNK_FRAMES, dim=1)
+    state = None
+    for part in parts:
+        _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
     if not last.shape[1]:
         last = last.new_zeros(len(primes), 1, primes.shape[2])
     with _plain_lstm():

@@ -1,5 +1,6 @@
 """The attention LSTM: LSTM layers with a causal attention cell after each, and an output that plays the keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,6 +58,8 @@ class ModelConfig:
     composers: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if isinstance(self.composers, str) or not isinstance(self.composers, Sequence):
+            raise ValueError(f"composers must be a sequence of names, not {self.composers!r}")
         object.__setattr__(self, "composers", tuple(self.composers))
         limits = {
             "n_keys": (1, 512),

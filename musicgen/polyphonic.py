@@ -58,7 +58,7 @@ def read_polyphonic(path: Path | str) -> RollCache:
     if path.stat().st_size > MAX_BYTES:
         raise CorpusError(path, f"larger than {MAX_BYTES:,} bytes")
     try:  # in a process of its own, which some broken files end: cells in cells in cells overflow SciPy's stack
-        [variables] = joblib.Parallel(n_jobs=2, timeout=60)(
+        [variables] = joblib.Parallel(n_jobs=2, timeout=60, backend="loky")(
             [joblib.delayed(loadmat)(path, variable_names=list(SPLIT_OF))]
         )
     except Exception as error:  # what SciPy raises has no common type

@@ -56,8 +56,8 @@ class WindowConfig:
 class WindowBatches:
     """One epoch after the other of shuffled windows, each within one piece.
 
-    Every frame but the first of a piece is predicted at least once in an epoch. The batches of an epoch depend on
-    the seed and the epoch alone, so that a stopped run can take up where it was.
+    Unless windows are stretched, every frame but the first of a piece is predicted at least once in an epoch. The
+    batches of an epoch depend on the seed and the epoch alone, so that a stopped run can take up where it was.
 
     Parameters
     ----------

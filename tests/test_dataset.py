@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -90,10 +91,13 @@ def test_every_roll_is_what_the_sampler_makes_of_its_file(prepared, settings):
         assert rolls.skipped == []
 
 
-def test_processes_make_the_same_cache_as_threads(tmp_path, prepared):
+def test_processes_make_the_same_cache_as_threads_whatever_folder_they_stand_in(tmp_path, prepared, monkeypatch):
+    by_threads = prepared()
     with joblib.parallel_config("loky"):
-        by_processes = prepare(prepared().pieces, tmp_path / "other", progress=False)
-    assert list(by_processes) == list(prepared())
+        for here, folder in [("", "data/"), ("data", "")]:  # the second time in the workers of the first
+            monkeypatch.chdir(tmp_path / here)
+            pieces = [replace(piece, path=Path(folder + piece.name)) for piece in by_threads.pieces]
+            assert list(prepare(pieces, tmp_path / f"other{here}", progress=False)) == list(by_threads)
 
 
 def test_the_same_files_are_not_sampled_again_wherever_they_lie(tmp_path, prepared, sampled):

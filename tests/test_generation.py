@@ -47,6 +47,13 @@ def heard_by(model, frames, composers):
     return Heard(*(known[:, -1] for known in heard))
 
 
+def test_a_long_prime_is_heard_in_parts_as_if_at_once(model_of, monkeypatch):
+    model, config = model_of(), GenerationConfig(seconds=2, seed=4)
+    at_once = generate(model, prime_of(23), config, "Bach")
+    monkeypatch.setattr("musicgen.generation.CHUNK_FRAMES", 9)
+    assert generate(model, prime_of(23), config, "Bach") == at_once != generate(model, prime_of(22), config, "Bach")
+
+
 @pytest.mark.parametrize(("n_prime", "temperature", "release"), [(9, 0.7, 1.3), (1, 1.0, 1.0), (0, 1.4, 0.5)])
 @torch.inference_mode()
 def test_each_frame_is_drawn_by_what_was_heard_from_the_first_on(model_of, n_prime, temperature, release):
