@@ -30,6 +30,7 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
 
 notebooks: $(STAMP)  ## execute all notebooks in order, in place
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.timeout=1200 \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
 		$(sort $(wildcard notebooks/[0-9]*.ipynb))
 

@@ -8,12 +8,13 @@ The modules are the stages of one pipeline and are read in this order:
     piano_roll  the note x time matrix itself
     dataset     many rolls -> one cache
     windows     the cache -> batches of training excerpts
-    model       the attention LSTM
+    model       the attention LSTM: its LSTM layers, the cells of attention, and the output of keys
     recipe      loss, optimiser and learning rate
     training    the loop, stopping and resuming
     checkpoint  a trained model as one file
     generation  continue a prime, frame by frame
-    metrics     likelihoods, baselines, musical statistics
+    metrics     likelihoods and baselines; polyphonic has the data sets that papers compare on
+    descriptors what a piece is like; comparison sets generated beside real pieces, novelty looks for copies
     plots       every figure
     audio       a roll -> sound
 

@@ -1,7 +1,5 @@
 """Every figure: each function draws into `ax`, or into a new figure without one, and returns the axes."""
 
-from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,6 +16,7 @@ from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 # Colours that people with any colour vision tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
 GREY = "#808080"
+MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # of figure 3, in inches
 
 
 def save_figure(ax: Axes, path: Path | str) -> None:
@@ -58,7 +57,11 @@ def plot_roll(
     ax.grid(axis="y", linewidth=0.5, alpha=0.5)
     ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
     if prime_frames:
-        _mark_prime(ax, prime_frames / roll.fps, rest)
+        seconds, above = prime_frames / roll.fps, {"transform": ax.get_xaxis_transform(), "color": ORANGE}
+        ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
+        ax.axvline(seconds, color=ORANGE, linewidth=1.5)
+        ax.text(seconds, 1.01, "prime ", ha="right", **above)
+        ax.text(seconds, 1.01, f"| {rest}", **above)
     ax.set_title(title, pad=22 if prime_frames else None)
     return ax
 
@@ -70,14 +73,6 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
     plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played")
     plot_roll(generated, lower, "", prime_frames).label_outer()
     return upper
-
-
-def _mark_prime(ax: Axes, seconds: float, rest: str) -> None:
-    ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
-    ax.axvline(seconds, color=ORANGE, linewidth=1.5)
-    above = {"transform": ax.get_xaxis_transform(), "va": "bottom", "color": ORANGE}
-    ax.text(seconds, 1.01, "prime ", ha="right", **above)
-    ax.text(seconds, 1.01, f"| {rest}", ha="left", **above)
 
 
 def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
@@ -109,7 +104,7 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
 
 
 def plot_distribution(
-    values_by_label: dict, ax: Axes | None = None, xlabel: str = "", bins: int | Sequence = 30
+    values_by_label: dict, ax: Axes | None = None, xlabel: str = "", bins: int | list | np.ndarray = 30
 ) -> Axes:
     """Draw the distribution of a quantity for several sources as outlines over the same bins.
 
@@ -120,9 +115,10 @@ def plot_distribution(
     """
     ax = _axes(ax, 8, 4)
     edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
-    for (label, values), colour in zip(values_by_label.items(), cycle(PALETTE)):
-        counts = np.histogram(values, edges)[0]
-        ax.stairs(counts / max(1, len(values)), edges, color=colour, linewidth=2, label=label)
+    for index, (label, values) in enumerate(values_by_label.items()):
+        shares = np.histogram(values, edges)[0] / max(1, len(values))
+        width = len(values_by_label) - index + 0.5  # where two are the same, the first still shows
+        ax.stairs(shares, edges, color=PALETTE[index % len(PALETTE)], linewidth=width, label=label)
     ax.set(xlabel=xlabel, ylabel="share")
     ax.legend(frameon=False)
     return ax
@@ -133,7 +129,7 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
     ax = _axes(ax, 8, 1 + 0.3 * len(values))
     bars = ax.barh(*zip(*sorted(values.items(), key=lambda item: item[1])), color=BLUE)
     ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
-    ax.margins(x=0.1, y=0.02)
+    ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
     return ax
 
@@ -159,7 +155,7 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
 
 def plot_architecture(config, ax: Axes | None = None) -> Axes:
     """Draw the program, and the model with the sizes of a `ModelConfig` (the poster's figure 3)."""
-    n_steps = 3 + config.n_layers + config.n_attention_layers
+    n_steps = 3 + config.n_layers + config.n_attention_layers + (config.output != "independent")
     height = max(6, 1 + 0.66 * n_steps)
     ax = _axes(ax, 12, height)
     ax.set(xlim=(0, 12), ylim=(0, height))  # one unit is one inch
@@ -172,45 +168,51 @@ def plot_architecture(config, ax: Axes | None = None) -> Axes:
 def _draw_program(ax: Axes, n_keys: int, rows: np.ndarray) -> None:
     """Draw the way from a MIDI file to the loss, and round the loop of generation to a new MIDI file."""
     left, middle, right = 1.35, 2.75, 4.15
-    steps = [
-        ("MIDI file", GREY, f"sampled at {DEFAULT_FPS} Hz"),
-        (f"piano roll (frames, {n_keys})", GREY, "windows within a piece"),
-        (f"frames (batch, frames, {n_keys})", GREY, ""),
-        ("AttentionLSTM", BLUE, ""),
-    ]
-    _draw_column(ax, middle, rows[:4], steps, "The program")
+    data = [("MIDI file", f"sampled at {DEFAULT_FPS} Hz"), (f"piano roll (frames, {n_keys})", "windows within a piece")]
+    steps = [(text, GREY, label) for text, label in [*data, (f"frames (batch, frames, {n_keys})", "")]]
+    _draw_column(ax, middle, rows[:4], [*steps, ("AttentionLSTM", BLUE, "")], "The program")
     _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
     _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
     ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_keys})", ha="center", va="center")
     _arrow(ax, (middle - 1, rows[3] - 0.2), (middle - 1, rows[4] + 0.2))
     _arrow(ax, (middle + 1, rows[3] - 0.2), (middle + 1, rows[4] + 0.2))
-    _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), corner=True)
-    _arrow(ax, (right + 0.8, rows[4] + 0.2), (middle + 1.3, rows[2]), corner=True)
+    _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), path=CORNER)
+    _arrow(ax, (right + 0.8, rows[4] + 0.2), (middle + 1.3, rows[2]), path=CORNER)
     ax.text(middle - 1.4, rows[3] + 0.07, "gradients", ha="right")
     ax.text(middle + 1.4, rows[2] + 0.07, "one more frame")
 
 
 def _draw_model(ax: Axes, config, rows: np.ndarray) -> None:
-    """Draw the layers from top to bottom, the shape of the data between them, the attention cells at their side."""
-    n_keys, size, x, side = config.n_keys, config.hidden_size, 7.2, 10.65
+    """Draw the layers from top to bottom, the shape of the data between them; what comes in from the side there."""
+    n_keys, size, key_size = config.n_keys, config.hidden_size, config.key_size
     keys, hidden = (f"(batch, frames, {n})" for n in (n_keys, size))
-    cell = (
-        f"causal attention cell\nqueries, keys, values: {config.attention_size}\n"
-        f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
-    )
-    steps = [("frames: 1 where a key sounds", GREY, keys)]
+    span = f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
+    cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\n{span}"
+    steps = [("frames: which keys, how loud", GREY, f"(batch, frames, 2 × {n_keys})")]
+    inputs = f"{2 * n_keys}{' + composer' if config.composers else ''}"
     for layer in range(config.n_layers):
-        steps.append((f"LSTM {layer + 1}: {size if layer else n_keys} → {size}", BLUE, hidden))
+        steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
         if layer >= config.n_layers - config.n_attention_layers:
-            upper, lower = rows[len(steps) - 1], rows[len(steps)]
+            _draw_aside(ax, rows[len(steps) - 1 : len(steps) + 1], cell, ORANGE, "h", "scale, shift")
             steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
-            _box(ax, side, (upper + lower) / 2, cell, ORANGE, upper - lower + 0.4)
-            _arrow(ax, (x + 1.3, upper), (side - 1.3, upper))
-            _arrow(ax, (side - 1.3, lower), (x + 1.3, lower))
-            ax.text((x + side) / 2, upper + 0.07, "h", ha="center")
-            ax.text((x + side) / 2, lower + 0.07, "scale, shift", ha="center")
-    steps += [(f"linear: {size} → {n_keys}", GREEN, keys), ("logits of the next frame", GREY, "")]
-    _draw_column(ax, x, rows, steps, "The model")
+    if config.output == "independent":
+        steps += [(f"linear: {size} → {n_keys}", GREEN, keys), ("next frame: logits", GREY, "")]
+    else:
+        known = f"each key's past, and that of\nthe {config.key_reach} keys on either side"
+        known += "; the\nlower keys of the next frame" * (config.output == "joint")
+        _draw_aside(ax, rows[len(steps) : len(steps) + 2], known, GREEN, "", "added")
+        steps.append((f"linear: {size} → {n_keys} × {key_size}", GREEN, f"(batch, frames, {n_keys}, {key_size})"))
+        steps += [("one small net for all keys", GREEN, keys), ("next frame: logits, velocities", GREY, "")]
+    _draw_column(ax, MODEL_X, rows, steps, "The model")
+
+
+def _draw_aside(ax: Axes, rows: np.ndarray, text: str, colour: str, takes: str, gives: str) -> None:
+    """Draw a box beside two rows of the model, which takes something from the upper one and gives to the lower."""
+    for row, label, head in zip(rows, (takes, gives), ("-|>", "<|-")):
+        if label:
+            _arrow(ax, (MODEL_X + 1.3, row), (SIDE_X - 1.3, row), head)
+            ax.text((MODEL_X + SIDE_X) / 2, row + 0.07, label, ha="center")
+    _box(ax, SIDE_X, rows.mean(), text, colour, rows[0] - rows[1] + 0.4)
 
 
 def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[tuple[str, str, str]], title: str = "") -> None:
@@ -229,9 +231,8 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0
     ax.text(x, y, text, ha="center", va="center", size=11)
 
 
-def _arrow(ax: Axes, start: tuple, end: tuple, corner: bool = False) -> None:
-    way = "angle,angleA=90,angleB=0,rad=5" if corner else "arc3"
-    style = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": GREY, "lw": 1.5, "connectionstyle": way}
+def _arrow(ax: Axes, start: tuple, end: tuple, head: str = "-|>", path: str = "arc3") -> None:
+    style = {"arrowstyle": head, "shrinkA": 0, "shrinkB": 0, "color": GREY, "lw": 1.5, "connectionstyle": path}
     ax.annotate("", end, start, arrowprops=style)
 
 

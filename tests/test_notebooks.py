@@ -109,5 +109,5 @@ def test_it_runs(path, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "notebooks"  # one for all, so that the chorales are made once
     folder.mkdir(exist_ok=True)
     notebook = read(path)
-    NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": folder}}).execute()
     check_executed(notebook)

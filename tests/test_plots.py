@@ -112,7 +112,7 @@ def test_louder_notes_stand_out_more_from_a_light_and_a_dark_ground(style):
 @pytest.mark.parametrize(("n_layers", "n_attention_layers"), [(1, 1), (2, 0), (3, 2), (4, 4)])
 def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
     config = ModelConfig(
-        n_keys=88,
+        output="independent",
         hidden_size=192,
         n_layers=n_layers,
         n_attention_layers=n_attention_layers,
@@ -121,7 +121,7 @@ def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
     )
     texts = texts_of(plots.plot_architecture(config))
     lstms = [text for text in texts if text.startswith("LSTM")]
-    assert lstms == ["LSTM 1: 88 → 192", "LSTM 2: 192 → 192", "LSTM 3: 192 → 192", "LSTM 4: 192 → 192"][:n_layers]
+    assert lstms == ["LSTM 1: 176 → 192", "LSTM 2: 192 → 192", "LSTM 3: 192 → 192", "LSTM 4: 192 → 192"][:n_layers]
     cells = [text for text in texts if "attention cell" in text]
     assert len(cells) == n_attention_layers
     assert all("values: 48\nlast 100 frames (5 s)" in cell for cell in cells)
@@ -129,9 +129,21 @@ def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
     assert texts.count("(batch, frames, 192)") == n_layers + n_attention_layers
 
 
+@pytest.mark.parametrize("output", ["shared", "joint"])
+def test_the_architecture_states_what_the_keys_know_of_each_other(output):
+    config = ModelConfig(hidden_size=192, output=output, key_size=12, key_reach=20, composers=("Bach", "Liszt"))
+    texts = texts_of(plots.plot_architecture(config))
+    assert "LSTM 1: 176 + composer → 192" in texts
+    assert "linear: 192 → 88 × 12" in texts
+    (known,) = (text for text in texts if "the 20 keys on either side" in text)
+    assert ("lower keys of the next frame" in known) == (output == "joint")
+
+
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
-def test_no_texts_of_the_architecture_overlap(n_layers):
-    ax = plots.plot_architecture(ModelConfig(n_layers=n_layers, n_attention_layers=n_layers))
+@pytest.mark.parametrize("output", ["independent", "joint"])
+def test_no_texts_of_the_architecture_overlap(n_layers, output):
+    config = ModelConfig(n_layers=n_layers, n_attention_layers=n_layers, output=output, composers=("Bach",))
+    ax = plots.plot_architecture(config)
     ax.figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     whole = ax.figure.bbox
@@ -162,6 +174,12 @@ def test_each_distribution_sums_to_one_however_many_values_it_has():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(values)
 
 
+def test_two_equal_distributions_both_show():
+    ax = plots.plot_distribution({"real": np.array([1, 2]), "generated": np.array([1, 2])}, bins=[0, 2, 4])
+    behind, before = ax.patches
+    assert behind.get_linewidth() > before.get_linewidth() > 1
+
+
 @pytest.mark.parametrize(
     ("values", "labels"),
     [({"Bach": 3, "Chopin": 1200}, ["3", "1,200"]), ({"Liszt": 7.25, "Haydn": 2.0}, ["2.0", "7.2"])],
@@ -170,6 +188,8 @@ def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
     ax = plots.plot_bars(values, xlabel="pieces")
     assert [bar.get_width() for bar in ax.patches] == sorted(values.values())
     assert texts_of(ax) == labels
+    ax.figure.draw_without_rendering()
+    assert max(text.get_window_extent().x1 for text in ax.texts) < ax.get_window_extent().x1 - 5
 
 
 def test_attention_is_drawn_in_seconds_with_the_unseen_left_blank():
