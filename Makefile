@@ -19,7 +19,7 @@ setup: $(STAMP)  ## create .venv and install the project and its dependencies in
 
 demo: $(STAMP)  ## compose a piece with the shipped checkpoint: outputs/demo.mid, .wav and .png
 	@mkdir -p outputs
-	$(RUN) -m musicgen generate --out outputs/demo.mid --wav outputs/demo.wav --png outputs/demo.png
+	$(RUN) -m musicgen generate --top-p 0.97 --out outputs/demo.mid --wav outputs/demo.wav --png outputs/demo.png
 
 test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m ruff check --output-format=concise .

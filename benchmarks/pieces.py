@@ -3,7 +3,8 @@
 ``python benchmarks/pieces.py DATA [CHECKPOINT]`` writes ``benchmarks/results/pieces.csv``: a line for each piece, with
 its statistics, the longest run of notes that it shares with the training set, and what each composer's likelihood says
 of it. Twenty primes (the first eight beats of twenty validation pieces) are each continued in the style of five
-composers, with nothing selected; the primes count nowhere. Notebook 05 draws from this file.
+composers, with nothing selected, once as the model has it and once without its unlikeliest notes; the primes count
+nowhere. Notebook 05 draws from this file.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from musicgen.piano_roll import PianoRoll
 
 RESULTS = Path(__file__).parent / "results"
 COMPOSERS = ("Bach", "Beethoven", "Chopin", "Liszt", "Schubert")
+SETTINGS = {"generated": GenerationConfig(), "generated, top_p 0.97": GenerationConfig(top_p=0.97)}
 N_PRIMES = 20
 SECONDS = 60
 
@@ -47,17 +49,14 @@ def chosen_primes(rolls: RollCache) -> list[tuple[str, PianoRoll]]:
     return [(piece.name, read_performance(piece.path).first_beats(8)) for piece in pieces]
 
 
-def generated(
-    model: AttentionLSTM, primes: list, config: GenerationConfig
-) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+def generated(model: AttentionLSTM, primes: list, source: str) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
     """Continue each prime in the style of each composer."""
     labels = [1 + [surname(name) for name in model.config.composers].index(composer) for composer in COMPOSERS]
-    for seed, (name, prime) in enumerate(tqdm(primes, "composing")):
-        n_frames = SECONDS * prime.fps
-        made = replace(config, seed=seed)
-        batch = continue_frames(model, np.stack([prime.velocity] * len(labels)), n_frames, made, labels)
+    for seed, (name, prime) in enumerate(tqdm(primes, source)):
+        config = replace(SETTINGS[source], seed=seed)
+        batch = continue_frames(model, np.stack([prime.velocity] * len(labels)), SECONDS * prime.fps, config, labels)
         for composer, velocity in zip(COMPOSERS, batch):
-            yield {"source": "generated", "composer": composer, "prime": name}, PianoRoll(velocity), prime
+            yield {"source": source, "composer": composer, "prime": name}, PianoRoll(velocity), prime
 
 
 def real(rolls: RollCache, split: str) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
@@ -96,7 +95,7 @@ def main() -> None:
     checkpoint, rolls = load_checkpoint(args.checkpoint), prepare(load_corpus(args.data))
     splits = {split: rolls.select(split=split) for split in ("train", "validation", "test")}
     primes = chosen_primes(splits["validation"])
-    made = [*generated(checkpoint.model, primes, GenerationConfig())]
+    made = [piece for source in SETTINGS for piece in generated(checkpoint.model, primes, source)]
     made += [*by_markov(Baselines.from_tensors(checkpoint.tensors).markov, primes)]
     made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
     index = NoveltyIndex(splits["train"])
