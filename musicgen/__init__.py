@@ -18,6 +18,6 @@ The modules are the stages of one pipeline and are read in this order:
     plots       every figure
     audio       a roll -> sound
 
-``files`` writes whatever is written, whole or not at all; ``commands`` joins the stages for the command line.
-Import the module you need, for example ``from musicgen.midi import read_midi``.
+``files`` writes whatever is written, whole or not at all; ``settings`` are what the configs are made of; ``commands``
+joins the stages for the command line. Import what you need, for example ``from musicgen.midi import read_midi``.
 """

@@ -12,13 +12,14 @@ from torch import Tensor
 from musicgen.keys import N_VELOCITIES, Heard, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
+from musicgen.settings import Settings, setting
 
 DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime, heard at once
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
+class GenerationConfig(Settings):
     """How a piece is made. All but its length and its seed leave the model as it is unless they are set.
 
     Parameters
@@ -44,29 +45,13 @@ class GenerationConfig:
         The same seed gives the same piece again (0..2**63 - 1).
     """
 
-    seconds: float = 60.0
-    temperature: float = 1.0
-    release_temperature: float = 1.0
-    top_p: float = 1.0
-    max_polyphony: int = N_KEYS
-    style: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        ranges = {
-            "seconds": (0.1, 3600),
-            "temperature": (0.01, 10),
-            "release_temperature": (0.01, 10),
-            "top_p": (1e-6, 1),
-            "style": (0, 10),
-        }
-        for name, (lowest, highest) in ranges.items():
-            if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {getattr(self, name)!r}")
-        if not isinstance(self.max_polyphony, int) or not 1 <= self.max_polyphony <= N_KEYS:
-            raise ValueError(f"max_polyphony must be a whole number from 1 to {N_KEYS}, not {self.max_polyphony!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, not {self.seed!r}")
+    seconds: float = setting(60.0, 0.1, 3600)
+    temperature: float = setting(1.0, 0.01, 10)
+    release_temperature: float = setting(1.0, 0.01, 10)
+    top_p: float = setting(1.0, 1e-6, 1)
+    max_polyphony: int = setting(N_KEYS, 1, N_KEYS)
+    style: float = setting(1.0, 0, 10)
+    seed: int = setting(0, 0, 2**63 - 1)
 
 
 def generate(

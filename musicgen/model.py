@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from musicgen.attention import CausalAttention
 from musicgen.keys import Heard, IndependentOutput, KeyMemory, KeyOutput, KeyState
+from musicgen.settings import Settings, setting
 
 OUTPUTS = ("independent", "shared", "joint")
 COMPOSER_SIZE = 32  # values in the embedding of a composer
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """The sizes of an `AttentionLSTM`.
 
     Parameters
@@ -45,40 +46,27 @@ class ModelConfig:
         Whose music the model tells apart; it can be told any of them, or none.
     """
 
-    n_keys: int = 88
-    hidden_size: int = 256
-    n_layers: int = 2
-    n_attention_layers: int = 2
-    attention_size: int = 64
-    attention_span: int = 256
-    dropout: float = 0.0
-    output: str = "joint"
-    key_size: int = 16
-    key_reach: int = 36
-    composers: tuple[str, ...] = ()
+    n_keys: int = setting(88, 1, 512)
+    hidden_size: int = setting(256, 1, 4096)
+    n_layers: int = setting(2, 1, 16)
+    n_attention_layers: int = setting(2, 0, 16)
+    attention_size: int = setting(64, 1, 4096)
+    attention_span: int = setting(256, 1, 8192)
+    dropout: float = setting(0.0, 0, 0.9)
+    output: str = setting("joint", choices=OUTPUTS)
+    key_size: int = setting(16, 1, 512)
+    key_reach: int = setting(36, 1, 128)
+    composers: tuple[str, ...] = setting(())
 
     def __post_init__(self):
+        super().__post_init__()
+        if self.n_attention_layers > (most := self.n_layers):
+            raise ValueError(
+                f"n_attention_layers must be a whole number from 0 to {most}, not {self.n_attention_layers}"
+            )
         if isinstance(self.composers, str) or not isinstance(self.composers, Sequence):
             raise ValueError(f"composers must be a sequence of names, not {self.composers!r}")
         object.__setattr__(self, "composers", tuple(self.composers))
-        limits = {
-            "n_keys": (1, 512),
-            "hidden_size": (1, 4096),
-            "n_layers": (1, 16),
-            "n_attention_layers": (0, self.n_layers),
-            "attention_size": (1, 4096),
-            "attention_span": (1, 8192),
-            "key_size": (1, 512),
-            "key_reach": (1, 128),
-        }
-        for name, (lowest, highest) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-                raise ValueError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
-        if not 0 <= self.dropout <= 0.9:
-            raise ValueError(f"dropout must lie in 0..0.9, not {self.dropout!r}")
-        if self.output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, not {self.output!r}")
         if not all(isinstance(name, str) and name for name in self.composers):
             raise ValueError(f"composers must be names, not {self.composers!r}")
         if len(set(self.composers)) < len(self.composers):

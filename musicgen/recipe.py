@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from musicgen.keys import N_VELOCITIES, Heard
 from musicgen.model import AttentionLSTM
+from musicgen.settings import Settings, setting
 
 WARM_UP = 0.02
 OPTIMIZERS = {
@@ -25,7 +26,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """How a model is trained.
 
     Parameters
@@ -52,36 +53,16 @@ class TrainConfig:
         Fixes dropout, and in the ``train`` command also the first weights and the windows.
     """
 
-    optimizer: str = "sgd"
-    learning_rate: float = 0.01
-    schedule: str = "constant"
-    momentum: float = 0.9
-    weight_decay: float = 0.01
-    clip_norm: float = 100.0
-    n_epochs: int = 10
-    precision: str = "float32"
-    velocity_weight: float = 0.25
-    seed: int = 0
-
-    def __post_init__(self):
-        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        ranges = {
-            "learning_rate": (1e-12, 1),
-            "momentum": (0, 0.999),
-            "weight_decay": (0, 1),
-            "clip_norm": (1e-6, math.inf),
-            "n_epochs": (1, 100_000),
-            "velocity_weight": (0, 100),
-            "seed": (0, 2**63 - 1),
-        }
-        for name, (lowest, highest) in ranges.items():
-            value = getattr(self, name)
-            whole = name not in ("n_epochs", "seed") or (isinstance(value, int) and not isinstance(value, bool))
-            if not whole or not lowest <= value <= highest:
-                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, not {value!r}")
+    optimizer: str = setting("sgd", choices=OPTIMIZERS)
+    learning_rate: float = setting(0.01, 1e-12, 1)
+    schedule: str = setting("constant", choices=SCHEDULES)
+    momentum: float = setting(0.9, 0, 0.999)
+    weight_decay: float = setting(0.01, 0, 1)
+    clip_norm: float = setting(100.0, 1e-6, math.inf)
+    n_epochs: int = setting(10, 1, 100_000)
+    precision: str = setting("float32", choices=PRECISIONS)
+    velocity_weight: float = setting(0.25, 0, 100)
+    seed: int = setting(0, 0, 2**63 - 1)
 
 
 class Loss(NamedTuple):

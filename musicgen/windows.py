@@ -7,10 +7,11 @@ import numpy as np
 
 from musicgen.dataset import RollCache
 from musicgen.piano_roll import N_KEYS, PianoRoll, pad
+from musicgen.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class WindowConfig:
+class WindowConfig(Settings):
     """How training excerpts are cut from the pieces.
 
     Parameters
@@ -29,28 +30,12 @@ class WindowConfig:
         Fixes all that is drawn by chance.
     """
 
-    window_frames: int = 128
-    batch_size: int = 8
-    max_transpose: int = 0
-    max_stretch: float = 0.0
-    hide_composer: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self):
-        limits = {
-            "window_frames": (2, 8192),
-            "batch_size": (1, 1024),
-            "max_transpose": (0, 12),
-            "seed": (0, 2**63 - 1),
-        }
-        for name, (lowest, highest) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-                raise ValueError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
-        if not 0 <= self.max_stretch <= 0.5:
-            raise ValueError(f"max_stretch must lie in 0..0.5, not {self.max_stretch!r}")
-        if not 0 <= self.hide_composer <= 1:
-            raise ValueError(f"hide_composer must lie in 0..1, not {self.hide_composer!r}")
+    window_frames: int = setting(128, 2, 8192)
+    batch_size: int = setting(8, 1, 1024)
+    max_transpose: int = setting(0, 0, 12)
+    max_stretch: float = setting(0.0, 0, 0.5)
+    hide_composer: float = setting(0.2, 0, 1)
+    seed: int = setting(0, 0, 2**63 - 1)
 
 
 class WindowBatches:

@@ -167,7 +167,7 @@ def without_bias(model):
         (config_with(n_attention_layers=1), "attentions.0.* asks for nothing"),
         (config_with(n_layers=17), "n_layers must be a whole number from 1 to 16, not 17"),
         (config_with(hidden_size=10**12), "hidden_size must be"),
-        (config_with(dropout="much"), "not supported"),
+        (config_with(dropout="much"), "dropout must lie in 0..0.9, not 'much'"),
         (without_bias, "model.output.last.bias is missing"),
         (lambda model: model.register_buffer("more", torch.zeros(2)), "model.more is .2., .* asks for nothing"),
         (lambda model: model.double(), "F64, not F32"),

@@ -68,7 +68,7 @@ def test_each_dependency_has_one_door(package, door):
     assert {module for module in SOURCES if package in packages(module)} <= {door}
 
 
-@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files"])
+@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files", "settings"])
 def test_the_foundations_import_nothing_of_ours(module):
     assert siblings(module) == set()
 
@@ -76,10 +76,10 @@ def test_the_foundations_import_nothing_of_ours(module):
 @pytest.mark.parametrize(
     ("module", "wanted"),
     [
-        ("model", {"attention", "keys"}),
-        ("recipe", {"keys", "model"}),
+        ("model", {"attention", "keys", "settings"}),
+        ("recipe", {"keys", "model", "settings"}),
         ("metrics", {"keys", "model", "piano_roll", "recipe"}),
-        ("generation", {"keys", "model", "piano_roll"}),
+        ("generation", {"keys", "model", "piano_roll", "settings"}),
     ],
 )
 def test_what_runs_the_network_imports_no_more_than_it_needs(module, wanted):
@@ -98,7 +98,7 @@ def test_only_what_runs_the_network_imports_the_model():
 
 @pytest.mark.parametrize("module", ["recipe", "training"])
 def test_the_trainer_knows_nothing_of_music(module):
-    assert siblings(module) <= {"recipe", "model", "keys", "checkpoint", "files"}
+    assert siblings(module) <= {"recipe", "model", "keys", "checkpoint", "files", "settings"}
 
 
 def test_no_imports_run_in_a_circle():

@@ -208,5 +208,7 @@ def test_settings_out_of_range_are_refused_by_name(field, allowed, refused):
     for value in allowed:
         assert getattr(TrainConfig(**{field: value}), field) == value
     for value in refused:
-        with pytest.raises(ValueError, match=f"{field} must (lie in|be one of) .+, not {value!r}"):
+        with pytest.raises(
+            ValueError, match=f"{field} must (lie in|be one of|be a whole number from) .+, not {value!r}"
+        ):
             TrainConfig(**{field: value})

@@ -1,0 +1,34 @@
+"""Settings that know what they may be: the configs of the stages are made of them."""
+
+from collections.abc import Collection
+from dataclasses import Field, field, fields
+from typing import Any
+
+
+def setting(
+    default: Any, lowest: float | None = None, highest: float | None = None, choices: Collection[str] = ()
+) -> Any:
+    """Make a dataclass field with limits, both allowed, or with choices; a whole default allows whole numbers only."""
+    return field(default=default, metadata={"limits": (lowest, highest), "choices": tuple(choices)})
+
+
+class Settings:
+    """A dataclass of `setting` fields; ValueError names the first that is not allowed, and what would be."""
+
+    def __post_init__(self):
+        for each in fields(self):
+            check_setting(each, getattr(self, each.name))
+
+
+def check_setting(each: Field, value: Any) -> None:
+    """Raise ValueError unless a field made by `setting` may have this value."""
+    (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
+    if lowest is None:
+        return
+    whole = isinstance(each.default, int)
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not number or not lowest <= value <= highest:
+        allowed = f"be a whole number from {lowest} to {highest}" if whole else f"lie in {lowest:g}..{highest:g}"
+        raise ValueError(f"{each.name} must {allowed}, not {value!r}")
