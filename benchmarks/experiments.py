@@ -54,8 +54,8 @@ def polyphonic(data: Path) -> Iterator[tuple[dict, list]]:
 def attention(data: Path) -> Iterator[tuple[dict, list]]:
     """Give none to all of three LSTM layers an attention cell.
 
-    The output is joint: with the poster's, three layers without attention stay at the marginal baseline for all of
-    this budget (8.73 nats), and with one cell they have just left it (4.98).
+    The output is joint, which begins as a Markov chain: with the poster's, three layers without attention would still
+    stand at the marginal baseline when this budget ends.
     """
     for seed, n_attention_layers in itertools.product(SEEDS, range(4)):
         setting = {"n_attention_layers": n_attention_layers, "seed": seed}
@@ -104,7 +104,7 @@ def run(arguments: list, data: Path) -> dict:
 
 
 def in_key(checkpoint: Path, data: Path) -> dict[str, float]:
-    """Let a model continue the first four seconds of twenty validation pieces; how many notes keep to their key?
+    """Let a model continue the first four seconds of some validation pieces; how many notes keep to their key?
 
     The mean share for each 8 s after the prime, as `descriptors.in_key_shares` has it.
     """

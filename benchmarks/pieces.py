@@ -23,6 +23,7 @@ from musicgen.comparison import markov_piece
 from musicgen.corpus import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.descriptors import statistics
+from musicgen.files import write_whole
 from musicgen.generation import GenerationConfig, continue_frames
 from musicgen.metrics import Baselines, piece_nlls
 from musicgen.midi import read_performance
@@ -100,7 +101,7 @@ def main() -> None:
     made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
     index = NoveltyIndex(splits["train"])
     scores = composer_scores(checkpoint.model, [roll for _, roll, _ in made], [prime for *_, prime in made])
-    with (RESULTS / "pieces.csv").open("w", newline="") as stream:
+    with write_whole(RESULTS / "pieces.csv") as temporary, temporary.open("w", newline="") as stream:
         for (about, roll, prime), score in zip(made, scores):
             rest = roll[prime.n_frames :]
             shared = {"shared_notes": index.longest_shared_run(rest).n_notes}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen.keys import N_VELOCITIES, Heard, settle
+from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 from musicgen.settings import Settings, setting
@@ -184,8 +184,7 @@ class _Sampler:
         """Return 1 for the keys that may be on: those that sound, and the likeliest of the others up to `top_p`."""
         if self.config.top_p == 1:
             return torch.ones_like(up)
-        on = heard.keys[..., 0]
-        logits = self.output.logits(self.output.within(self.output.before(heard), heard, on), heard)
+        logits, _ = given_lower_keys(self.output, heard, heard.keys[..., 0])
         probability, order = (torch.sigmoid(self._tempered(logits, up)) * up).sort(descending=True)
         likelier = probability.cumsum(-1) - probability
         kept = likelier < self.config.top_p * probability.sum(-1, keepdim=True)

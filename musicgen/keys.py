@@ -179,6 +179,17 @@ class IndependentOutput(nn.Linear):
         return within
 
 
+def velocity_bins(velocity: Tensor) -> Tensor:
+    """Return the bin of each MIDI velocity, 0 to ``N_VELOCITIES - 1``."""
+    return velocity.long() * N_VELOCITIES // 128
+
+
+def given_lower_keys(output: KeyOutput | IndependentOutput, heard: Heard, following: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of the frames that follow, each key given those below it, and what `within` says of them."""
+    within = output.within(output.before(heard), heard, following)
+    return output.logits(within, heard), within
+
+
 def settle(
     output: KeyOutput | IndependentOutput, heard: Heard, decide: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musicgen.keys import N_VELOCITIES, Heard
+from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, velocity_bins
 from musicgen.model import AttentionLSTM
 from musicgen.settings import Settings, setting
 
@@ -103,13 +103,12 @@ def next_frame_loss(
 def frame_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> Loss:
     """Score the frames that follow what was heard, their `velocity` of shape (N, n_keys); see `next_frame_loss`."""
     following = (velocity > 0).float()  # (N, K)
-    within = model.output.within(model.output.before(heard), heard, following)
-    logits = model.output.logits(within, heard).float()
-    nll = F.binary_cross_entropy_with_logits(logits, following, reduction="sum")
+    logits, within = given_lower_keys(model.output, heard, following)
+    nll = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="sum")
     struck = (following > 0) & (heard.keys[..., 0] == 0)
     if model.output.velocity is None:
         return Loss(nll, len(following), nll.new_zeros(()), 0)
-    bins = velocity[struck].long() * N_VELOCITIES // 128
+    bins = velocity_bins(velocity[struck])
     velocity_nll = F.cross_entropy(model.output.velocity(within[struck]).float(), bins, reduction="sum")
     n_struck = len(bins)
     return Loss(nll, len(following), velocity_nll + n_struck * math.log(128 / N_VELOCITIES), n_struck)
