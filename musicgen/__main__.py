@@ -17,7 +17,12 @@ class Parser(ArgumentParser):
 
     def error(self, message: str):
         """Leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')}\n")
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or command a terminal: a stranger's names are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str, **defaults) -> None:
@@ -171,10 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = args.run(args)
     except (ValueError, OSError) as error:
-        print(f"musicgen: {error}", file=sys.stderr)
+        print(printable(f"musicgen: {error}"), file=sys.stderr)
         return 2
     for name, value in result.items():
-        print(f"{name}: {value}", file=sys.stderr)
+        print(printable(f"{name}: {value}"), file=sys.stderr)
     if args.json:
         print(json.dumps(result))
     return 0

@@ -14,12 +14,17 @@ from tqdm import tqdm
 
 from musicgen.corpus import Piece
 from musicgen.files import write_whole
+from musicgen.limits import TooLong, bounded
 from musicgen.midi import MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
 SAMPLER_VERSION = 2
+
+# What one file may take, before it is skipped: a hundred times what a long performance does.
+FILE_SECONDS = 20.0
+FILE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +155,16 @@ def _read_index(index_path: Path, data_path: Path) -> dict | None:
     return index if index.get("sha256") == _fingerprint(data_path) else None
 
 
-def _sample(path: Path, settings: tuple) -> np.ndarray | str:
+def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> np.ndarray | str:
     try:
-        return read_midi(path, *settings).velocity
+        with bounded(seconds, n_bytes):
+            return read_midi(path, *settings).velocity
     except MidiError as error:
         return error.reason
+    except TooLong:
+        return f"took longer than {seconds:g} seconds"
+    except MemoryError:
+        return f"took more than {n_bytes / 1e9:g} GB of memory"
 
 
 def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progress: bool) -> dict:
@@ -163,7 +173,9 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progr
         raise ValueError("there are no pieces to sample")
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
     # Absolute, since the workers of an earlier call may still stand in another folder.
-    sampled = workers(joblib.delayed(_sample)(piece.path.absolute(), settings) for piece in pieces)
+    sampled = workers(
+        joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces
+    )
     lengths, skipped = [], []
     with write_whole(data_path) as temporary, temporary.open("wb") as stream:
         bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)
