@@ -87,7 +87,7 @@ def _read_progress(kept: dict, n_epochs: int) -> Progress:
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
     if len(rows) != at.epoch or not at.epoch <= n_epochs or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"at epoch {at.epoch!r} of {n_epochs} its history is {reprlib.repr(at.history)}")
+        raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
     for values, names in [(kept, tuple(vars(at))), *((row, ROW) for row in rows)]:
         if tuple(values) != names:
             raise ValueError(f"it tells {reprlib.repr(list(values))}, not {names}")
