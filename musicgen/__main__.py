@@ -9,6 +9,7 @@ from dataclasses import fields
 
 from musicgen import commands
 from musicgen.corpus import SPLITS
+from musicgen.files import printable
 from musicgen.piano_roll import DEFAULT_FPS
 
 
@@ -18,11 +19,6 @@ class Parser(ArgumentParser):
     def error(self, message: str):
         """Leave with exit code 2."""
         self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')}\n")
-
-
-def printable(text: str) -> str:
-    """Escape what would break a line or command a terminal: a stranger's names are shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str, **defaults) -> None:

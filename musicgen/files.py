@@ -1,4 +1,4 @@
-"""Writing a file or a folder whole or not at all."""
+"""Writing a file or a folder whole or not at all, and showing the names that a stranger gave."""
 
 import os
 import tempfile
@@ -56,6 +56,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         folder.rename(path)
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or command a terminal: a stranger's names are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _publish(temporary: Path, path: Path, previous: Path | None) -> None:

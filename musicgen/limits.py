@@ -3,23 +3,29 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-if sys.platform != "win32":
+import psutil
+
+if sys.platform == "linux":
     import resource
 
+LOOK_SECONDS = 0.05
 
-class TooLong(BaseException):
-    """The time is over. No Exception, so that nobody on the way takes it for a fault of his own and goes on."""
+
+class OverLimit(BaseException):
+    """Too much was taken. No Exception, so that nobody on the way takes it for a fault of his own and goes on."""
 
 
 @contextmanager
 def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
-    """Bound what happens inside, as far as the system and the thread let it.
+    """Stop what happens inside when it takes too long or too much, in the main thread and where there are timers.
 
-    Time is bounded in the main thread of a process, where there are signals (not on Windows); memory on Linux.
+    Twenty times a second the clock and the process's resident memory are looked at, between two steps of Python.
+    A limit of the system's (`system_bounded`) is no choice here: it holds for every thread, and one that starts,
+    locks or imports without memory may hang for ever.
 
     Parameters
     ----------
@@ -30,30 +36,46 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
 
     Raises
     ------
-    TooLong
-        When the time is over; again each second, for what did not let itself be stopped.
-    MemoryError
-        Where the memory would be exceeded.
+    OverLimit
+        Its message tells which bound was passed. Raised again and again, for what did not let itself be stopped.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
-    used = Path("/proc/self/statm")
-    limited = used.exists() and (resource.RLIMIT_AS, resource.getrlimit(resource.RLIMIT_AS))
-    handler = signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    process, over = psutil.Process(), False
+    deadline, most_bytes = time.monotonic() + seconds, process.memory_info().rss + n_bytes
+
+    def look(*_) -> None:
+        if over:
+            return
+        if time.monotonic() > deadline:
+            raise OverLimit(f"took longer than {seconds:g} seconds")
+        if process.memory_info().rss > most_bytes:
+            raise OverLimit(f"took more than {n_bytes / 1e9:g} GB of memory")
+
+    handler = signal.signal(signal.SIGALRM, look)
     try:
-        if limited:
-            wanted = int(used.read_text().split()[0]) * resource.getpagesize() + n_bytes
-            lower = min({wanted, *limited[1]} - {resource.RLIM_INFINITY})
-            resource.setrlimit(resource.RLIMIT_AS, (lower, limited[1][1]))
+        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         yield
     finally:
+        over = True  # before any call, in which a last signal could still arrive
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        if limited:
-            resource.setrlimit(*limited)
 
 
-def _stop(*_) -> None:
-    raise TooLong
+@contextmanager
+def system_bounded(n_bytes: int) -> Iterator[None]:
+    """Let the system refuse, with a MemoryError, more than `n_bytes` beyond what the process has; on Linux.
+
+    For one long call of compiled code, in a process that does nothing else: see `bounded`.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = psutil.Process().memory_info().vms + n_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (min({wanted, *before} - {resource.RLIM_INFINITY}), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -133,8 +133,6 @@ def _parse(path: Path, content: bytes) -> mido.MidiFile:
         midi = mido.MidiFile(file=io.BytesIO(content))
     except EOFError as error:
         raise MidiError(path, "broken MIDI file: it ends too early") from error
-    except MemoryError:
-        raise
     except Exception as error:  # mido fails in a dozen more ways
         raise MidiError(path, f"broken MIDI file ({type(error).__name__}: {error})") from error
     if any(message.time > LONGEST_DELTA for track in midi.tracks for message in track):

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from musicgen.files import write_whole
+from musicgen.files import printable, write_whole
 from musicgen.model import AttentionLSTM
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 from musicgen.resume import Progress, check_same, only_run, read_stand, resume_tensors
@@ -206,7 +206,7 @@ class Trainer:
         except CheckpointError as error:
             if not self.previous_path.exists():
                 raise
-            tqdm.write(f"{error}: going on from {str(self.previous_path)!r}", file=sys.stderr)
+            tqdm.write(printable(f"{error}: going on from {str(self.previous_path)!r}"), file=sys.stderr)
             return self.previous_path, load_checkpoint(self.previous_path)
         self.latest_is_sound = True
         return self.latest_path, checkpoint

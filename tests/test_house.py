@@ -13,6 +13,7 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen
 DOORS = {
     "mido": "midi",
     "filelock": "resume",
+    "psutil": "limits",
     "music21": "corpus",
     "safetensors": "checkpoint",
     "matplotlib": "plots",

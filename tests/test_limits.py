@@ -1,6 +1,7 @@
 """One file never stops a corpus: it is bounded in time and memory; and no name commands the terminal that shows it."""
 
 import signal
+import sys
 import threading
 import time
 
@@ -11,11 +12,11 @@ from raw_midi import midi_bytes, note
 from musicgen import __main__, dataset, midi
 from musicgen.corpus import Piece
 from musicgen.dataset import prepare
-from musicgen.limits import TooLong, bounded
+from musicgen.limits import OverLimit, bounded, system_bounded
 from musicgen.midi import read_midi
 
 HUGE = midi_bytes([b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 60_000 + b"\0\xff\x2f\0"])  # takes a second, and 80 MB
-ON_LINUX = pytest.mark.skipif(not dataset.Path("/proc/self/statm").exists(), reason="memory is bounded on Linux only")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system bounds memory on Linux only")
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def pieces(tmp_path):
     ("limit", "value", "reason"),
     [
         ("FILE_SECONDS", 0.1, "took longer than 0.1 seconds"),
+        ("FILE_BYTES", 20_000_000, "took more than 0.02 GB of memory"),
     ],
 )
 def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_as_ever(
@@ -64,23 +66,55 @@ def test_the_bounds_are_those_of_the_course():
     assert (dataset.FILE_SECONDS, dataset.FILE_BYTES) == (20, 10**9)
 
 
-def limits_now():
-    memory = __import__("resource").getrlimit(__import__("resource").RLIMIT_AS)
-    return signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL), memory
+def timer_now():
+    return signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+
+
+def test_the_bounds_end_with_their_block():
+    before = timer_now()
+    for error in (OverLimit, MemoryError, ValueError):
+        with pytest.raises(error), bounded(60, 10**8):
+            assert timer_now() != before
+            raise error
+        assert timer_now() == before
+    with bounded(60, 10**9):
+        assert len(b"x" * 10**8) == 10**8
+    assert timer_now() == before
+
+
+def test_memory_that_grows_step_by_step_is_noticed_soon():
+    grown = []
+    with pytest.raises(OverLimit, match=r"^took more than 0.1 GB of memory$"), bounded(60, 10**8):
+        while True:
+            grown.append(b"x" * 10**6)
+            time.sleep(0.001)
+    assert 80 < len(grown) < 300
+
+
+def test_what_swallows_the_first_error_meets_another():
+    met = 0
+    with pytest.raises(OverLimit), bounded(0.01, 10**9):
+        while True:
+            try:
+                time.sleep(5)
+            except OverLimit:
+                met += 1
+                if met == 3:
+                    raise
+    assert met == 3
 
 
 @ON_LINUX
-def test_the_bounds_end_with_their_block(pieces):
-    before = limits_now()
-    for error in (TooLong, MemoryError, ValueError):
-        with pytest.raises(error), bounded(60, 10**8):
-            assert limits_now() != before
-            raise error
-        assert limits_now() == before
-    with pytest.raises(MemoryError), bounded(60, 10**8):
+def test_the_systems_bound_ends_with_its_block():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(MemoryError), system_bounded(10**8):
         bytearray(10**9)
-    with bounded(60, 2 * 10**9):
+    with system_bounded(2 * 10**9):
         assert len(bytearray(10**9)) == 10**9
+        assert resource.getrlimit(resource.RLIMIT_AS) != before
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_another_thread_gets_no_signals_and_is_not_bounded():
