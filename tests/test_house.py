@@ -130,4 +130,4 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 2600
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 2650
