@@ -1,5 +1,6 @@
 """Figures of piano rolls, and what all figures share: each draws into `ax`, or a new figure, and returns the axes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -60,7 +61,7 @@ def plot_roll(
         ax.axvline(seconds, color=ORANGE, linewidth=1.5)
         ax.text(seconds, 1.01, "prime ", ha="right", **above)
         ax.text(seconds, 1.01, f"| {rest}", **above)
-    ax.set_title(title, pad=22 if prime_frames else None)
+    ax.set_title(title, pad=22 if prime_frames else None, parse_math=False)  # a dollar sign in a title is just that
     return ax
 
 
@@ -71,6 +72,17 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
     plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played")
     plot_roll(generated, lower, "", prime_frames).label_outer()
     return upper
+
+
+def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
+    """Draw rolls by their titles, one below the other on the same axes; return the uppermost."""
+    figure, axes = plt.subplots(
+        len(rolls), figsize=(10, 3.2 * len(rolls)), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    plt.close(figure)
+    for ax, (title, roll) in zip(axes.flat, rolls.items()):
+        plot_roll(roll, ax, title, prime_frames, rest="").label_outer()
+    return axes[0, 0]
 
 
 def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAULT_FPS) -> Axes:
