@@ -93,7 +93,10 @@ def test_the_front_ends_are_imported_by_nothing():
 def test_only_what_runs_the_network_imports_the_model():
     assert importers("attention") == {"model"}
     assert importers("keys") == {"model", "recipe", "generation", "metrics"}
-    assert importers("model") <= {"recipe", "training", "checkpoint", "generation", "metrics", "commands"} | FRONT_ENDS
+    assert (
+        importers("model")
+        <= {"recipe", "training", "checkpoint", "generation", "metrics", "commands", "attention_view"} | FRONT_ENDS
+    )
 
 
 @pytest.mark.parametrize("module", ["recipe", "training"])
