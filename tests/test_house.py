@@ -96,7 +96,7 @@ def test_the_front_ends_are_imported_by_nothing():
 def test_only_what_runs_the_network_imports_the_model():
     assert importers("attention") == {"model", "stepping"}
     assert importers("keys") == {"model", "recipe", "stepping", "generation", "metrics"}
-    runners = {"recipe", "training", "checkpoint", "stepping", "generation", "metrics", "commands"}
+    runners = {"recipe", "training", "checkpoint", "stepping", "generation", "metrics", "commands", "attention_view"}
     assert importers("model") <= runners | FRONT_ENDS
 
 
@@ -130,4 +130,4 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 2650
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 2850
