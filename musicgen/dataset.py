@@ -19,7 +19,7 @@ from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
