@@ -10,17 +10,19 @@ import musicgen
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen.__file__).parent.glob("*.py")}
 
+FRONT_ENDS = {"__main__", "widgets", "corpus_view"}
 DOORS = {
-    "mido": "midi",
-    "music21": "corpus",
-    "safetensors": "checkpoint",
-    "matplotlib": "plots",
-    "pretty_midi": "audio",
-    "midirenderer": "audio",
-    "soundfile": "audio",
-    "ipywidgets": "widgets",
+    "mido": {"midi"},
+    "filelock": {"resume"},
+    "psutil": {"limits"},
+    "music21": {"corpus"},
+    "safetensors": {"checkpoint"},
+    "matplotlib": {"plots", "charts", "architecture"},
+    "pretty_midi": {"audio"},
+    "midirenderer": {"audio"},
+    "soundfile": {"audio"},
+    "ipywidgets": FRONT_ENDS - {"__main__"},
 }
-FRONT_ENDS = {"__main__", "widgets"}
 
 
 def imports(source: str) -> set[str]:
@@ -63,12 +65,12 @@ def test_every_way_to_import_is_seen(line, name):
     assert imports(line) == {name}
 
 
-@pytest.mark.parametrize(("package", "door"), DOORS.items())
-def test_each_dependency_has_one_door(package, door):
-    assert {module for module in SOURCES if package in packages(module)} <= {door}
+@pytest.mark.parametrize(("package", "doors"), DOORS.items())
+def test_each_dependency_comes_in_by_its_doors_alone(package, doors):
+    assert {module for module in SOURCES if package in packages(module)} <= doors
 
 
-@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files", "settings"])
+@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files", "settings", "limits", "resume"])
 def test_the_foundations_import_nothing_of_ours(module):
     assert siblings(module) == set()
 
@@ -98,9 +100,9 @@ def test_only_what_runs_the_network_imports_the_model():
     assert importers("model") <= runners | FRONT_ENDS
 
 
-@pytest.mark.parametrize("module", ["recipe", "training"])
+@pytest.mark.parametrize("module", ["recipe", "resume", "training"])
 def test_the_trainer_knows_nothing_of_music(module):
-    assert siblings(module) <= {"recipe", "model", "keys", "checkpoint", "files", "settings"}
+    assert siblings(module) <= {"recipe", "resume", "model", "keys", "checkpoint", "files", "settings"}
 
 
 def test_no_imports_run_in_a_circle():
@@ -128,4 +130,4 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 2500
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 2650

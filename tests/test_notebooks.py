@@ -96,7 +96,7 @@ def test_it_has_the_form_of_a_notebook(path):
 @notebooks
 def test_it_tells_and_the_package_does(path):
     cells = sources(read(path), "code")
-    assert [cell for cell in cells if len(cell.splitlines()) > 25] == []
+    assert [cell for cell in cells[1:] if len(cell.splitlines()) > 25] == []  # the first holds the imports
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
     assert [node.name for node in nodes if isinstance(node, ast.ClassDef)] == []
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]

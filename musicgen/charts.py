@@ -1,0 +1,128 @@
+"""Figures of numbers: losses, distributions, comparisons. Like all figures they draw into `ax` and return the axes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from musicgen.plots import BLUE, GREY, PALETTE, axes_for, colours_on
+
+
+def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
+    """Draw the losses of a training run by epoch against the baselines.
+
+    Parameters
+    ----------
+    history : list of dict
+        One an epoch, with ``epoch``, ``train_nll`` and ``validation_nll``.
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    run : str
+        Its name, where several are drawn into one `ax`.
+    """
+    ax = axes_for(ax, 8, 4.5)
+    epochs = [entry["epoch"] for entry in history]
+    colour = PALETTE[len(ax.get_legend_handles_labels()[0]) // 2 % len(PALETTE)]
+    for split, style in {"train": "o--", "validation": "o-"}.items():
+        losses = [entry[f"{split}_nll"] for entry in history]
+        ax.plot(epochs, losses, style, color=colour, markersize=3, label=f"{run} {split}".strip())
+    for name, nll in baselines.items():
+        ax.axhline(nll, color=GREY, linewidth=1.5, linestyle=":")
+        ax.text(0.99, nll, f"{name} {nll:.2f}", ha="right", va="bottom", transform=ax.get_yaxis_transform())
+    ax.margins(y=0.1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set(xlabel="epoch", ylabel="loss in nats per frame")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_distribution(
+    values_by_label: dict, ax: Axes | None = None, xlabel: str = "", bins: int | list | np.ndarray = 30
+) -> Axes:
+    """Draw the distribution of a quantity for several sources as outlines over the same bins.
+
+    Parameters
+    ----------
+    values_by_label : dict of str to numpy.ndarray
+        The values of each source; their numbers may differ, for each outline sums to 1.
+    """
+    ax = axes_for(ax, 8, 4)
+    edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
+    for index, (label, values) in enumerate(values_by_label.items()):
+        shares = np.histogram(values, edges)[0] / max(1, len(values))
+        width = len(values_by_label) - index + 0.5  # where two are the same, the first still shows
+        ax.stairs(shares, edges, color=PALETTE[index % len(PALETTE)], linewidth=width, label=label)
+    ax.set(xlabel=xlabel, ylabel="share")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "") -> Axes:
+    """Draw one horizontal bar a name, the longest on top, each with its value."""
+    ax = axes_for(ax, 8, 1 + 0.3 * len(values))
+    bars = ax.barh(*zip(*sorted(values.items(), key=lambda item: item[1])), color=BLUE)
+    ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
+    ax.margins(x=0.2, y=0.02)  # room for the values
+    ax.set_xlabel(xlabel)
+    return ax
+
+
+def plot_runs(
+    runs_by_label: dict,
+    x: list,
+    ax: Axes | None = None,
+    references: dict | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Axes:
+    """Draw repeated runs: their mean as a line, each run as a point, so that the spread is seen.
+
+    Parameters
+    ----------
+    runs_by_label : dict of str to array, shape (n_runs, len(x))
+        What each run gave; nan where it gave nothing.
+    x : list of float or str
+    references : dict of str to array, shape (len(x),), optional
+        What the runs are held against, drawn in grey.
+    """
+    ax = axes_for(ax, 8, 4.5)
+    for colour, (label, runs) in zip(PALETTE, runs_by_label.items()):
+        ax.plot(x, np.ma.masked_invalid(runs).mean(axis=0), color=colour, label=label)
+        for run in runs:
+            ax.plot(x, run, "o", color=colour, markersize=4, alpha=0.5)
+    for style, (label, values) in zip(("-", ":", "--"), (references or {}).items()):
+        ax.plot(x, values, style, color=GREY, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_dots(values_by_label: dict, ax: Axes | None = None, xlabel: str = "") -> Axes:
+    """Draw a row for each name with a dot for each source.
+
+    Parameters
+    ----------
+    values_by_label : dict of str to dict of str to float
+        For each source its values by name.
+    """
+    names = list(next(iter(values_by_label.values())))
+    ax = axes_for(ax, 8, 1.2 + 0.3 * len(names))
+    for colour, marker, (label, values) in zip([*PALETTE, GREY], "oosdD^", values_by_label.items()):
+        ax.plot(list(values.values()), list(values), marker, color=colour, label=label, alpha=0.8)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set(xlabel=xlabel)
+    ax.grid(axis="y", linewidth=0.5, alpha=0.5)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def plot_confusion(counts: np.ndarray, names: list[str], ax: Axes | None = None, xlabel: str = "") -> Axes:
+    """Draw how often each true name (row) was taken for each name (column); the colour is the share of the row."""
+    ax = axes_for(ax, 4.5, 4.5)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    ax.imshow(shares, cmap=colours_on(ax), vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        ax.text(column, row, count, ha="center", va="center", color="white" if shares[row, column] > 0.4 else "black")
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel=xlabel)
+    return ax
