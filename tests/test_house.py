@@ -13,7 +13,7 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen
 FRONT_ENDS = {"__main__", "widgets", "corpus_view"}
 DOORS = {
     "mido": {"midi"},
-    "filelock": {"resume"},
+    "filelock": {"dataset", "resume"},
     "psutil": {"limits"},
     "music21": {"corpus"},
     "safetensors": {"checkpoint"},
@@ -70,7 +70,10 @@ def test_each_dependency_comes_in_by_its_doors_alone(package, doors):
     assert {module for module in SOURCES if package in packages(module)} <= doors
 
 
-@pytest.mark.parametrize("module", ["piano_roll", "attention", "keys", "files", "settings", "limits", "resume"])
+FOUNDATIONS = ["piano_roll", "attention", "keys", "files", "settings", "limits", "resume", "distributed"]
+
+
+@pytest.mark.parametrize("module", FOUNDATIONS)
 def test_the_foundations_import_nothing_of_ours(module):
     assert siblings(module) == set()
 
@@ -102,7 +105,7 @@ def test_only_what_runs_the_network_imports_the_model():
 
 @pytest.mark.parametrize("module", ["recipe", "resume", "training"])
 def test_the_trainer_knows_nothing_of_music(module):
-    assert siblings(module) <= {"recipe", "resume", "model", "keys", "checkpoint", "files", "settings"}
+    assert siblings(module) <= {"recipe", "resume", "model", "keys", "checkpoint", "distributed", "files", "settings"}
 
 
 def test_no_imports_run_in_a_circle():
