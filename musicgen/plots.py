@@ -69,7 +69,7 @@ def plot_roll(
         ax.axvline(seconds, color=ORANGE, linewidth=1.5)
         ax.text(seconds, 1.01, "prime ", ha="right", **above)
         ax.text(seconds, 1.01, f"| {rest}", **above)
-    ax.set_title(title, pad=22 if prime_frames else None, parse_math=False)  # a dollar sign in a title is just that
+    ax.set_title(title, pad=22 if prime_frames else None, parse_math=False)  # a file's name may hold dollars
     return ax
 
 
