@@ -87,10 +87,10 @@ class LayerState(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """What the whole model keeps between two calls: of each layer, and of each key."""
+    """What the whole model keeps between two calls: of each layer, and of each key if its output looks at them."""
 
     layers: list[LayerState]
-    keys: KeyState
+    keys: KeyState | None
 
 
 class AttentionLSTM(nn.Module):
@@ -124,7 +124,7 @@ class AttentionLSTM(nn.Module):
             for layer in range(config.n_layers)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.memory = KeyMemory()
+        self.memory = None if config.output == "independent" else KeyMemory()
         self.output = self._make_output(config)
         self._initialise()
 
@@ -167,7 +167,8 @@ class AttentionLSTM(nn.Module):
         Returns
         -------
         heard : Heard
-            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features).
+            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features); an independent output
+            looks at no key, and of its features there is only the first.
         state : ModelState
             To go on from.
         """
@@ -177,6 +178,8 @@ class AttentionLSTM(nn.Module):
             x, after = self._layer(layer, x, before)  # (B, T, H)
             layers.append(after)
             x = self.dropout(x)
+        if self.memory is None:
+            return Heard(x, (frames > 0).to(frames.dtype)[..., None]), ModelState(layers, None)
         with torch.autocast(frames.device.type, enabled=False):
             keys, key_state = self.memory(frames, state.keys if state else None)  # (B, T, K, F)
         return Heard(x, keys), ModelState(layers, key_state)
