@@ -13,7 +13,7 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen
 FRONT_ENDS = {"__main__", "widgets", "corpus_view"}
 DOORS = {
     "mido": {"midi"},
-    "filelock": {"dataset", "resume"},
+    "filelock": {"resume", "shards"},
     "psutil": {"limits"},
     "music21": {"corpus"},
     "safetensors": {"checkpoint"},
