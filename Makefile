@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lab notebooks clean
+.PHONY: help setup demo test lab notebooks soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,20 @@ notebooks: $(STAMP)  ## execute all notebooks in order, in place
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.ClearMetadataPreprocessor \
 		$(sort $(wildcard notebooks/[0-9]*.ipynb))
 
+soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
+	$(RUN) tests/soak.py
+
+coverage: $(STAMP)  ## tell which lines and branches of musicgen/ no test comes to
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,soak]'
+	$(RUN) -m pytest --cov=musicgen --cov-branch --cov-report=term-missing
+
+mutants: $(STAMP)  ## change the code in some thousand places and see that a test fails each time: half an hour
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,soak]'
+	$(RUN) -m mutmut run
+	$(RUN) -m mutmut results
+
 clean:  ## remove .venv and every cache, but keep data, runs and outputs
-	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build mutants .coverage .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last and holds this folder's path. So a set-up is done again where it was interrupted, where

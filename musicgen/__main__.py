@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for name, value in result.items():
         print(printable(f"{name}: {value}"), file=sys.stderr)
-    if args.json:
+    if args.json and result:
         print(json.dumps(result))
     return 0
 

@@ -21,7 +21,7 @@ from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 
 # What one file may take, before it is skipped: a hundred times what a long performance does.
 FILE_SECONDS = 20.0

@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+SOAK = [Requirement(line) for line in PROJECT["optional-dependencies"]["soak"]]
 
 
 def test_conda_adds_only_python_and_pip_to_what_pyproject_lists():
@@ -35,7 +36,7 @@ def test_the_makefile_installs_what_conda_installs():
 @pytest.mark.parametrize(
     ("file", "entry", "n_entries"),
     [
-        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST)),
+        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK)),
         ("environment.yml", r"^ +- (?!pip:)", len(CONDA["channels"]) + len(CONDA["dependencies"])),
     ],
 )

@@ -86,6 +86,24 @@ def test_a_release_ends_the_note_first_struck_of_its_channel_and_pitch(path, eve
     assert performance.dropped == {"never_released": 0, "drums": 0, "off_the_piano": 0}
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"\xff\x60\x02ab",  # a meta event that no standard knows
+        b"\xff\x01\x04text",
+        b"\xf0\x03\x01\x02\xf7",
+        b"\xb3\x07\x66",
+        b"\xc0\x05",
+        b"\xd0\x05",
+        b"\xa0\x3c\x05",
+        b"\xe0\x00\x40",
+    ],
+)
+def test_what_is_no_note_takes_its_time(path, event):
+    events = [strike(5, 60), (205, event), release(300, 60), (350, event), *note(400, 450, 61)]
+    assert notes_of(read(path, events)) == [(5, 300, 60, 64, 0), (400, 450, 61, 64, 0)]
+
+
 def test_each_track_releases_its_own_notes(path):
     performance = read(path, note(0, 90, 60, 1), note(10, 50, 60, 2), [strike(20, 60, 3)], [release(30, 60)])
     assert notes_of(performance) == [(0, 90, 60, 1, 0), (10, 50, 60, 2, 0)]
@@ -107,6 +125,7 @@ def test_tempo_and_pedal_count_on_whichever_track_they_stand(path, place):
     tracks[place] = [*tracks[place], tempo(960, 1_000_000), tempo(480, 250_000), pedal(500, 127, 3), pedal(1440, 0, 3)]
     assert read(path, *tracks).to_roll().notes.tolist() == [(60, 64, 10, 15)]
     assert read_midi(path, sustain=True).notes.tolist() == [(60, 64, 10, 35)]
+    assert read_midi(path) == read_performance(path).to_roll()
     assert read_midi(path, 10, False, 0.6).notes.tolist() == [(60, 64, 5, 6)]
 
 
@@ -120,6 +139,10 @@ RARE = {
     "a long header": midi_bytes([note(0, 96, 60)]).replace(b"\0\0\0\6", b"\0\0\0\7").replace(b"MTrk", b"?MTrk"),
     "inside a RIFF": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([note(0, 96, 60)]) + b"LIST\4\0\0\0INFO",
     "bytes behind the last track": midi_bytes([note(0, 96, 60)]) + b"\0\0\0",
+    "a RIFF with a title": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([[(0, b"\xff\3\4MThd"), *note(0, 96, 60)]]),
+    "one tick a beat": midi_bytes([[tempo(0, 100_000), *note(0, 1, 60)]], ticks_per_beat=1),
+    "two tempos at once": midi_bytes([[tempo(0, 600_000), tempo(0, 300_000)], [tempo(0, 500_000), *note(0, 96, 60)]]),
+    "a tempo before a slower one": midi_bytes([[tempo(0, 900_000), tempo(96, 9), *note(0, 53, 60)]]),
     "four bytes of time": midi_bytes([[*note(0, 96, 60), *note(2**28 - 1, 2**28, 61)]]),
 }
 
@@ -143,6 +166,7 @@ BROKEN = {
     "a key signature of 99 sharps": (midi_bytes([b"\0\xff\x59\x02\x63\0"]), "broken"),
     "SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE728), "SMPTE"),
     "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "ticks per beat"),
+    "a RIFF of another kind": (b"RIFF\x40\0\0\0WAVEdata" + SOUND, "MThd"),
     "type 2": (midi_bytes([note(0, 9, 60)], kind=2), "type 2"),
     "type 3": (midi_bytes([note(0, 9, 60)], kind=3), "type 3"),
     "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo of 0"),
@@ -259,6 +283,7 @@ def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
 
 def test_the_file_ends_with_the_roll_or_a_tail_behind_it():
     roll = PianoRoll(np.array([[0] * 88, [9] * 88, [0] * 88], np.uint8), fps=10)
+    assert midi.midi_bytes(roll)[8:10] == b"\0\0"  # type 0
     lengths = [midi.mido.MidiFile(file=BytesIO(midi.midi_bytes(roll, tail))).length for tail in (0, 2.5)]
     assert lengths == pytest.approx([0.3, 2.8])
 
