@@ -84,15 +84,6 @@ def mp3_bytes(sound: Sound) -> bytes:
     return stream.getvalue()
 
 
-def player(roll: PianoRoll):
-    """Return an `IPython.display.Audio` that plays a roll and stays small in a saved notebook."""
-    from IPython.display import Audio  # outside a notebook nothing else here needs it
-
-    audio = Audio(data=mp3_bytes(render(roll)))
-    audio.mimetype = "audio/mpeg"  # Audio takes all bytes for WAV
-    return audio
-
-
 @cache
 def _sound_font() -> bytes:
     return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()

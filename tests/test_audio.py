@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicgen.audio import mp3_bytes, player, render, write_wav
+from musicgen.audio import mp3_bytes, render, write_wav
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 
@@ -79,9 +79,3 @@ def test_an_mp3_is_the_sound_in_under_250_kb_a_minute(engine):
     assert len(mp3) * 60 * every / len(sound.samples) * rate < 250_000
     wanted = sound.samples[::every]
     assert np.corrcoef(samples[: len(wanted)], wanted)[0, 1] > 0.99
-
-
-def test_the_player_embeds_an_mp3():
-    roll = roll_of((67, 60, 0, 5))
-    assert 'src="data:audio/mpeg;base64,' in player(roll)._repr_html_()
-    assert player(roll).data == mp3_bytes(render(roll))
