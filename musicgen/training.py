@@ -95,13 +95,15 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
         self.progress = Progress()
 
-    def run(self, resume: bool = False) -> list[dict]:
-        """Train to the last epoch, or until Ctrl-C or the notebook's stop button.
+    def run(self, resume: bool = False, watch: Callable[["Trainer"], bool] | None = None) -> list[dict]:
+        """Train to the last epoch, or until Ctrl-C, the notebook's stop button or the watcher ends it.
 
         Parameters
         ----------
         resume : bool
             Go on from the run folder's latest checkpoint, if there is one.
+        watch : callable, optional
+            Takes the trainer after each update and each epoch; the run stops there if it returns true.
 
         Returns
         -------
@@ -122,9 +124,12 @@ class Trainer:
             self._restore()
         else:
             torch.manual_seed(self.config.seed)
+        self.watch = watch or (lambda trainer: False)
         with _stop_on_signal() as stop:
             while self.progress.epoch < self.config.n_epochs and not stop.is_set():
                 self._run_epoch(stop)
+                if self.watch(self):
+                    stop.set()
         return self.progress.history
 
     def _run_epoch(self, stop: threading.Event) -> None:
@@ -142,6 +147,8 @@ class Trainer:
             if stop.is_set():
                 break
             self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
+            if self.watch(self):
+                stop.set()
             bar.update()
             bar.set_postfix(nll=f"{at.loss_sum / max(1, at.n_frames):.3f}")
         bar.close()
