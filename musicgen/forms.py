@@ -4,6 +4,7 @@ import html
 import math
 import sys
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
@@ -18,11 +19,13 @@ from ipywidgets import (
     Dropdown,
     FloatLogSlider,
     FloatSlider,
+    Image,
     Layout,
     VBox,
     Widget,
 )
 
+from musicgen.plots import Axes, png_bytes
 from musicgen.settings import Settings, help_of
 
 WIDEST_SLIDER = 10_000  # limits farther apart than this are no range to slide over
@@ -135,6 +138,34 @@ def form(kind: type[Settings], without: tuple[str, ...] = (), **start) -> Form:
         If the values to start with are not allowed.
     """
     return Form(kind(**start), without)
+
+
+def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
+    """Return a form above a figure, which is drawn anew whenever a setting changes.
+
+    Parameters
+    ----------
+    form : Form
+    draw : callable
+        Takes the config, returns axes.
+    """
+    picture = Image(layout=Layout(max_width="100%", object_fit="contain", align_self="flex-start"))
+
+    def redraw(_=None) -> None:
+        with form.message.errors():
+            if form.value:
+                picture.value = png_bytes(draw(form.value), dpi=80)
+
+    redraw()
+    form.observe(redraw, "value")
+    panel = Panel([form, picture], lambda: form.instead() + picture_html(picture.value))
+    panel.add_class("musicgen-follow")
+    return panel
+
+
+def picture_html(png: bytes) -> str:
+    """Return a picture as an element of a page."""
+    return f'<img style="max-width: 100%" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
 
 
 def button(text: str, icon: str, help: str, act: Callable[[], None], style: str = "") -> Button:

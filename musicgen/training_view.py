@@ -11,12 +11,13 @@ from IPython.display import display
 from ipywidgets import HTML, Box, FloatProgress, Image, Layout, Tab
 
 from musicgen.charts import plot_training, plot_validation
-from musicgen.forms import Form, Message, Panel, button
+from musicgen.forms import Form, Message, Panel, button, picture_html
 from musicgen.plots import png_bytes
 from musicgen.runs import load_runs, runs_table
 from musicgen.training import Trainer
 
 REDRAW_SECONDS = 1.5
+HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
 class Follower:
@@ -187,7 +188,8 @@ class TrainingPanel(Panel):
             self.curves.layout.display = "block"
 
     def _instead(self) -> str:
-        return "".join(f"<h4>{title}</h4>{each.instead()}" for title, each in self.forms.items()) + self.table.value
+        forms = "".join(f"<h4>{title}</h4>{each.instead()}" for title, each in self.forms.items())
+        return f"<p>{HOW_TO}</p>{forms}{self.table.value}{picture_html(self.curves.value)}"
 
 
 def _minutes(seconds: float) -> str:
