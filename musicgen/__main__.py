@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from musicgen import commands
 from musicgen.corpus import SPLITS
+from musicgen.files import printable
 from musicgen.piano_roll import DEFAULT_FPS
 from musicgen.settings import help_of
 
@@ -16,7 +17,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str):
         """Leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')}\n")
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str, **defaults) -> None:
@@ -169,10 +170,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = args.run(args)
     except (ValueError, OSError) as error:
-        print(f"musicgen: {error}", file=sys.stderr)
+        print(printable(f"musicgen: {error}"), file=sys.stderr)
         return 2
     for name, value in result.items():
-        print(f"{name}: {value}", file=sys.stderr)
+        print(printable(f"{name}: {value}"), file=sys.stderr)
     if args.json:
         print(json.dumps(result))
     return 0

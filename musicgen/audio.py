@@ -67,8 +67,10 @@ def render(roll: PianoRoll) -> Sound:
 
 def write_wav(sound: Sound, path: Path | str) -> None:
     """Write a sound as a WAV file of 16 bits, whole or not at all."""
+    stream = io.BytesIO()  # soundfile would not tell that a disk is full
+    soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
     with write_whole(path) as temporary:
-        soundfile.write(temporary, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
+        temporary.write_bytes(stream.getvalue())
 
 
 def mp3_bytes(sound: Sound) -> bytes:

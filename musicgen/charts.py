@@ -1,11 +1,14 @@
 """Figures of numbers: losses, distributions, comparisons. Like all figures they draw into `ax` and return the axes."""
 
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from musicgen.plots import BLUE, GREY, ORANGE, PALETTE, axes_for, colours_on
+from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on
 
 MOST_POINTS = 150  # of a curve that is drawn while it grows
 
@@ -127,6 +130,34 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
     ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
     return ax
+
+
+def plot_totals(totals: Mapping[str, Mapping[str, Mapping[str, float]]], title: str = "") -> Axes:
+    """Draw amounts of several kinds side by side, a bar for each name, made up of parts; return the first axes.
+
+    Parameters
+    ----------
+    totals : mapping of str to mapping of str to mapping of str to float
+        Of each kind, say pieces and minutes, for each name the amount of each part. The first kind orders the names.
+    """
+    first = {name: sum(parts.values()) for name, parts in next(iter(totals.values())).items()}
+    names = sorted(first, key=first.get)
+    size = (12, 1.4 + 0.32 * len(names))
+    figure, axes = plt.subplots(1, len(totals), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    plt.close(figure)
+    for ax, (kind, amounts) in zip(axes[0], totals.items()):
+        ends = np.zeros(len(names))
+        for colour, part in zip([BLUE, SKY, ORANGE, GREEN, PURPLE], amounts[names[0]]):
+            widths = np.array([amounts[name][part] for name in names])
+            bars = ax.barh(names, widths, left=ends, color=colour, label=part)
+            ends += widths
+        ax.bar_label(bars, [f"{end:,.0f}" for end in ends], padding=3)
+        ax.margins(x=0.2, y=0.02)  # room for the totals
+        ax.set_xlabel(kind)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, parse_math=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return axes[0, 0]
 
 
 def plot_runs(

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from musicgen.files import write_whole
 from musicgen.model import AttentionLSTM, ModelConfig
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
+DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
+MORE_BYTES = 2**26
 
 
 class CheckpointError(ValueError):
@@ -40,7 +42,9 @@ class Checkpoint:
     record: dict
 
 
-def save_checkpoint(path: Path | str, model: AttentionLSTM, tensors: Mapping[str, Tensor], record: dict) -> None:
+def save_checkpoint(
+    path: Path | str, model: AttentionLSTM, tensors: Mapping[str, Tensor], record: dict, previous: Path | None = None
+) -> None:
     """Write a checkpoint, whole or not at all, with a checksum over all that it holds.
 
     Parameters
@@ -52,13 +56,24 @@ def save_checkpoint(path: Path | str, model: AttentionLSTM, tensors: Mapping[str
     tensors : mapping of str to Tensor
         More to keep; no name may begin with ``model.``.
     record : dict
-        More to keep, as JSON.
+        More to keep, as JSON; not under the name ``model``.
+    previous : Path, optional
+        The name that an old checkpoint at `path` goes on under.
+
+    Raises
+    ------
+    ValueError
+        If a name is taken, or a value is not finite.
     """
+    if taken := [name for name in tensors if name.startswith("model.")] + [name for name in record if name == "model"]:
+        raise ValueError(f"{str(path)!r}: the name {taken[0]!r} is the model's own")
     everything = {f"model.{name}": weight for name, weight in model.state_dict().items()} | dict(tensors)
     everything = {name: tensor.detach().cpu().contiguous() for name, tensor in everything.items()}
+    if name := _not_finite(everything):
+        raise ValueError(f"{str(path)!r}: not written, since {name} holds values that are not finite")
     text = json.dumps({"model": asdict(model.config), **record})
-    with write_whole(path) as temporary:
-        save_file(everything, temporary, {"record": text, "sha256": _digest(everything, text)})
+    with write_whole(path, previous) as temporary:
+        temporary.write_bytes(save(everything, {"record": text, "sha256": _digest(everything, text)}))
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -78,13 +93,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             record = json.loads(metadata["record"])
             config = ModelConfig(**record.pop("model"))
             _check_shapes(file, config)
+            _check_size(file, config, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({type(error).__name__}: {error})") from error
     if metadata.get("sha256") != _digest(tensors, metadata["record"]):
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise CheckpointError(f"{str(path)!r}: holds values that are not finite")
+    if name := _not_finite(tensors):
+        raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
     return Checkpoint(_build(config, tensors), {k: v for k, v in tensors.items() if not k.startswith("model.")}, record)
 
 
@@ -104,6 +120,19 @@ def _check_shapes(file, config: ModelConfig) -> None:
             raise ValueError(f"{name} is {shape}, where its config asks for {wanted.get(name, 'nothing')}")
         if found[name].get_dtype() != "F32":
             raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32")
+
+
+def _check_size(file, config: ModelConfig, n_bytes: int) -> None:
+    """Bound what comes along with the weights: an optimiser's state is twice as large as they are."""
+    n_weights = sum(weight.numel() for weight in _empty_model(config).parameters())
+    if n_bytes > 16 * n_weights + MORE_BYTES:
+        raise ValueError(f"its {n_bytes:,} bytes are too many for a model of {n_weights:,} weights")
+    if other := {file.get_slice(name).get_dtype() for name in file.keys()} - DTYPES:
+        raise ValueError(f"it holds numbers of type {min(other)}")
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def _build(config: ModelConfig, tensors: Mapping[str, Tensor]) -> AttentionLSTM:

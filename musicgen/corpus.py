@@ -74,7 +74,7 @@ def load_corpus(data_dir: Path | str) -> list[Piece]:
     folder = Path(data_dir)
     if not folder.is_dir():
         raise CorpusError(folder, "not a folder; name the one that holds the MIDI files")
-    tables = [table for pattern in TABLES for table in folder.glob(pattern)]
+    tables = [table for pattern in TABLES for table in folder.glob(pattern) if table.is_file()]
     if len(tables) > 1:
         raise CorpusError(folder, f"more than one table: {', '.join(sorted(table.name for table in tables))}")
     pieces = _listed_pieces(tables[0]) if tables else _found_pieces(folder)
@@ -141,7 +141,7 @@ def stays_inside(name: str) -> bool:
 
 
 def _listed_pieces(table: Path) -> list[Piece]:
-    """Read the table of a corpus, and keep the pieces whose files are there."""
+    """Read the table of a corpus, and keep the pieces whose files are there, or something else of that name."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
@@ -150,7 +150,7 @@ def _listed_pieces(table: Path) -> list[Piece]:
             pieces = [_listed_piece(table, reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(table, f"cannot be read as CSV ({error})") from error
-    present = [piece for piece in pieces if piece.path.is_file()]
+    present = [piece for piece in pieces if os.path.lexists(piece.path)]
     if not present:
         raise CorpusError(table, f"lists {len(pieces)} MIDI files, and none of them is in the folder")
     return present
@@ -166,11 +166,11 @@ def _listed_piece(table: Path, line: int, row: dict[str, str]) -> Piece:
 
 
 def _found_pieces(folder: Path) -> list[Piece]:
-    """Find the MIDI files below a folder that has no table."""
+    """Find what is called a MIDI file below a folder that has no table; whether it is one is the sampler's to say."""
     if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
         raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()]
-    if not paths:
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi")]
+    if not any(path.is_file() for path in paths):
         raise CorpusError(folder, "holds no .mid or .midi file")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     splits = _split_by_hash(names)

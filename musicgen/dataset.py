@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +15,22 @@ from tqdm import tqdm
 
 from musicgen.corpus import Piece
 from musicgen.files import write_whole
-from musicgen.midi import MidiError, read_midi
+from musicgen.limits import OverLimit, bounded
+from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
 SAMPLER_VERSION = 2
 
+# What one file may take, before it is skipped: a hundred times what a long performance does.
+FILE_SECONDS = 20.0
+FILE_BYTES = 1_000_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class RollCache(Sequence):
-    """The sampled pieces of a corpus, memory-mapped: indexing gives a `PianoRoll` without a copy.
+    """The sampled pieces of a corpus, memory-mapped: an index gives a `PianoRoll` without a copy.
 
     Parameters
     ----------
@@ -53,7 +59,9 @@ class RollCache(Sequence):
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def __getitem__(self, index: int) -> PianoRoll:
+    def __getitem__(self, index: int | slice) -> "PianoRoll | RollCache":
+        if isinstance(index, slice):
+            return self._only(list(range(len(self)))[index])
         start = self.starts[index]
         return PianoRoll(self.frames[start : start + self.lengths[index]], self.fps)
 
@@ -73,6 +81,9 @@ class RollCache(Sequence):
         chosen = [i for i, piece in enumerate(self.pieces) if all(getattr(piece, k) == v for k, v in wanted.items())]
         if not chosen:
             raise ValueError(f"none of the {len(self)} pieces has {wanted}")
+        return self._only(chosen)
+
+    def _only(self, chosen: list[int]) -> "RollCache":
         pieces = [self.pieces[i] for i in chosen]
         key = _hash(f"{self.key} {chosen}")[:16]
         return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen], key=key)
@@ -113,7 +124,7 @@ def prepare(
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
-    sources = [[piece.name, _fingerprint(piece.path)] for piece in pieces]
+    sources = [[piece.name, _fingerprint(piece.path, MAX_FILE_BYTES)] for piece in pieces]
     key = _hash(json.dumps([settings, sources]))[:16]
     folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
     data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
@@ -129,11 +140,11 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _fingerprint(path: Path) -> str:
-    """Hash what a file holds; what cannot be read is told apart from every content."""
+def _fingerprint(path: Path, most_bytes: float = math.inf) -> str:
+    """Hash what a file holds; what cannot be read, or is too large to be, is told apart from every content."""
     try:
-        if not path.is_file():
-            return "no file"
+        if not path.is_file() or path.stat().st_size > most_bytes:
+            return "no file to read"
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
@@ -150,11 +161,14 @@ def _read_index(index_path: Path, data_path: Path) -> dict | None:
     return index if index.get("sha256") == _fingerprint(data_path) else None
 
 
-def _sample(path: Path, settings: tuple) -> np.ndarray | str:
+def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> np.ndarray | str:
     try:
-        return read_midi(path, *settings).velocity
+        with bounded(seconds, n_bytes):
+            return read_midi(path, *settings).velocity
     except MidiError as error:
         return error.reason
+    except OverLimit as error:
+        return str(error)
 
 
 def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progress: bool) -> dict:
@@ -163,7 +177,9 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progr
         raise ValueError("there are no pieces to sample")
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
     # Absolute, since the workers of an earlier call may still stand in another folder.
-    sampled = workers(joblib.delayed(_sample)(piece.path.absolute(), settings) for piece in pieces)
+    sampled = workers(
+        joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces
+    )
     lengths, skipped = [], []
     with write_whole(data_path) as temporary, temporary.open("wb") as stream:
         bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)

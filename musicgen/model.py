@@ -190,20 +190,21 @@ class AttentionLSTM(nn.Module):
             parts.append(self.composer(composers)[:, None].expand(-1, frames.shape[1], -1))
         return torch.cat(parts, dim=-1)
 
-    def attention_weights(self, frames: Tensor) -> list[Tensor]:
+    def attention_weights(self, frames: Tensor, composers: Tensor | None = None) -> list[Tensor]:
         """Return what each attention layer looks at, for a piece that begins with `frames`.
 
         Parameters
         ----------
         frames : Tensor of float, shape (batch, n_frames, n_keys)
-            As in `forward`.
+        composers : Tensor of int, shape (batch,), optional
+            Both as in `forward`.
 
         Returns
         -------
         list of Tensor, shape (batch, n_frames, n_frames)
             For each attention layer, the weight of each frame (last axis) for each frame; rows sum to 1.
         """
-        x, weights = self._inputs(frames, None), []
+        x, weights = self._inputs(frames, composers), []
         for layer, attention in enumerate(self.attentions):
             if isinstance(attention, CausalAttention):
                 weights.append(attention.weights(self.lstms[layer](x)[0]))

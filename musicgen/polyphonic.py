@@ -9,6 +9,7 @@ from scipy.io import loadmat
 
 from musicgen.corpus import CorpusError, Piece
 from musicgen.dataset import RollCache
+from musicgen.limits import system_bounded
 from musicgen.piano_roll import N_KEYS
 
 # Nats per step on the test split. Independent: the lowest of the recurrent and convolutional networks whose keys are
@@ -22,6 +23,7 @@ PUBLISHED = {
 SPLIT_OF = {"traindata": "train", "validdata": "validation", "testdata": "test"}
 VELOCITY = 64  # the data tell which keys sound, not how loud
 MAX_BYTES = 2**26  # far more than the largest of the four
+MAX_MEMORY = 10**9  # the largest of the four takes 42 MB
 
 
 def read_polyphonic(path: Path | str) -> RollCache:
@@ -58,9 +60,7 @@ def read_polyphonic(path: Path | str) -> RollCache:
     if path.stat().st_size > MAX_BYTES:
         raise CorpusError(path, f"larger than {MAX_BYTES:,} bytes")
     try:  # in a process of its own, which some broken files end: cells in cells in cells overflow SciPy's stack
-        [variables] = joblib.Parallel(n_jobs=2, timeout=60, backend="loky")(
-            [joblib.delayed(loadmat)(path, variable_names=list(SPLIT_OF))]
-        )
+        [variables] = joblib.Parallel(n_jobs=2, timeout=60, backend="loky")([joblib.delayed(_load)(path, MAX_MEMORY)])
     except Exception as error:  # what SciPy raises has no common type
         reason = f"cannot be read as a MATLAB file of version 5 to 7 ({type(error).__name__})"
         raise CorpusError(path, reason) from error
@@ -72,6 +72,11 @@ def read_polyphonic(path: Path | str) -> RollCache:
     lengths = np.array([len(matrix) for matrix in matrices])
     key = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return RollCache(pieces, np.concatenate(matrices), np.cumsum(lengths) - lengths, lengths, 1, [], key)
+
+
+def _load(path: Path, n_bytes: int) -> dict:
+    with system_bounded(n_bytes):
+        return loadmat(path, variable_names=list(SPLIT_OF))
 
 
 def _read_cells(path: Path, name: str, variables: dict) -> list[np.ndarray]:

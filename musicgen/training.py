@@ -3,11 +3,12 @@
 import csv
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from musicgen.checkpoint import load_checkpoint, save_checkpoint
-from musicgen.files import write_whole
+from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from musicgen.files import printable, write_whole
 from musicgen.model import AttentionLSTM
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
+from musicgen.resume import Progress, check_same, only_run, read_stand, resume_tensors
 
 LESS = "the last good checkpoint is kept, take a lower learning rate"
 
@@ -34,26 +36,14 @@ class Batches(Protocol):
         """Return how many batches the epoch has."""
 
 
-@dataclass
-class Progress:
-    """Where a run stands: `epoch` epochs and `batch` batches of the next one are done."""
-
-    epoch: int = 0
-    batch: int = 0
-    updates: int = 0
-    loss_sum: float = 0.0
-    n_frames: int = 0
-    seconds: float = 0.0
-    history: list[dict] = field(default_factory=list)
-
-
 class Trainer:
     """Trains a model, and can be stopped and resumed at any update without a trace.
 
     In the run folder it keeps ``best.safetensors`` (the lowest validation loss), ``latest.safetensors`` (with all
-    that it takes to resume) and ``log.csv`` (one line per epoch). The recipe is the poster's: binary cross-entropy
-    against the next frame, here summed over the keys and averaged over the frames. Averaged over the keys as
-    well, its gradients are 88 times smaller and SGD learns silence.
+    that it takes to resume), ``previous.safetensors`` (the one before, should the latest be damaged) and ``log.csv``
+    (one line per epoch). The recipe is the poster's: binary cross-entropy against the next frame, here summed over
+    the keys and averaged over the frames. Averaged over the keys as well, its gradients are 88 times smaller and
+    SGD learns silence.
 
     Parameters
     ----------
@@ -89,9 +79,11 @@ class Trainer:
         self.model, self.batches, self.validate, self.config = model, batches, validate, config
         self.best_path = Path(run_dir) / "best.safetensors"
         self.latest_path = Path(run_dir) / "latest.safetensors"
+        self.previous_path = Path(run_dir) / "previous.safetensors"
         self.log_path = Path(run_dir) / "log.csv"
         self.tensors, self.show_progress = dict(tensors or {}), progress
         self.settings = {"training": asdict(config), **(about or {})}
+        self.latest_is_sound = False  # as far as is known
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
         self.progress = Progress()
 
@@ -114,18 +106,18 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the run folder holds a run and `resume` is false, or one with other settings; if the loss is no
-            longer finite.
+            If the run folder holds a run and `resume` is false, one with other settings, or one that is at work; if
+            the loss is no longer finite.
         """
-        if self.latest_path.exists():
-            if not resume:
-                folder = self.latest_path.parent
+        folder = self.latest_path.parent
+        with only_run(folder), _stop_on_signal() as stop:
+            if not self.latest_path.exists() and not self.previous_path.exists():
+                torch.manual_seed(self.config.seed)
+            elif resume:
+                self._restore()
+            else:
                 raise ValueError(f"{str(folder)!r} holds a run already: resume it or take another folder")
-            self._restore()
-        else:
-            torch.manual_seed(self.config.seed)
-        self.watch = watch or (lambda trainer: False)
-        with _stop_on_signal() as stop:
+            self.watch = watch or (lambda trainer: False)
             while self.progress.epoch < self.config.n_epochs and not stop.is_set():
                 self._run_epoch(stop)
                 if self.watch(self):
@@ -157,7 +149,7 @@ class Trainer:
             raise ValueError(f"epoch {at.epoch} had {at.batch} batches, not {n_batches} as it said")
         if at.batch == n_batches:
             self._finish_epoch(started)
-        self._save(self.latest_path, self._resume_tensors())
+        self._save_latest()
 
     def _update(self, batch: tuple[np.ndarray, ...], done: float) -> None:
         """Take one step of gradient descent; `done` is the share of the run that lies behind."""
@@ -202,39 +194,45 @@ class Trainer:
             writer.writeheader()
             writer.writerows(self.progress.history)
 
-    def _save(self, path: Path, resume_tensors: dict[str, Tensor]) -> None:
+    def _save(self, path: Path, resume: dict[str, Tensor], previous: Path | None = None) -> None:
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {LESS}")
         record = {**self.settings, "progress": asdict(self.progress)}
-        save_checkpoint(path, self.model, self.tensors | resume_tensors, record)
+        save_checkpoint(path, self.model, self.tensors | resume, record, previous)
 
-    def _resume_tensors(self) -> dict[str, Tensor]:
-        state = self.optimizer.state_dict()["state"]
-        kept = {
-            f"optimizer.{index}.{name}": value
-            for index, values in state.items()
-            for name, value in values.items()
-            if value is not None
-        }
-        return kept | {"random_state": torch.get_rng_state()}
+    def _save_latest(self) -> None:
+        """Write the latest checkpoint. The one that was becomes the previous, unless it was found damaged."""
+        previous = self.previous_path if self.latest_is_sound else None
+        self._save(self.latest_path, resume_tensors(self.optimizer), previous)
+        self.latest_is_sound = True
+
+    def _load(self) -> tuple[Path, Checkpoint]:
+        """Load the latest checkpoint or, if it is damaged or gone, the one before."""
+        try:
+            checkpoint = load_checkpoint(self.latest_path)
+        except CheckpointError as error:
+            if not self.previous_path.exists():
+                raise
+            tqdm.write(printable(f"{error}: going on from {str(self.previous_path)!r}"), file=sys.stderr)
+            return self.previous_path, load_checkpoint(self.previous_path)
+        self.latest_is_sound = True
+        return self.latest_path, checkpoint
 
     def _restore(self) -> None:
-        """Take up weights, optimiser, random numbers and position where the latest checkpoint left them."""
-        checkpoint = load_checkpoint(self.latest_path)
-        if "random_state" not in checkpoint.tensors:
-            raise ValueError(f"{str(self.latest_path)!r} holds a model, but nothing to resume its training from")
-        kept = {name: value for name, value in checkpoint.record.items() if name != "progress"}
-        if kept != self.settings or checkpoint.model.config != self.model.config:
-            raise ValueError(f"{str(self.latest_path)!r} was trained otherwise: {_differences(kept, self.settings)}")
+        """Take up weights, optimiser, random numbers and position where the checkpoint left them, or nothing of it."""
+        path, checkpoint = self._load()
+        kept = {**checkpoint.record, "model": asdict(checkpoint.model.config), "progress": {}}
+        try:
+            check_same(kept, {**self.settings, "model": asdict(self.model.config)})
+            at, state = read_stand(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
+            if at.batch and at.batch >= self.batches.n_batches(at.epoch):
+                raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{str(path)!r} {error}") from error
         self.model.load_state_dict(checkpoint.model.state_dict())
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in checkpoint.tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(state)
         torch.set_rng_state(checkpoint.tensors["random_state"])
-        self.progress = Progress(**checkpoint.record["progress"])
+        self.progress = at
 
 
 @contextmanager
@@ -250,8 +248,3 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _differences(kept: dict, wanted: dict) -> str:
-    changed = [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
-    return "; ".join(f"{name} was {kept.get(name)}, now {wanted.get(name)}" for name in changed) or "another model"

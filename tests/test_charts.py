@@ -84,3 +84,15 @@ def test_a_confusion_table_shows_counts_and_colours_shares_of_a_row():
     ax = charts.plot_confusion(np.array([[3, 1], [0, 0]]), ["Bach", "Liszt"])
     assert [text.get_text() for text in ax.texts] == ["3", "1", "0", "0"]
     assert np.allclose(ax.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+
+
+def test_totals_stack_their_parts_and_the_first_kind_orders_the_names():
+    totals = {
+        "pieces": {"Bach": {"train": 3, "test": 1}, "Liszt": {"train": 5, "test": 2}},
+        "minutes": {"Bach": {"train": 30, "test": 20}, "Liszt": {"train": 10, "test": 4}},
+    }
+    pieces, minutes = charts.plot_totals(totals, "A corpus").figure.axes
+    assert [label.get_text() for label in pieces.get_yticklabels()] == ["Bach", "Liszt"]  # from below
+    assert [(bar.get_x(), bar.get_width()) for bar in minutes.patches] == [(0, 30), (0, 10), (30, 20), (10, 4)]
+    assert texts_of(pieces) == ["4", "7"]
+    assert pieces.figure.get_suptitle() == "A corpus"

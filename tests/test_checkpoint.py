@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from musicgen import checkpoint
 from musicgen.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 TENSORS = {
@@ -29,13 +30,16 @@ def small(tiny_model):
 
 
 @pytest.fixture
-def saved(small, tmp_path):
-    """Save a small model, spoilt first if need be, and return the path."""
+def saved(small, tmp_path, monkeypatch):
+    """Save a small model, spoilt first if need be, and return the path; what is not finite is saved only on demand."""
 
-    def save(spoil=lambda model: None, tensors=TENSORS, record=RECORD):
+    def save(spoil=lambda model: None, tensors=TENSORS, record=RECORD, hostile=False):
         model = small()
         spoil(model)
-        save_checkpoint(tmp_path / "a.safetensors", model, tensors, record)
+        with monkeypatch.context() as patch:
+            if hostile:
+                patch.setattr(checkpoint, "_not_finite", lambda tensors: None)
+            save_checkpoint(tmp_path / "a.safetensors", model, tensors, record)
         return tmp_path / "a.safetensors"
 
     return save
@@ -176,12 +180,17 @@ def without_bias(model):
     ],
 )
 def test_a_checkpoint_whose_model_is_not_as_its_config_says_is_refused(saved, spoil, reason):
-    check_refused(saved(spoil), reason)
+    check_refused(saved(spoil, hostile=True), reason)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_values_that_are_not_finite_are_refused_beside_the_weights_too(saved, value):
-    check_refused(saved(tensors={"baseline": torch.tensor([0.5, value])}), "not finite")
+    spoilt = {"tensors": {"baseline": torch.tensor([0.5, value])}}
+    check_refused(saved(**spoilt, hostile=True), "baseline holds values that are not finite")
+    with pytest.raises(
+        ValueError, match="a.safetensors': not written, since baseline holds values that are not finite"
+    ):
+        saved(**spoilt)
 
 
 class Largest(TorchDispatchMode):

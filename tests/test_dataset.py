@@ -216,6 +216,17 @@ def test_pieces_are_selected_by_their_fields(prepared):
         rolls.select(split="validation")
 
 
+def test_a_slice_is_a_cache_of_those_pieces(prepared):
+    rolls = prepared()
+    for part in (slice(1, None), slice(None, None, -1), slice(-1, -9, -2), slice(5, 9)):
+        assert list(rolls[part]) == list(rolls)[part]
+        assert rolls[part].pieces == rolls.pieces[part]
+    assert rolls[1:].key not in (rolls[:1].key, rolls.key)
+    assert rolls[-1] == rolls[2] and rolls.index(rolls[2]) == 2 and rolls[0] in rolls
+    with pytest.raises(IndexError):
+        rolls[3]
+
+
 def test_the_summary_counts_what_is_there_and_changes_with_it(prepared):
     rolls = prepared()
     long = replace(rolls, lengths=np.array([72_000, 36_000, 18_000]))  # at 20 frames a second

@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -241,6 +242,16 @@ def test_files_have_a_bound(read, monkeypatch):
     monkeypatch.setattr(polyphonic, "MAX_BYTES", 3000)
     with pytest.raises(CorpusError, match="larger than 3,000 bytes"):
         read(GOOD)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system bounds memory on Linux only")
+def test_a_file_that_unpacks_to_more_than_its_memory_is_refused(read, monkeypatch):
+    bomb = mat_bytes({"traindata": cells([np.zeros((1_000_000, 88), np.uint8)])}, do_compression=True)
+    assert len(bomb) < 200_000
+    monkeypatch.setattr(polyphonic, "MAX_MEMORY", 40_000_000)
+    with pytest.raises(CorpusError, match="cannot be read .*MemoryError"):
+        read(bomb)
+    assert len(read(GOOD)) == 6  # in the same processes
 
 
 @pytest.mark.parametrize("name", ["missing.mat", "."])

@@ -1,8 +1,7 @@
-"""JupyterLab as a person meets it: a server of its own, and a browser that opens notebooks and watches what is loaded."""
+"""JupyterLab as a person meets it: a server of its own, and a page that watches what goes wrong and what is loaded."""
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 HOST = "127.0.0.1"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
 SLOW = 180_000  # milliseconds
@@ -92,6 +90,10 @@ class Lab:
         unrun = [prompt for prompt in prompts if not prompt.strip("[]: ").isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
+
+    def wait_for_another(self, picture, before):
+        """Wait until an image is no longer the one whose `src` was `before`."""
+        self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
 
     def show(self, locator, path):
         """Save a picture of a part of the page."""

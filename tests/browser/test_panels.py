@@ -7,6 +7,7 @@ import pytest
 from musicgen.midi import write_midi
 from musicgen.piano_roll import PianoRoll
 
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 CELLS = [
     """
 from pathlib import Path
@@ -58,7 +59,7 @@ def music(folder):
 def opened(lab, folder, music):
     """Open the notebook and run it."""
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "panels.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "panels.ipynb")
     lab.open("panels.ipynb")
     lab.run_all()
     assert lab.errors() == []
@@ -71,7 +72,7 @@ def test_a_slider_that_is_moved_changes_the_figure(opened):
     handle = panel.locator(".musicgen-n_layers .noUi-handle")
     handle.focus()
     handle.press("ArrowRight")
-    opened.page.wait_for_function("([node, src]) => node.src !== src", arg=[panel.locator("img").element_handle(), before])
+    opened.wait_for_another(panel.locator("img"), before)
     assert panel.locator(".musicgen-n_layers input").input_value() == "3"
     assert opened.errors() == []
 
@@ -93,7 +94,7 @@ def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     panel.locator(".musicgen-message", has_text="left").wait_for()
     figure = panel.locator("img").first
     before = figure.get_attribute("src")
-    opened.page.wait_for_function("([node, src]) => node.src !== src", arg=[figure.element_handle(), before])
+    opened.wait_for_another(figure, before)
     panel.get_by_role("button", name="Stop").click()
     panel.locator(".musicgen-message", has_text="after 0:").wait_for()
     assert (folder / "runs" / "run-1" / "latest.safetensors").is_file()

@@ -1,0 +1,153 @@
+"""Killed at any moment, or on a full disk: the old state or the new one, and a resumed run as if never stopped."""
+
+import csv
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
+from raw_midi import midi_bytes, note
+
+from musicgen import dataset, files
+from musicgen.checkpoint import load_checkpoint, save_checkpoint
+from musicgen.corpus import Piece
+from musicgen.files import write_whole
+from musicgen.midi import read_midi
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.recipe import TrainConfig
+from musicgen.training import Trainer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no limit of a file's size")
+PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+PROCESSES.set_forkserver_preload(["test_kills"])  # torch is imported once
+OURS = str(Path(files.__file__).parent)
+
+
+class Sequences:
+    def epoch(self, number):
+        frames = np.random.default_rng(number).integers(0, 2, (2, 2, 9, 5)).astype(np.uint8) * 70
+        return ((batch, np.array([9, 7]), np.array([0, 0])) for batch in frames)
+
+    def n_batches(self, number):
+        return 2
+
+
+def train(folder):
+    torch.manual_seed(1)
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 0.3, key_size=2, key_reach=1))
+
+    def nll(model):
+        return sum(weight.double().square().sum().item() for weight in model.parameters())
+
+    Trainer(model, Sequences(), nll, TrainConfig(n_epochs=12), folder, progress=False).run(resume=True)
+
+
+def sample(folder):
+    pieces = []
+    for index in range(6):
+        content = midi_bytes([note(0, 480 + 96 * index, 60 + index)])
+        with write_whole(folder / f"{index}.mid") as temporary:
+            temporary.write_bytes(content)
+        pieces.append(Piece(folder / f"{index}.mid", f"{index}.mid", "X", "Y", "train"))
+    with joblib.parallel_config("sequential"):
+        rolls = dataset.prepare(pieces, folder / "cache", progress=False)
+    assert list(rolls) == [read_midi(piece.path) for piece in pieces]
+
+
+def killed_at(work, folder, line):
+    """Do the work, and kill this process when it has come to the so-manieth line of our package."""
+
+    def count(frame, event, argument):
+        nonlocal line
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        line -= event == "line"
+        if not line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    sys.settrace(count)
+    work(folder)
+
+
+def run(target, *arguments):
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def check_run(folder):
+    """Every checkpoint is whole, and the log has a row for each epoch up to the latest one's, or one more."""
+    names = [name for name in ("best", "latest", "previous") if (folder / f"{name}.safetensors").exists()]
+    epochs = {name: load_checkpoint(folder / f"{name}.safetensors").record["progress"]["epoch"] for name in names}
+    log = folder / "log.csv"
+    rows = [int(row["epoch"]) for row in csv.DictReader(log.open())] if log.exists() else []
+    assert rows == list(range(1, len(rows) + 1))
+    done = max(epochs.get("latest", 0), epochs.get("previous", 0))
+    assert done <= len(rows) <= done + 1
+
+
+def test_a_run_killed_at_25_moments_is_the_run_that_was_never_stopped(tmp_path):
+    assert run(train, tmp_path / "whole") == 0
+    dice, codes = random.Random(7), []
+    for _ in range(25):
+        codes.append(run(killed_at, train, tmp_path / "killed", dice.randrange(1, 700)))
+        check_run(tmp_path / "killed")
+    assert codes.count(-signal.SIGKILL) >= 15
+    assert run(train, tmp_path / "killed") == 0
+    for name in ("best", "latest"):
+        ends = [load_checkpoint(tmp_path / run / f"{name}.safetensors") for run in ("whole", "killed")]
+        torch.testing.assert_close(ends[1].tensors, ends[0].tensors, rtol=0, atol=0)
+        torch.testing.assert_close(*(end.model.state_dict() for end in ends), rtol=0, atol=0)
+    logs = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("whole", "killed")]
+    assert [[{**row, "seconds": 0} for row in log] for log in logs[:1]] == [[{**row, "seconds": 0} for row in logs[1]]]
+
+
+def test_a_corpus_killed_at_25_moments_is_sampled_as_ever(tmp_path):
+    dice = random.Random(3)
+    codes = [run(killed_at, sample, tmp_path, dice.randrange(1, 900)) for _ in range(25)]
+    assert codes.count(-signal.SIGKILL) >= 15 and set(codes) <= {0, -signal.SIGKILL}
+    assert run(sample, tmp_path) == 0
+
+
+def full(write, path):
+    """Write in a process whose files may not grow beyond 2,000 bytes; exit with 0 if the error names the path."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    try:
+        write(path)
+    except OSError as error:
+        os._exit(0 if error.filename == str(path) else 3)
+    os._exit(4)
+
+
+def write_text(path):
+    with write_whole(path) as temporary, temporary.open("w") as stream:
+        stream.write("x" * 9000)
+
+
+def write_checkpoint(path):
+    save_checkpoint(path, AttentionLSTM(ModelConfig(5, 16)), {}, {})
+
+
+def write_sound(path):
+    from musicgen.audio import Sound, write_wav
+
+    write_wav(Sound(np.zeros(9000, np.float32), 9000), path)
+
+
+@pytest.mark.parametrize("write", [write_text, write_checkpoint, write_sound])
+def test_a_full_disk_is_an_error_that_names_the_path_and_the_old_file_stays(tmp_path, write):
+    (tmp_path / "old.file").write_bytes(b"old")
+    assert run(full, write, tmp_path / "old.file") == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"old.file": b"old"}

@@ -1,0 +1,132 @@
+"""Nothing of a stranger's is run, and nobody is let in: no unpickling, no sockets but the download's, a closed lab."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+import musicgen
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen.__file__).parent.glob("*.py")}
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "copyreg", "jsonpickle", "yaml"}
+NETWORK = {"socket", "socketserver", "ssl", "http", "urllib", "ftplib", "smtplib", "asyncio", "requests", "xmlrpc"}
+RUNNERS = {"eval", "exec", "compile", "__import__"}
+LOADERS = {"torch.load", "joblib.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load", "os.system"}
+
+
+def unsafe(source):
+    """Name all in a module that could run what it reads."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLERS}
+            found |= {alias.name for alias in node.names if alias.asname and alias.name in ("torch", "joblib")}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name.split(".")[0] in UNPICKLERS or name in LOADERS}
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            found |= {called} & (LOADERS | RUNNERS)
+            found |= {key.arg for key in node.keywords if key.arg in ("allow_pickle", "shell")}
+            found |= {key.arg for key in node.keywords if key.arg == "weights_only"}
+    return found
+
+
+def opens_sockets(source):
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name for name in names if name.split(".")[0] in NETWORK}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import pickle", "from pickle import loads", "def f():\n    import dill as d", "torch.load(f, weights_only=True)"]
+    + ["from torch import load", "joblib.load(p)", "np.load(p)", "eval(text)", "exec(text)", "__import__(name)"]
+    + ["f(p, allow_pickle=True)", "subprocess.run(x, shell=True)", "import torch as t", "compile(a, b, c)"],
+)
+def test_every_way_to_run_what_is_read_is_seen(line):
+    assert unsafe(line)
+
+
+def test_evaluating_a_model_is_not_evaluating_code():
+    assert unsafe("model.eval(); re.compile('a'); torch.compile(model); json.load(f)") == set()
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_no_module_runs_what_it_reads(module):
+    assert unsafe(SOURCES[module]) == set()
+
+
+@pytest.mark.parametrize("line", ["import socket", "from urllib.request import urlopen", "import http.client as h"])
+def test_every_way_to_the_network_is_seen(line):
+    assert opens_sockets(line)
+
+
+def test_only_the_download_opens_sockets():
+    assert {module for module in SOURCES if opens_sockets(SOURCES[module])} == {"download"}
+
+
+def recipe(target):
+    """The lines that make would run, of the target itself."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return re.search(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.MULTILINE)[1]
+
+
+def test_jupyterlab_is_started_for_this_computer_only_and_keeps_its_token():
+    lines = recipe("lab")
+    assert re.findall(r"--ip[= ](\S+)", lines) == ["127.0.0.1"]
+    assert not re.search(r"token|password|allow.origin|disable_check_xsrf|allow_remote", lines, re.IGNORECASE)
+
+
+@pytest.mark.skipif(
+    not shutil.which("ss") and not Path("/proc/net/tcp").exists(), reason="who listens is asked of Linux"
+)
+def test_jupyterlab_listens_here_only_and_asks_for_its_token(tmp_path):
+    command = recipe("lab").strip().replace("$(RUN)", sys.executable).replace("$(AS_ROOT)", "--allow-root").split()
+    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("RUNTIME", "CONFIG", "DATA")}
+    command += ["--no-browser", "--ServerApp.port=0", "--LabApp.check_for_updates_class="][:2]
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | folders | {"HOME": str(tmp_path)}, stderr=subprocess.DEVNULL
+    )
+    try:
+        about = None
+        for _ in range(600):
+            time.sleep(0.1)
+            files = list((tmp_path / "RUNTIME").glob("jpserver-*.json"))
+            about = files and files[0].read_text()
+            if about:
+                break
+        about = json.loads(about)
+        assert listening(about["port"]) == {"127.0.0.1"}
+        assert len(about["token"]) >= 32
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{about['url']}api/contents", timeout=30)
+        with urlopen(f"{about['url']}api/contents?token={about['token']}", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        server.kill()
+        server.wait()
+
+
+def listening(port):
+    """The addresses on which someone listens at a port."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        path = Path("/proc/net") / table
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            address, state = line.split()[1], line.split()[3]
+            host, _, at = address.partition(":")
+            if state == "0A" and int(at, 16) == port:
+                found.add(".".join(str(byte) for byte in bytes.fromhex(host)[::-1]) if table == "tcp" else host)
+    return found
