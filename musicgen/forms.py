@@ -1,12 +1,9 @@
-"""Forms: a config as sliders, boxes and drop-downs, and what all panels of a notebook share."""
+"""Forms: a config as sliders, boxes and drop-downs."""
 
 import html
 import math
 import sys
-import traceback
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import Field, fields
 
 import traitlets
@@ -15,69 +12,22 @@ from ipywidgets import (
     BoundedFloatText,
     BoundedIntText,
     Box,
-    Button,
     Dropdown,
     FloatLogSlider,
     FloatSlider,
     Image,
     Layout,
-    VBox,
     Widget,
 )
 
+from musicgen.panel import Message, Panel, picture_html
 from musicgen.plots import Axes, png_bytes
 from musicgen.settings import Settings, help_of
 
 WIDEST_SLIDER = 10_000  # limits farther apart than this are no range to slide over
 MANY_TIMES = 50  # where the highest is so many times the lowest, a slider multiplies instead of adding
 LARGEST_EXACT = 2**53 - 1  # of the whole numbers in a browser
-FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 12px"}
-
-
-class Panel(VBox):
-    """A box of widgets that leaves something to read where widgets are dead: on GitHub, or in an exported page.
-
-    Parameters
-    ----------
-    children : list of Widget
-    instead : callable
-        Returns HTML to show there.
-    layout : dict
-        As of any widget.
-    """
-
-    def __init__(self, children: list[Widget], instead: Callable[[], str], **layout: str):
-        super().__init__(children, layout=Layout(**layout))
-        self.instead = instead
-
-    def _repr_mimebundle_(self, **kwargs) -> dict:
-        return {**super()._repr_mimebundle_(**kwargs), "text/html": self.instead()}
-
-
-class Message(HTML):
-    """One line below the controls: how it goes, or in red what went wrong."""
-
-    def tell(self, text: str) -> None:
-        """Say how it goes."""
-        self.value = f'<span class="musicgen-message">{html.escape(text)}</span>'
-
-    def complain(self, text: str) -> None:
-        """Say what went wrong."""
-        style = "color: var(--jp-error-color1, #d32f2f); white-space: pre-wrap"
-        self.value = f'<span class="musicgen-error" role="alert" style="{style}">{html.escape(text)}</span>'
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Show what goes wrong inside: bad input in one line, a fault of ours with its traceback.
-
-        An exception that leaves the callback of a widget would only be seen in JupyterLab's log.
-        """
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            self.complain(str(error))
-        except Exception:
-            self.complain(traceback.format_exc())
+COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(320px, 1fr))", "grid_gap": "0 28px"}
 
 
 class Form(Panel):
@@ -98,8 +48,7 @@ class Form(Panel):
             self.controls[each.name] = control
             control.observe(self._refresh, "value")
             rows.append(_row(each.name, texts[each.name], parts))
-        columns = Box(rows, layout=Layout(display="grid", grid_template_columns="repeat(auto-fit, minmax(330px, 1fr))"))
-        super().__init__([columns, self.message], lambda: settings_table(self.start), grid_gap="0")
+        super().__init__([Box(rows, layout=Layout(**COLUMNS)), self.message], lambda: settings_table(self.start))
         self._refresh()
 
     def _refresh(self, _=None) -> None:
@@ -163,18 +112,6 @@ def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
     return panel
 
 
-def picture_html(png: bytes) -> str:
-    """Return a picture as an element of a page."""
-    return f'<img style="max-width: 100%" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
-
-
-def button(text: str, icon: str, help: str, act: Callable[[], None], style: str = "") -> Button:
-    """Make a button that calls `act`."""
-    made = Button(description=text, icon=icon, tooltip=help, button_style=style, layout=Layout(width="auto"))
-    made.on_click(lambda _: act())
-    return made
-
-
 def settings_table(config: Settings) -> str:
     """Return a config as an HTML table of its names and values, four pairs a row."""
     cells = [
@@ -236,11 +173,16 @@ def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Cal
     base = getattr(slider, "base", None)
     low, high = (base**end if base else end for end in (slider.min, slider.max))
 
+    def step(number: float) -> int:
+        """Return on which of its steps the slider stands for a number."""
+        number = min(max(number, low), high)
+        return round((math.log(number, base) if base else number) / slider.step)
+
     def follow(_=None) -> None:
         slider.value = min(max(box.value, low), high)
 
     def lead(change: dict) -> None:
-        if tidy(change["new"]) != tidy(min(max(box.value, low), high)):
+        if step(change["new"]) != step(box.value):  # else it is the browser that moves it onto its step
             box.value = tidy(change["new"])
 
     follow()

@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from ipywidgets import HTML, BoundedFloatText, Box, Dropdown, FileUpload, Label, Layout, Stack, VBox, Widget
 
 from musicgen.corpus import Piece
-from musicgen.forms import FRAME, Message, Panel, button, form, settings_table
+from musicgen.forms import form, settings_table
 from musicgen.generation import GenerationConfig
 from musicgen.keyboard import PianoKeyboard
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
+from musicgen.panel import FRAME, Message, Panel, button
 from musicgen.performance import MidiError, Performance
 from musicgen.piano_roll import PianoRoll
 from musicgen.player import player

@@ -11,7 +11,8 @@ from IPython.display import display
 from ipywidgets import HTML, Box, FloatProgress, Image, Layout, Tab
 
 from musicgen.charts import plot_training, plot_validation
-from musicgen.forms import Form, Message, Panel, button, picture_html
+from musicgen.forms import Form
+from musicgen.panel import Message, Panel, button, picture_html
 from musicgen.plots import png_bytes
 from musicgen.runs import load_runs, runs_table
 from musicgen.training import Trainer

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 HOST = "127.0.0.1"
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
+IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 SLOW = 180_000  # milliseconds
 
 
@@ -76,24 +77,37 @@ class Lab:
     def open(self, name):
         """Open a notebook alone on the page, and wait until its kernel answers."""
         self.page.goto(f"{self.address}/doc/tree/{name}?token={self.token}")
-        self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+        self.page.locator(IDLE).wait_for(state="attached")
 
     def run_all(self):
-        """Run all cells, and wait for the last."""
-        self.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+        """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
+        self.page.locator(".jp-CodeCell").first.wait_for()
+        while not any(map(str.isdigit, "".join(self.prompts()))):
+            self.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.locator(IDLE).wait_for(state="attached")
+
+    def prompts(self):
+        """List what stands before the code cells: [1]: where they were run."""
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
 
     def errors(self):
         """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
         shown = [text for text in self.page.locator(ERRORS).all_inner_texts() if text.strip()]
-        prompts = self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
-        unrun = [prompt for prompt in prompts if not prompt.strip("[]: ").isdigit()]
+        unrun = [f"not run: {prompt}" for prompt in self.prompts() if not prompt.strip("[]: ").isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
 
     def wait_for_another(self, picture, before):
         """Wait until an image is no longer the one whose `src` was `before`."""
         self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
+
+    def wait_until(self, true):
+        """Wait until a function of ours returns true."""
+        for _ in range(SLOW // 100):
+            if true():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("what was waited for did not come")
 
     def show(self, locator, path):
         """Save a picture of a part of the page."""

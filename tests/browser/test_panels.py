@@ -3,6 +3,7 @@
 import nbformat
 import numpy as np
 import pytest
+import soundfile
 
 from musicgen.midi import write_midi
 from musicgen.piano_roll import PianoRoll
@@ -104,4 +105,70 @@ def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     panel.locator(".musicgen-message", has_text="left").wait_for()
     panel.get_by_role("button", name="Stop").click()
     panel.locator(".musicgen-message", has_text="after 0:").wait_for()
+    assert opened.errors() == []
+
+
+def play(lab, panel):
+    """Press play in the player of a panel, see the playhead move, and return the frame."""
+    frame = panel.frame_locator('iframe[title^="player"]')
+    frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
+    frame.get_by_test_id("play").click()
+    frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
+    head = frame.get_by_test_id("playhead")
+    before = float(head.get_attribute("data-seconds"))
+    lab.wait_until(lambda: float(head.get_attribute("data-seconds")) > before + 0.3)
+    frame.get_by_test_id("play").click()
+    return frame
+
+
+def loudness_after(frame, folder, seconds):
+    """Return how loud the sound that a player hands out is after some seconds, 0 for silence."""
+    with frame.owner.page.expect_download() as download:
+        frame.get_by_test_id("wav").click()
+    download.value.save_as(folder / "heard.wav")
+    samples, rate = soundfile.read(folder / "heard.wav")
+    return np.abs(samples[round(seconds * rate) :]).max()
+
+
+def test_a_file_of_ones_own_is_continued_and_heard(opened, music, folder):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("a MIDI file of mine")
+    chooser = panel.locator('input[type="file"]')
+    chooser.set_input_files({"name": "<b>bad</b>.mid", "mimeType": "audio/midi", "buffer": b"MThd no music"})
+    panel.locator(".musicgen-error", has_text="<b>bad</b>.mid").wait_for()
+    chooser.set_input_files(music / "one.mid")
+    panel.locator(".musicgen-message", has_text="one.mid: 60 notes").wait_for()
+    panel.get_by_role("button", name="Compose").click()
+    panel.locator(".musicgen-message", has_text="8 s of music").wait_for()
+    frame = play(opened, panel)
+    assert loudness_after(frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
+    assert opened.errors() == []
+
+
+def test_what_is_played_on_the_keyboard_is_continued(opened):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("what I play")
+    keyboard = panel.locator(".musicgen-keyboard")
+    keyboard.get_by_role("button", name="Record").click()
+    n_cells = opened.page.locator(".jp-Cell").count()
+    for letter in "adgk":  # in JupyterLab's command mode A would add a cell, and D D would take one away
+        opened.page.keyboard.press(letter, delay=150)
+    keyboard.locator('.key[data-pitch="55"]').click(delay=150)
+    keyboard.get_by_role("button", name="Stop").click()
+    keyboard.get_by_text("5 notes in").wait_for()
+    assert opened.page.locator(".jp-Cell").count() == n_cells
+    panel.get_by_role("button", name="Compose").click()
+    panel.locator("iframe[title*='What was played']").wait_for()
+    assert opened.errors() == []
+
+
+def test_a_piece_is_kept_and_saved(opened, folder):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.get_by_role("button", name="Keep").click()
+    kept = panel.locator(".musicgen-kept")
+    kept.get_by_role("button", name="Save").click()
+    kept.locator(".musicgen-message", has_text="saved").wait_for()
+    assert len({path.suffix for path in (folder / "made").glob("what-was-played-1.*")}) == 3
+    kept.get_by_role("button").last.click()
+    kept.wait_for(state="detached")
     assert opened.errors() == []
