@@ -131,7 +131,7 @@ class TrainingPanel(Panel):
         super().__init__([tab, controls, self.figure, self.table, self.curves], self._instead)
         self.add_class("musicgen-training")
         self._idle()
-        self._compare()
+        self._show_runs()
 
     def _start(self) -> None:
         with self.message.errors():
@@ -168,7 +168,7 @@ class TrainingPanel(Panel):
         with self.message.errors():
             trainer.run(resume, follower)
             follower.draw(trainer)
-            self._compare()
+            self._show_runs()
         self._idle()
 
     def _idle(self) -> None:
@@ -180,7 +180,7 @@ class TrainingPanel(Panel):
         self.bar.value, self.figure.value, self.figure.layout.display = done, png, "block"
         self.message.tell(line)
 
-    def _compare(self) -> None:
+    def _show_runs(self) -> None:
         """Show all runs that the folder holds."""
         runs = load_runs(self.folder)
         if runs:

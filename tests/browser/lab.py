@@ -82,9 +82,13 @@ class Lab:
     def run_all(self):
         """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
         self.page.locator(".jp-CodeCell").first.wait_for()
-        while not any(map(str.isdigit, "".join(self.prompts()))):
-            self.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.page.locator(IDLE).wait_for(state="attached")
+        self.wait_until(self._has_begun, every=3000)
+        self.wait_until(lambda: not any(prompt.strip("[]: ") in ("", "*") for prompt in self.prompts()))
+
+    def _has_begun(self):
+        if any(prompt.strip("[]: ") for prompt in self.prompts()):
+            return True
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
     def prompts(self):
         """List what stands before the code cells: [1]: where they were run."""
@@ -93,6 +97,8 @@ class Lab:
     def errors(self):
         """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
         shown = [text for text in self.page.locator(ERRORS).all_inner_texts() if text.strip()]
+        texts = self.page.locator(".jp-OutputArea-output").all_inner_texts()
+        shown += [text for text in texts if "Traceback (most recent call last)" in text]
         unrun = [f"not run: {prompt}" for prompt in self.prompts() if not prompt.strip("[]: ").isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
@@ -101,12 +107,12 @@ class Lab:
         """Wait until an image is no longer the one whose `src` was `before`."""
         self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
 
-    def wait_until(self, true):
-        """Wait until a function of ours returns true."""
-        for _ in range(SLOW // 100):
+    def wait_until(self, true, every=200):
+        """Wait until a function of ours returns true; ask it `every` so many milliseconds."""
+        for _ in range(SLOW // every):
             if true():
                 return
-            self.page.wait_for_timeout(100)
+            self.page.wait_for_timeout(every)
         raise AssertionError("what was waited for did not come")
 
     def show(self, locator, path):
