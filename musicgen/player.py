@@ -37,7 +37,7 @@ FRAME = """<style>
 class Player:
     """One or more pieces on one time axis, to be seen and heard; a notebook shows it.
 
-    Every piece is rendered when it is first shown: half a second, and about 0.4 MB in a notebook, for each minute.
+    Every piece is rendered when it is first shown: half a second, and about 0.3 MB in a notebook, for each minute.
 
     Parameters
     ----------
