@@ -92,12 +92,12 @@ class Lab:
 
     def prompts(self):
         """List what stands before the code cells: [1]: where they were run."""
-        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
 
     def errors(self):
         """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
-        shown = [text for text in self.page.locator(ERRORS).all_inner_texts() if text.strip()]
-        texts = self.page.locator(".jp-OutputArea-output").all_inner_texts()
+        shown = [text for text in self.page.locator(ERRORS).all_text_contents() if text.strip()]
+        texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
         shown += [text for text in texts if "Traceback (most recent call last)" in text]
         unrun = [f"not run: {prompt}" for prompt in self.prompts() if not prompt.strip("[]: ").isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
