@@ -15,7 +15,7 @@ from urllib.request import urlopen
 HOST = "127.0.0.1"
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
-IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 SLOW = 180_000  # milliseconds
 
 
@@ -77,29 +77,29 @@ class Lab:
     def open(self, name):
         """Open a notebook alone on the page, and wait until its kernel answers."""
         self.page.goto(f"{self.address}/doc/tree/{name}?token={self.token}")
-        self.page.locator(IDLE).wait_for(state="attached")
+        self.page.wait_for_function(IDLE)
 
     def run_all(self):
         """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
         self.page.locator(".jp-CodeCell").first.wait_for()
         self.wait_until(self._has_begun, every=3000)
-        self.wait_until(lambda: not any(prompt.strip("[]: ") in ("", "*") for prompt in self.prompts()))
+        self.wait_until(lambda: self.page.evaluate(IDLE) and all(map(str.isdigit, self.prompts())))
 
     def _has_begun(self):
-        if any(prompt.strip("[]: ") for prompt in self.prompts()):
+        if any(self.prompts()):
             return True
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
     def prompts(self):
-        """List what stands before the code cells: [1]: where they were run."""
-        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+        """List the numbers of the code cells: empty before they are run, and a star while they wait."""
+        return [text.strip("[]: ") for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
 
     def errors(self):
         """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
         shown = [text for text in self.page.locator(ERRORS).all_text_contents() if text.strip()]
         texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
         shown += [text for text in texts if "Traceback (most recent call last)" in text]
-        unrun = [f"not run: {prompt}" for prompt in self.prompts() if not prompt.strip("[]: ").isdigit()]
+        unrun = [f"a cell was not run: {prompt!r}" for prompt in self.prompts() if not prompt.isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
 
