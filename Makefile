@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test bench lab notebooks clean
+.PHONY: help setup demo test bench lab notebooks soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,14 +32,31 @@ bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folde
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
 	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT)
 
+# Cells tagged "live" hold widgets: without a running kernel they would be blank areas, so they are saved empty.
 notebooks: $(STAMP)  ## execute all notebooks in order, in place
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=1200 \
+		--TagRemovePreprocessor.remove_all_outputs_tags=live --ClearMetadataPreprocessor.clear_cell_metadata=False \
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', 'language_info'}" \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
+		--NotebookExporter.preprocessors=nbconvert.preprocessors.TagRemovePreprocessor \
+		--NotebookExporter.preprocessors=nbconvert.preprocessors.ClearMetadataPreprocessor \
 		$(sort $(wildcard notebooks/[0-9]*.ipynb))
 
+soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
+	$(RUN) tests/soak.py
+
+coverage: $(STAMP)  ## tell which lines and branches of musicgen/ no test comes to
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,soak]'
+	$(RUN) -m pytest --cov=musicgen --cov-branch --cov-report=term-missing
+
+mutants: $(STAMP)  ## change the code in some thousand places and see that a test fails each time: half an hour
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,soak]'
+	$(RUN) -m mutmut run
+	$(RUN) -m mutmut results
+
 clean:  ## remove .venv and every cache, but keep data, runs and outputs
-	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build mutants .coverage .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last and holds this folder's path. So a set-up is done again where it was interrupted, where

@@ -48,7 +48,7 @@ PUBLISHED_SETS = {
         "hidden_size": 128,
         "batch_size": 8,
         "plain": {"dropout": 0.6, "n_epochs": 15},
-        "transposed": {"dropout": 0.3, "n_epochs": 40},
+        "transposed": {"dropout": 0.4, "n_epochs": 120},
     },
     "Piano_midi": {
         "hidden_size": 192,

@@ -18,6 +18,7 @@ from musicgen.model import AttentionLSTM, ModelConfig
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
 DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
 MORE_BYTES = 2**26
+HEADER_BYTES = 2**24  # JSON takes some twenty times as much memory as its text
 
 
 class CheckpointError(ValueError):
@@ -89,6 +90,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{str(path)!r}: no such checkpoint")
     try:
+        _check_header(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
@@ -97,7 +99,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             _check_size(file, config, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({type(error).__name__}: {error})") from error
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({reason})") from error
     if metadata.get("sha256") != _digest(tensors, metadata["record"]):
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
     if name := _not_finite(tensors):
@@ -119,6 +122,12 @@ class _NoDraws(TorchFunctionMode):
         if function in (Tensor.normal_, torch.nn.init.normal_):
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        if (n_bytes := int.from_bytes(stream.read(8), "little")) > HEADER_BYTES:
+            raise ValueError(f"its header of {n_bytes:,} bytes is longer than {HEADER_BYTES:,}")
 
 
 def _check_shapes(file, config: ModelConfig) -> None:

@@ -124,6 +124,11 @@ def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
             raise CorpusError(archive.url, f"its member {member.filename!r} is no plain file or folder in {FOLDER}")
     if len({PureWindowsPath(member.filename) for member in members}) < len(members):
         raise CorpusError(archive.url, "two of its members have the same name")
+    ends = 0
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < ends:
+            raise CorpusError(archive.url, f"its member {member.filename!r} overlaps another")
+        ends = member.header_offset + member.compress_size
     if (n_bytes := sum(member.file_size for member in members)) > 10 * archive.size:
         raise CorpusError(archive.url, f"would unpack to {n_bytes:,} bytes, more than MIDI files can")
 

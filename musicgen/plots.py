@@ -1,12 +1,15 @@
 """Figures of piano rolls, and what all figures share: each draws into `ax`, or a new figure, and returns the axes."""
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import ListedColormap, PowerNorm, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, PowerNorm, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from musicgen.files import write_whole
@@ -23,8 +26,20 @@ def save_figure(ax: Axes, path: Path | str) -> None:
         ax.figure.savefig(temporary, format="png", dpi=150)
 
 
+def png_bytes(ax: Axes, dpi: int = 90) -> bytes:
+    """Return the figure that `ax` belongs to as the content of a PNG."""
+    stream = io.BytesIO()
+    ax.figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()
+
+
 def plot_roll(
-    roll: PianoRoll, ax: Axes | None = None, title: str = "", prime_frames: int = 0, rest: str = "generated"
+    roll: PianoRoll,
+    ax: Axes | None = None,
+    title: str = "",
+    prime_frames: int = 0,
+    rest: str = "generated",
+    velocity_bar: bool = True,
 ) -> Axes:
     """Draw a roll: pitch upwards, time along, velocity as colour (the poster's figures 2 and 4).
 
@@ -36,6 +51,8 @@ def plot_roll(
         Length of the given opening, which is shaded and marked off from the rest; 0 for none.
     rest : str
         What to call the rest.
+    velocity_bar : bool
+        Draw the scale of the colours.
     """
     ax = axes_for(ax, 10, 4)
     notes = roll.notes
@@ -53,7 +70,8 @@ def plot_roll(
     ax.yaxis.set_major_formatter(lambda pitch, _: f"C{round(pitch) // 12 - 1}")
     ax.set(xlabel="time in seconds", ylabel="pitch")
     ax.grid(axis="y", linewidth=0.5, alpha=0.5)
-    ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
+    if velocity_bar:
+        ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
     if prime_frames:
         seconds, above = prime_frames / roll.fps, {"transform": ax.get_xaxis_transform(), "color": ORANGE}
         ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
@@ -71,6 +89,17 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
     plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played")
     plot_roll(generated, lower, "", prime_frames).label_outer()
     return upper
+
+
+def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
+    """Draw rolls by their titles, one below the other on the same axes; return the uppermost."""
+    figure, axes = plt.subplots(
+        len(rolls), figsize=(10, 3.2 * len(rolls)), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    plt.close(figure)
+    for ax, (title, roll) in zip(axes.flat, rolls.items()):
+        plot_roll(roll, ax, title, prime_frames, rest="").label_outer()
+    return axes[0, 0]
 
 
 def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAULT_FPS) -> Axes:
@@ -92,12 +121,46 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
     return ax
 
 
+def plot_attended(roll: PianoRoll, weights: np.ndarray, first_layer: int = 1) -> Axes:
+    """Draw over a roll which earlier moments each attention layer looks at, one row a layer; return the upper axes.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+        The piece; two seconds of what follows the moment are drawn, too.
+    weights : numpy.ndarray, shape (n_attention_layers, n_frames)
+        From `attention_at`: the last frame is the moment.
+    first_layer : int
+        The number of the first of these layers, for their names.
+    """
+    n_layers, n_frames = weights.shape
+    size = (10, 1 + 2.6 * n_layers)
+    figure, axes = plt.subplots(n_layers, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    plt.close(figure)
+    moment, edges = n_frames / roll.fps, np.arange(n_frames + 1) / roll.fps
+    seen = np.flatnonzero(weights.max(axis=0) > 1e-6)
+    for layer, (ax, row) in enumerate(zip(axes[:, 0], weights), first_layer):
+        plot_roll(roll[: n_frames + 2 * roll.fps], ax, f"What attention layer {layer} looks at", velocity_bar=False)
+        strength = LinearSegmentedColormap.from_list("weight", [(*to_rgb(ORANGE), 0), (*to_rgb(ORANGE), 0.75)])
+        ax.pcolormesh(
+            edges, [0, 1], row[None], cmap=strength, transform=ax.get_xaxis_transform(), zorder=1, clip_on=True
+        )
+        curve = ax.twinx()
+        curve.stairs(100 * row, edges, color=ORANGE, linewidth=1.5)
+        curve.set(ylim=(0, 250 * row.max()), ylabel="weight in %")
+        ax.axvline(moment, color=BLUE, linewidth=2)
+        ax.label_outer()
+    ax.set_xlim(seen[0] / roll.fps, min(moment + 2, roll.duration_seconds))
+    axes[0, 0].text(moment, 1.01, "now ", color=BLUE, ha="right", transform=axes[0, 0].get_xaxis_transform())
+    return axes[0, 0]
+
+
 def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or the axes of a new figure (inches) that pyplot forgets at once, so that nobody shows it twice."""
-    if ax is None:
-        figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
-        plt.close(figure)
-    return ax
+    """Return `ax`, or the axes of a new figure (inches) that pyplot does not know, so that nobody shows it twice.
+
+    Such a figure can also be drawn in a thread.
+    """
+    return Figure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
 
 
 def colours_on(ax: Axes) -> ListedColormap:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import sys
 
@@ -14,10 +15,12 @@ from musicgen import dataset
 from musicgen.__main__ import main
 from musicgen.corpus import CorpusError, load_corpus
 from musicgen.dataset import prepare
-from musicgen.midi import read_midi
+from musicgen.limits import bounded
+from musicgen.midi import MidiError, read_midi
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and odd names are not made here")
 
+MAESTRO, N_REAL = os.environ.get("MUSICGEN_MAESTRO"), 12
 REASONS = {name: reason for name, (_, reason) in BROKEN.items()} | {
     "years of silence": "no piano notes in its first 420 seconds|time",
     "a folder": "^not a file$",
@@ -113,6 +116,25 @@ def test_300_000_notes_are_read_or_refused_within_their_bounds(tmp_path):
     assert rolls.pieces[-1].name == "sound.mid" and rolls[-1] == read_midi(tmp_path / "sound.mid")
     for _, reason in rolls.skipped:
         assert reason.startswith("took ")
+
+
+@pytest.mark.skipif(not MAESTRO, reason="MUSICGEN_MAESTRO names no folder with MAESTRO's csv and MIDI files")
+def test_real_files_with_bytes_replaced_lost_or_swapped_are_rolls_or_refusals(tmp_path):
+    dice = random.Random(11)
+    for piece in dice.sample(load_corpus(MAESTRO), N_REAL):
+        content = bytearray(piece.path.read_bytes())
+        for _ in range(dice.choice([1, 1, 2, 5, 50])):
+            at, length = dice.randrange(len(content)), dice.choice([1, 1, 2, 4, 400])
+            put_in = dice.choice([b"", dice.randbytes(length), content[-at : length - at], b"\xff" * length])
+            content[at : at + length] = put_in
+        (tmp_path / "a.mid").write_bytes(content)
+        with bounded(dataset.FILE_SECONDS, dataset.FILE_BYTES):
+            try:
+                roll = read_midi(tmp_path / "a.mid")
+            except MidiError as error:
+                assert str(error).isprintable()
+            else:
+                assert 0 < roll.n_frames <= 8400 and roll.n_notes
 
 
 MANY_CHANNELS = [

@@ -249,3 +249,24 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved):
         saved(record={"a set": {1}})
     assert load_checkpoint(path).record == RECORD
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_a_header_longer_than_any_of_ours_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "long.safetensors"
+    header = json.dumps({"__metadata__": {"record": "[" + "{}," * 6_000_000 + "{}]"}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match="its header of 18,000,0.. bytes is longer than 16,777,216"):
+        load_checkpoint(path)
+
+
+def test_a_strangers_long_words_are_not_told_in_full(saved):
+    path = saved()
+
+    def change(header):
+        kept = header["__metadata__"]
+        kept["record"] = kept["record"].replace('"n_keys"', json.dumps("x" * 10**6), 1)
+
+    rewrite_header(path, change)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert "unexpected keyword argument" in str(caught.value) and len(str(caught.value)) < 600

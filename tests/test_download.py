@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -198,6 +199,24 @@ def test_an_unsafe_zip_is_refused_before_anything_lands(tmp_path, server, extra,
     with check_refused(tmp_path, message):
         download(tmp_path, archive_at(server, server.body))
     assert not list(tmp_path.parent.rglob("evil*"))
+
+
+def test_members_that_overlap_are_refused(tmp_path, server):
+    zipped = bytearray(GOOD_ZIP)
+    first, second = [match.start() for match in re.finditer(b"PK\x01\x02", zipped)][2:4]
+    zipped[second + 42 : second + 46] = zipped[first + 42 : first + 46]  # where the member lies
+    server.body = bytes(zipped)
+    with check_refused(tmp_path, "overlaps another"):
+        download(tmp_path, archive_at(server, server.body))
+
+
+def test_a_member_that_holds_more_than_it_says_does_not_unpack_to_more(tmp_path, server):
+    zipped = bytearray(zip_of(MEMBERS | {f"{ROOT}/zeros": bytes(10**6)}))
+    directory = [match.start() for match in re.finditer(b"PK\x01\x02", zipped)][-1]
+    zipped[directory + 24 : directory + 28] = (50).to_bytes(4, "little")  # what it says that it unpacks to
+    server.body = bytes(zipped)
+    with check_refused(tmp_path, "cannot be downloaded .*CRC"):
+        download(tmp_path, archive_at(server, server.body))
 
 
 def test_an_encrypted_member_is_refused(tmp_path, server):

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST, BENCH = ([Requirement(line) for line in PROJECT["optional-dependencies"][extra]] for extra in ("test", "bench"))
+TEST, SOAK, BENCH = (
+    [Requirement(line) for line in PROJECT["optional-dependencies"][extra]] for extra in ("test", "soak", "bench")
+)
 
 
 def test_conda_adds_only_python_and_pip_to_what_pyproject_lists():
@@ -36,7 +38,7 @@ def test_the_makefile_installs_what_conda_installs():
 @pytest.mark.parametrize(
     ("file", "entry", "n_entries"),
     [
-        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + BENCH)),
+        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK + BENCH)),
         ("environment.yml", r"^ +- (?!pip:)", len(CONDA["channels"]) + len(CONDA["dependencies"])),
     ],
 )

@@ -1,9 +1,10 @@
-"""Killed at any moment, or on a full disk: the old state or the new one, and a resumed run as if never stopped."""
+"""Killed at any moment: the old state or the new one, and a resumed run as if it had never been stopped."""
 
 import csv
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,17 +15,19 @@ import pytest
 import torch
 import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
 from raw_midi import midi_bytes, note
+from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
 from musicgen import dataset, files
-from musicgen.checkpoint import load_checkpoint, save_checkpoint
-from musicgen.corpus import Piece
+from musicgen.checkpoint import load_checkpoint
+from musicgen.corpus import Piece, load_corpus
+from musicgen.download import download_maestro
 from musicgen.files import write_whole
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no limit of a file's size")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 PROCESSES.set_forkserver_preload(["test_kills"])  # torch is imported once
@@ -62,7 +65,7 @@ def sample(folder):
     assert list(rolls) == [read_midi(piece.path) for piece in pieces]
 
 
-def killed_at(work, folder, line):
+def killed_at(work, folder, line, *more):
     """Do the work, and kill this process when it has come to the so-manieth line of our package."""
 
     def count(frame, event, argument):
@@ -75,7 +78,7 @@ def killed_at(work, folder, line):
         return count
 
     sys.settrace(count)
-    work(folder)
+    work(folder, *more)
 
 
 def run(target, *arguments):
@@ -112,42 +115,23 @@ def test_a_run_killed_at_25_moments_is_the_run_that_was_never_stopped(tmp_path):
     assert [[{**row, "seconds": 0} for row in log] for log in logs[:1]] == [[{**row, "seconds": 0} for row in logs[1]]]
 
 
+def fetch(folder, archive):
+    download_maestro(folder, archive, 5, progress=False)
+
+
+def test_a_download_killed_at_25_moments_is_whole_or_not_there(tmp_path, server):  # noqa: F811
+    dice, codes, archive = random.Random(5), [], archive_at(server)
+    for _ in range(25):
+        codes.append(run(killed_at, fetch, tmp_path, dice.randrange(1, 220), archive))
+        if (tmp_path / ROOT).exists():  # what is there is whole
+            assert len(load_corpus(download_maestro(tmp_path, archive))) == 2
+            shutil.rmtree(tmp_path / ROOT)
+    assert codes.count(-signal.SIGKILL) >= 10 and set(codes) <= {0, -signal.SIGKILL}
+    assert len(load_corpus(download_maestro(tmp_path, archive, progress=False))) == 2
+
+
 def test_a_corpus_killed_at_25_moments_is_sampled_as_ever(tmp_path):
     dice = random.Random(3)
     codes = [run(killed_at, sample, tmp_path, dice.randrange(1, 900)) for _ in range(25)]
     assert codes.count(-signal.SIGKILL) >= 15 and set(codes) <= {0, -signal.SIGKILL}
     assert run(sample, tmp_path) == 0
-
-
-def full(write, path):
-    """Write in a process whose files may not grow beyond 2,000 bytes; exit with 0 if the error names the path."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    try:
-        write(path)
-    except OSError as error:
-        os._exit(0 if error.filename == str(path) else 3)
-    os._exit(4)
-
-
-def write_text(path):
-    with write_whole(path) as temporary, temporary.open("w") as stream:
-        stream.write("x" * 9000)
-
-
-def write_checkpoint(path):
-    save_checkpoint(path, AttentionLSTM(ModelConfig(5, 16)), {}, {})
-
-
-def write_sound(path):
-    from musicgen.audio import Sound, write_wav
-
-    write_wav(Sound(np.zeros(9000, np.float32), 9000), path)
-
-
-@pytest.mark.parametrize("write", [write_text, write_checkpoint, write_sound])
-def test_a_full_disk_is_an_error_that_names_the_path_and_the_old_file_stays(tmp_path, write):
-    (tmp_path / "old.file").write_bytes(b"old")
-    assert run(full, write, tmp_path / "old.file") == 0
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"old.file": b"old"}

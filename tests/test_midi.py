@@ -125,6 +125,7 @@ def test_tempo_and_pedal_count_on_whichever_track_they_stand(path, place):
     tracks[place] = [*tracks[place], tempo(960, 1_000_000), tempo(480, 250_000), pedal(500, 127, 3), pedal(1440, 0, 3)]
     assert read(path, *tracks).to_roll().notes.tolist() == [(60, 64, 10, 15)]
     assert read_midi(path, sustain=True).notes.tolist() == [(60, 64, 10, 35)]
+    assert read_midi(path) == read_performance(path).to_roll()
     assert read_midi(path, 10, False, 0.6).notes.tolist() == [(60, 64, 5, 6)]
 
 
@@ -138,6 +139,10 @@ RARE = {
     "a long header": midi_bytes([note(0, 96, 60)]).replace(b"\0\0\0\6", b"\0\0\0\7").replace(b"MTrk", b"?MTrk"),
     "inside a RIFF": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([note(0, 96, 60)]) + b"LIST\4\0\0\0INFO",
     "bytes behind the last track": midi_bytes([note(0, 96, 60)]) + b"\0\0\0",
+    "a RIFF with a title": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([[(0, b"\xff\3\4MThd"), *note(0, 96, 60)]]),
+    "one tick a beat": midi_bytes([[tempo(0, 100_000), *note(0, 1, 60)]], ticks_per_beat=1),
+    "two tempos at once": midi_bytes([[tempo(0, 600_000), tempo(0, 300_000)], [tempo(0, 500_000), *note(0, 96, 60)]]),
+    "a tempo before a slower one": midi_bytes([[tempo(0, 900_000), tempo(96, 9), *note(0, 53, 60)]]),
     "four bytes of time": midi_bytes([[*note(0, 96, 60), *note(2**28 - 1, 2**28, 61)]]),
 }
 
@@ -161,6 +166,7 @@ BROKEN = {
     "a key signature of 99 sharps": (midi_bytes([b"\0\xff\x59\x02\x63\0"]), "broken"),
     "SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE728), "SMPTE"),
     "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "ticks per beat"),
+    "a RIFF of another kind": (b"RIFF\x40\0\0\0WAVEdata" + SOUND, "MThd"),
     "type 2": (midi_bytes([note(0, 9, 60)], kind=2), "type 2"),
     "type 3": (midi_bytes([note(0, 9, 60)], kind=3), "type 3"),
     "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo of 0"),
@@ -277,6 +283,7 @@ def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
 
 def test_the_file_ends_with_the_roll_or_a_tail_behind_it():
     roll = PianoRoll(np.array([[0] * 88, [9] * 88, [0] * 88], np.uint8), fps=10)
+    assert midi.midi_bytes(roll)[8:10] == b"\0\0"  # type 0
     lengths = [midi.mido.MidiFile(file=BytesIO(midi.midi_bytes(roll, tail))).length for tail in (0, 2.5)]
     assert lengths == pytest.approx([0.3, 2.8])
 

@@ -55,6 +55,17 @@ def test_the_ends_of_the_ranges_are_accepted():
     for fps in (1, 1000, np.int64(20)):
         check_fps(fps)
     assert PianoRoll(np.full((1, 88), 127, np.uint8)).fps == 20
+    assert type(PianoRoll(SOME.velocity, np.int64(7)).fps) is int
+
+
+@pytest.mark.parametrize("pitch", [20, 109])
+def test_a_note_off_the_piano_is_not_painted(pitch):
+    with pytest.raises(ValueError, match="pitches must lie in 21..108"):
+        PianoRoll.from_notes(np.array([(60, 9, 0, 1), (pitch, 9, 0, 1)], NOTE_DTYPE))
+
+
+def test_no_notes_paint_a_roll_without_frames():
+    assert PianoRoll.from_notes(np.array([], NOTE_DTYPE)).n_frames == 0
 
 
 def test_length_in_frames_and_seconds():

@@ -115,3 +115,21 @@ def test_attention_is_drawn_in_seconds_with_the_unseen_left_blank():
 def test_a_figure_is_saved_as_a_png(tmp_path):
     plots.save_figure(plots.plot_roll(ROLL), tmp_path / "new" / "roll.png")
     assert plt.imread(tmp_path / "new" / "roll.png").shape == (600, 1500, 4)
+
+
+def test_attention_is_drawn_over_the_roll_up_to_the_moment_it_looks_from():
+    weights = np.zeros((2, 40))
+    weights[:, 20:] = 0.05
+    upper = plots.plot_attended(ROLL, weights, first_layer=2)
+    first, second, *curves = upper.figure.axes
+    assert [ax.get_title() for ax in (first, second)] == [f"What attention layer {n} looks at" for n in (2, 3)]
+    assert upper.get_xlim() == (1, 3)  # from the first frame that is looked at; ROLL ends before the two seconds after
+    assert list(upper.lines[0].get_xdata()) == [2, 2]
+    np.testing.assert_allclose(curves[0].patches[0].get_data().values, 100 * weights[0])
+
+
+def test_stacked_rolls_share_their_axes_and_keep_strange_titles():
+    upper = plots.plot_rolls({"real": ROLL, "$x {": ROLL[:20]}, prime_frames=10)
+    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", "$x {"]
+    assert upper.get_xlim() == upper.figure.axes[1].get_xlim() == pytest.approx((0, 3))
+    pixels_of(upper)

@@ -77,6 +77,43 @@ def test_only_the_download_opens_sockets():
     assert {module for module in SOURCES if opens_sockets(SOURCES[module])} == {"download"}
 
 
+WATCHED = """
+import sys
+from pathlib import Path
+
+def watch(event, arguments):
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
+        print("SOCKET", event, arguments, file=sys.stderr, flush=True)
+
+sys.addaudithook(watch)
+import socket
+if len(sys.argv) == 1:
+    sys.exit(socket.socket().bind(("127.0.0.1", 0)))
+from musicgen.__main__ import main
+folder = Path(sys.argv[1])
+for seed in range(3):
+    said = main(["generate", "--seconds", "9", "--seed", str(seed), "--out", str(folder / f"{seed}.mid")])
+    assert said == 0
+tiny = "--hidden-size 4 --attention-size 2 --attention-span 4 --n-epochs 1 --key-size 2".split()
+assert main(["prepare", sys.argv[1]]) == 0
+assert main(["train", sys.argv[1], "--out", sys.argv[1] + "/run", *tiny]) == 0
+assert main(["evaluate", sys.argv[1] + "/run/best.safetensors", sys.argv[1]]) == 0
+assert main(["sample", str(folder / "0.mid"), "--out", str(folder / "a.npz")]) == 0
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["a folder"]])
+def test_nothing_but_the_download_opens_a_socket_when_it_runs(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *[tmp_path for _ in arguments]],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("SOCKET" in done.stderr) == (not arguments), done.stderr  # without arguments it opens one to be seen
+
+
 def recipe(target):
     """The lines that make would run, of the target itself."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
