@@ -129,7 +129,7 @@ class GenerationPanel(Panel):
     def __init__(self, model: AttentionLSTM, pieces: Sequence[Piece] = (), folder: Path | str = "outputs", **start):
         self.model, self.folder = model, Path(folder)
         self.prime, self.form = PrimeChooser(pieces), form(GenerationConfig, **({"seconds": 30.0} | start))
-        composers = [("nobody", None), *((name, name) for name in model.config.composers)]
+        composers = [("nobody", ""), *((name, name) for name in model.config.composers)]
         self.composer = Dropdown(options=composers, layout=Layout(width="190px"))
         self.message, self.shown, self.gallery = Message(), HTML(layout=Layout(width="100%")), VBox()
         self.take: Take | None = None
@@ -153,7 +153,7 @@ class GenerationPanel(Panel):
             prime, name = self.prime.opening()
             self.message.tell("composing ...")
             started = time.perf_counter()
-            take = compose(self.model, prime, name, config, self.composer.value)
+            take = compose(self.model, prime, name, config, self.composer.value or None)
             made = time.perf_counter()
             self.show(take)
             heard = time.perf_counter() - made

@@ -56,6 +56,7 @@ def test_every_way_to_begin_gives_a_prime(panel, music):
 
 def test_a_piece_is_composed_shown_kept_saved_and_taken_out(panel, tmp_path):
     panel.prime.beats.value = 4
+    assert panel.composer.label == "nobody"
     panel.composer.value = "Bach"
     panel.go.click()
     assert "6 s of music" in panel.message.value
