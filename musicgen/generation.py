@@ -123,19 +123,19 @@ def continue_frames(
     if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
     sampler = _Sampler(model, config, _median_velocity(primes).to(device))
-    made = [torch.from_numpy(primes).to(device)]  # (B, P, K)
-    *parts, last = made[0].split(CHUNK_FRAMES, dim=1)
+    *parts, last = torch.from_numpy(primes).to(device).split(CHUNK_FRAMES, dim=1)  # (B, P, K) in all
+    made = np.empty((len(primes), n_frames, primes.shape[2]), np.uint8)
     state = None
     for part in parts:
         _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
     if not last.shape[1]:
         last = last.new_zeros(len(primes), 1, primes.shape[2])
     with _plain_lstm():
-        for _ in range(n_frames):
+        for index in range(n_frames):
             heard, state = model(last.repeat(copies, 1, 1) / 127, state, labels)
             last = sampler.next_frame(Heard(*(known[:, -1] for known in heard)), last[:, -1])[:, None]
-            made.append(last)
-    return torch.cat(made, dim=1).cpu().numpy()
+            made[:, index] = last[:, 0].cpu()
+    return np.concatenate([primes, made], axis=1)
 
 
 @contextmanager
