@@ -28,10 +28,15 @@ test: $(STAMP)  ## check the style and run the tests
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
 	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT)
 
+# Cells tagged "live" hold widgets: without a running kernel they would be blank areas, so they are saved empty.
 notebooks: $(STAMP)  ## execute all notebooks in order, in place
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=1200 \
+		--TagRemovePreprocessor.remove_all_outputs_tags=live --ClearMetadataPreprocessor.clear_cell_metadata=False \
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', 'language_info'}" \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
+		--NotebookExporter.preprocessors=nbconvert.preprocessors.TagRemovePreprocessor \
+		--NotebookExporter.preprocessors=nbconvert.preprocessors.ClearMetadataPreprocessor \
 		$(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv

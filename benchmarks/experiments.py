@@ -42,13 +42,43 @@ SMALL = {
     "precision": "bfloat16",
 }
 
+# The four small sets of Boulanger-Lewandowski et al. 2012, and how much each of them bears.
+PUBLISHED_SETS = {
+    "JSB_Chorales": {
+        "hidden_size": 128,
+        "batch_size": 8,
+        "plain": {"dropout": 0.6, "n_epochs": 15},
+        "transposed": {"dropout": 0.4, "n_epochs": 120},
+    },
+    "Piano_midi": {
+        "hidden_size": 192,
+        "plain": {"dropout": 0.5, "n_epochs": 9},
+        "transposed": {"dropout": 0.5, "n_epochs": 20},
+    },
+    "Nottingham": {
+        "hidden_size": 192,
+        "plain": {"dropout": 0.2, "n_epochs": 14},
+        "transposed": {"dropout": 0.2, "n_epochs": 14},
+    },
+    "MuseData": {
+        "hidden_size": 192,
+        "plain": {"dropout": 0.2, "n_epochs": 10},
+        "transposed": {"dropout": 0.3, "n_epochs": 10},
+    },
+}
+
 
 def polyphonic(data: Path) -> Iterator[tuple[dict, list]]:
-    """Train on each of the four published data sets from scratch, and score the test split once."""
-    n_epochs = {"JSB_Chorales": 40, "Piano_midi": 20, "Nottingham": 14, "MuseData": 10}
-    for name, output, transpose in itertools.product(n_epochs, OUTPUTS, (0, 5)):
-        options = {"output": output, "max_transpose": transpose, "n_epochs": n_epochs[name], "seed": 0}
-        yield {"dataset": name} | options, ["benchmark", data / f"{name}.mat", "--train", *flags(options)]
+    """Train on each of the four published data sets from scratch, and score the test split once.
+
+    Sizes, dropout and epochs were chosen on the validation splits. Transposed data take longer to be learnt by heart.
+    """
+    for output, (name, options), transpose in itertools.product(("joint", "shared"), PUBLISHED_SETS.items(), (0, 5)):
+        setting = {"output": output, "max_transpose": transpose, "seed": 0}
+        setting |= options["transposed" if transpose else "plain"]
+        options = {name: value for name, value in options.items() if name not in ("transposed", "plain")}
+        line = flags(options | {"key_size": 24} | setting)
+        yield {"dataset": name} | setting, ["benchmark", data / f"{name}.mat", "--train", *line]
 
 
 def attention(data: Path) -> Iterator[tuple[dict, list]]:

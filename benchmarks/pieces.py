@@ -4,7 +4,8 @@
 its statistics, the longest run of notes that it shares with the training set, and what each composer's likelihood says
 of it. Twenty primes (the first eight beats of twenty validation pieces) are each continued in the style of five
 composers, with nothing selected, once as the model has it and once without its unlikeliest notes; the primes count
-nowhere. Notebook 05 draws from this file.
+nowhere. Of a real piece the same minute after its first eight beats is described, and all that follows them is scored
+(``n_scored`` frames). Notebook 05 draws from this file.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,34 +52,48 @@ def chosen_primes(rolls: RollCache) -> list[tuple[str, PianoRoll]]:
     return [(piece.name, read_performance(piece.path).first_beats(8)) for piece in pieces]
 
 
-def generated(model: AttentionLSTM, primes: list, source: str) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+class Made(NamedTuple):
+    """A piece, what is known of it, and the prime that it goes on from."""
+
+    about: dict
+    roll: PianoRoll
+    prime: PianoRoll
+
+
+def generated(model: AttentionLSTM, primes: list, source: str) -> Iterator[Made]:
     """Continue each prime in the style of each composer."""
     labels = [1 + [surname(name) for name in model.config.composers].index(composer) for composer in COMPOSERS]
     for seed, (name, prime) in enumerate(tqdm(primes, source)):
         config = replace(SETTINGS[source], seed=seed)
         batch = continue_frames(model, np.stack([prime.velocity] * len(labels)), SECONDS * prime.fps, config, labels)
         for composer, velocity in zip(COMPOSERS, batch):
-            yield {"source": source, "composer": composer, "prime": name}, PianoRoll(velocity), prime
+            yield Made({"source": source, "composer": composer, "prime": name}, PianoRoll(velocity), prime)
 
 
-def real(rolls: RollCache, split: str) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
-    """Cut from each piece what follows its first eight beats."""
+def real(rolls: RollCache, split: str) -> Iterator[Made]:
+    """Take whole pieces, with their own first eight beats for a prime."""
     for piece, roll in zip(rolls.pieces, rolls):
         prime = read_performance(piece.path).first_beats(8)
-        cut = roll[: prime.n_frames + SECONDS * roll.fps]
-        yield {"source": split, "composer": surname(piece.composer), "prime": piece.name}, cut, prime
+        yield Made({"source": split, "composer": surname(piece.composer), "prime": piece.name}, roll, prime)
 
 
-def by_markov(markov: torch.Tensor, primes: list) -> Iterator[tuple[dict, PianoRoll, PianoRoll]]:
+def described(made: Made) -> PianoRoll:
+    """Return the minute that follows the prime."""
+    start = made.prime.n_frames
+    return made.roll[start : start + SECONDS * made.roll.fps]
+
+
+def by_markov(markov: torch.Tensor, primes: list) -> Iterator[Made]:
     """Let the Markov baseline continue each prime five times."""
     for seed in range(len(COMPOSERS) * len(primes)):
         name, prime = primes[seed % len(primes)]
         piece = markov_piece(markov, prime, prime.n_frames + SECONDS * prime.fps, seed)
-        yield {"source": "markov", "composer": "", "prime": name}, piece, prime
+        yield Made({"source": "markov", "composer": "", "prime": name}, piece, prime)
 
 
-def composer_scores(model: AttentionLSTM, rolls: list[PianoRoll], primes: list[PianoRoll]) -> list[dict]:
-    """Score what follows each prime as each composer's, in nats per frame."""
+def composer_scores(model: AttentionLSTM, pieces: list[Made]) -> list[dict]:
+    """Score all that follows each prime as each composer's, in nats per frame."""
+    rolls, primes = [made.roll for made in pieces], [made.prime for made in pieces]
     labels = {surname(name): 1 + place for place, name in enumerate(model.config.composers)}
     scores = {}
     for composer in COMPOSERS:
@@ -100,13 +116,13 @@ def main() -> None:
     made += [*by_markov(Baselines.from_tensors(checkpoint.tensors).markov, primes)]
     made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
     index = NoveltyIndex(splits["train"])
-    scores = composer_scores(checkpoint.model, [roll for _, roll, _ in made], [prime for *_, prime in made])
+    scores = composer_scores(checkpoint.model, made)
     with write_whole(RESULTS / "pieces.csv") as temporary, temporary.open("w", newline="") as stream:
-        for (about, roll, prime), score in zip(made, scores):
-            rest = roll[prime.n_frames :]
+        for piece, score in zip(made, scores):
+            rest = described(piece)
             shared = {"shared_notes": index.longest_shared_run(rest).n_notes}
-            numbers = statistics(rest) | shared | score
-            row = about | {name: round(float(value), 4) for name, value in numbers.items()}
+            numbers = statistics(rest) | shared | {"n_scored": piece.roll.n_frames - piece.prime.n_frames} | score
+            row = piece.about | {name: round(float(value), 4) for name, value in numbers.items()}
             if stream.tell() == 0:
                 writer = csv.DictWriter(stream, row, lineterminator="\n")
                 writer.writeheader()

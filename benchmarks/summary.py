@@ -15,7 +15,7 @@ ABOUT = ("source", "composer", "prime")
 
 def numbers(rows: list[dict]) -> list[dict[str, float]]:
     """Return the statistics of each piece, without what was searched for or scored."""
-    left_out = ("shared_notes", *ABOUT)
+    left_out = ("shared_notes", "n_scored", *ABOUT)
     kept = [name for name in rows[0] if name not in left_out and not name.startswith("nll_")]
     return [{name: float(row[name]) for name in kept} for row in rows]
 

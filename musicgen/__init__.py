@@ -15,8 +15,8 @@ The modules are the stages of one pipeline and are read in this order:
     generation  continue a prime, frame by frame
     metrics     likelihoods and baselines; polyphonic has the data sets that papers compare on
     descriptors what a piece is like; comparison sets generated beside real pieces, novelty looks for copies
-    plots       every figure
-    audio       a roll -> sound
+    plots       figures of rolls; charts of numbers, architecture of the model (figure 3)
+    audio       a roll -> sound; player shows and plays it in a notebook
 
 ``files`` writes whatever is written, whole or not at all; ``settings`` are what the configs are made of; ``commands``
 joins the stages for the command line. Import what you need, for example ``from musicgen.midi import read_midi``.

@@ -37,9 +37,21 @@ def prepare_corpus(args: Namespace) -> dict:
 
 
 def train(args: Namespace) -> dict:
-    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
+    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on. Under torchrun, on many GPUs."""
+    from musicgen.distributed import joined, rank
+
+    with joined():
+        told = _train_together(args)
+        return {} if rank() else told
+
+
+def _train_together(args: Namespace) -> dict:
+    """Do the command, in one of the processes of the run."""
+    from musicgen.distributed import one_by_one, rank
+
     configs = _train_configs(args)
-    rolls = prepare(load_corpus(args.data_dir))
+    with one_by_one():
+        rolls = prepare(load_corpus(args.data_dir), progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
     start = _load_piano_model(args.start) if args.start else None
@@ -58,18 +70,20 @@ def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, res
     """Train on the train split, select on the validation split."""
     import torch
 
-    from musicgen.metrics import fit_baselines, mean_nll
+    from musicgen.distributed import mean_of, n_ranks, rank
+    from musicgen.metrics import fit_baselines, piece_nlls
     from musicgen.model import AttentionLSTM
     from musicgen.training import Trainer
     from musicgen.windows import WindowBatches
 
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
+    part = validation_rolls[rank() :: n_ranks()] if len(validation_rolls) >= n_ranks() else validation_rolls
     torch.manual_seed(config.seed)
     model = (start.model if start else AttentionLSTM(sizes)).to("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         model,
         WindowBatches(train_rolls, windows, model.config.composers),
-        lambda model: mean_nll(model, validation_rolls),
+        lambda model: mean_of(*(counts.sum() for counts in piece_nlls(model, part))),
         config,
         run_dir,
         tensors=fit_baselines(train_rolls).as_tensors(),

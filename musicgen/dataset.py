@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +19,17 @@ from musicgen.limits import OverLimit, bounded
 from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
+from musicgen.shards import Shards, growing
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 
 # What one file may take, before it is skipped: a hundred times what a long performance does.
 FILE_SECONDS = 20.0
 FILE_BYTES = 1_000_000_000
+
+# So many files are sampled before they count: what a preparation that was killed does again, and holds at most.
+SHARD_FILES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,9 @@ def prepare(
 ) -> RollCache:
     """Sample every piece once, in parallel, and keep the rolls; the next call with the same files is immediate.
 
+    A call that was killed is gone on with: no more than the last 500 files are sampled again. Memory does not grow
+    with the music, only with the list of the files.
+
     The cache is keyed by the content of the files, the settings and the version of the sampler, and carries
     its own checksum: made from anything else, or damaged, it is made anew.
 
@@ -124,20 +131,33 @@ def prepare(
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
-    sources = [[piece.name, _fingerprint(piece.path, MAX_FILE_BYTES)] for piece in pieces]
-    key = _hash(json.dumps([settings, sources]))[:16]
+    key = _hash_list(settings, ([piece.name, _fingerprint(piece.path, MAX_FILE_BYTES)] for piece in pieces))[:16]
     folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
     data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
     index = _read_index(index_path, data_path)
     if index is None:
-        index = _sample_all(pieces, (fps, sustain, max_seconds), data_path, progress)
-        with write_whole(index_path) as temporary:
-            temporary.write_text(f"{_hash(json.dumps(index))}\n{json.dumps(index)}")
+        with growing(data_path) as shards:
+            index = _read_index(index_path, data_path)  # another process may have made it meanwhile
+            if index is None:
+                index = _sample_all(pieces, (fps, sustain, max_seconds), shards, progress)
+                with write_whole(index_path) as temporary:
+                    temporary.write_text(f"{_hash(json.dumps(index))}\n{json.dumps(index)}")
+                shards.finish()
     return _open_cache(pieces, index, data_path, fps)
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_list(settings: dict, sources: Iterable[list]) -> str:
+    """Hash ``json.dumps([settings, [*sources]])``, without keeping it."""
+    digest, comma = hashlib.sha256(f"[{json.dumps(settings)}, [".encode()), ""
+    for source in sources:
+        digest.update(f"{comma}{json.dumps(source)}".encode())
+        comma = ", "
+    digest.update(b"]]")
+    return digest.hexdigest()
 
 
 def _fingerprint(path: Path, most_bytes: float = math.inf) -> str:
@@ -171,30 +191,37 @@ def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> np.nda
         return str(error)
 
 
-def _sample_all(pieces: Sequence[Piece], settings: tuple, data_path: Path, progress: bool) -> dict:
+def _sample_all(pieces: Sequence[Piece], settings: tuple, shards: Shards, progress: bool) -> dict:
     """Write the rolls one after the other as they come, and return what is where and what was skipped."""
     if not pieces:
         raise ValueError("there are no pieces to sample")
+    done = sum(len(note["lengths"]) for note in shards.notes)
+    with tqdm(total=len(pieces), initial=done, desc="sampling", unit="piece", disable=not progress) as bar:
+        for first in range(done, len(pieces), SHARD_FILES):
+            note = {"lengths": [], "skipped": []}
+            shards.append(_sample_some(pieces[first : first + SHARD_FILES], settings, note, bar), note)
+    lengths, skipped = ([each for note in shards.notes for each in note[name]] for name in ("lengths", "skipped"))
+    if not any(lengths):
+        shards.remove()
+        name, reason = skipped[0]
+        raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
+    return {"lengths": lengths, "skipped": skipped, "sha256": _fingerprint(shards.data_path)}
+
+
+def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm) -> Iterator[np.ndarray]:
+    """Yield the rolls of those pieces that have one, and note their lengths, 0 for the others."""
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
     # Absolute, since the workers of an earlier call may still stand in another folder.
     sampled = workers(
         joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces
     )
-    lengths, skipped = [], []
-    with write_whole(data_path) as temporary, temporary.open("wb") as stream:
-        bar = tqdm(zip(pieces, sampled), total=len(pieces), desc="sampling", unit="piece", disable=not progress)
-        for piece, result in bar:
-            if isinstance(result, str):
-                skipped.append([piece.name, result])
-                lengths.append(0)
-            else:
-                stream.write(result)
-                lengths.append(len(result))
-        stream.flush()
-        if not any(lengths):
-            name, reason = skipped[0]
-            raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
-        return {"lengths": lengths, "skipped": skipped, "sha256": _fingerprint(temporary)}
+    for piece, result in zip(pieces, sampled):
+        bar.update()
+        if isinstance(result, str):
+            note["skipped"].append([piece.name, result])
+        else:
+            yield result
+        note["lengths"].append(0 if isinstance(result, str) else len(result))
 
 
 def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:

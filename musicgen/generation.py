@@ -1,8 +1,6 @@
 """Continue a prime, frame by frame."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +11,7 @@ from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 from musicgen.settings import Settings, setting
+from musicgen.stepping import HeardNow, Stepper
 
 DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime, heard at once
@@ -45,12 +44,12 @@ class GenerationConfig(Settings):
         The same seed gives the same piece again (0..2**63 - 1).
     """
 
-    seconds: float = setting(60.0, 0.1, 3600)
-    temperature: float = setting(1.0, 0.01, 10)
-    release_temperature: float = setting(1.0, 0.01, 10)
-    top_p: float = setting(1.0, 1e-6, 1)
+    seconds: float = setting(60.0, 0.1, 3600, usual=(5, 120))
+    temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
+    release_temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
+    top_p: float = setting(1.0, 1e-6, 1, usual=(0.5, 1))
     max_polyphony: int = setting(N_KEYS, 1, N_KEYS)
-    style: float = setting(1.0, 0, 10)
+    style: float = setting(1.0, 0, 10, usual=(0, 3))
     seed: int = setting(0, 0, 2**63 - 1)
 
 
@@ -122,53 +121,46 @@ def continue_frames(
     copies = 1
     if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
-    sampler = _Sampler(model, config, _median_velocity(primes).to(device))
-    *parts, last = torch.from_numpy(primes).to(device).split(CHUNK_FRAMES, dim=1)  # (B, P, K) in all
+    given = torch.from_numpy(primes).to(device)  # (B, P, K)
     made = np.empty((len(primes), n_frames, primes.shape[2]), np.uint8)
+    last = given[:, -1] if primes.shape[1] else given.new_zeros(len(primes), primes.shape[2])
     state = None
-    for part in parts:
+    for first in range(0, primes.shape[1] - 1, CHUNK_FRAMES):
+        part = given[:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]
         _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
-    if not last.shape[1]:
-        last = last.new_zeros(len(primes), 1, primes.shape[2])
-    with _plain_lstm():
-        for index in range(n_frames):
-            heard, state = model(last.repeat(copies, 1, 1) / 127, state, labels)
-            last = sampler.next_frame(Heard(*(known[:, -1] for known in heard)), last[:, -1])[:, None]
-            made[:, index] = last[:, 0].cpu()
+    stepper = Stepper(model, labels, state)
+    sampler = _Sampler(stepper, config, _median_velocity(primes).to(device))
+    for index in range(n_frames):
+        last = sampler.next_frame(stepper.hear((last if copies == 1 else last.repeat(copies, 1)) / 127), last)
+        made[:, index] = last.cpu()
     return np.concatenate([primes, made], axis=1)
-
-
-@contextmanager
-def _plain_lstm() -> Iterator[None]:
-    """Keep oneDNN out: called for a single frame, its LSTM takes longer to rearrange the weights than to use them."""
-    before, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
 
 
 class _Sampler:
     """Draws one frame after the other from what a model says of it, under the controls of a `GenerationConfig`."""
 
-    def __init__(self, model: AttentionLSTM, config: GenerationConfig, loudness: Tensor):
-        self.output, self.config, self.loudness = model.output, config, loudness
+    def __init__(self, stepper: Stepper, config: GenerationConfig, loudness: Tensor):
+        self.output, self.config, self.loudness = stepper.output, config, loudness
         self.random = torch.Generator().manual_seed(config.seed)
 
-    def next_frame(self, heard: Heard, last: Tensor) -> Tensor:
+    def next_frame(self, heard: Heard | HeardNow, last: Tensor) -> Tensor:
         """Return the velocities of the next frame after `last`, both of shape (B, K)."""
         uniform = torch.rand(last.shape, generator=self.random).to(last.device)
         up = last == 0
-        possible = self._possible(heard, up)
+        temperature = torch.where(up, self.config.temperature, self.config.release_temperature)
+        possible = self._possible(heard, up, temperature)
         copies = len(heard.hidden) // len(last)
 
         def decide(logits: Tensor) -> Tensor:
-            probability = torch.sigmoid(self._tempered(logits, up)) * possible
-            return (uniform < probability).to(logits.dtype).repeat(copies, 1)
+            probability = torch.sigmoid(self._mixed(logits, len(last)) / temperature) * possible
+            decided = (uniform < probability).to(logits.dtype)
+            return decided if copies == 1 else decided.repeat(copies, 1)
 
         following, within = settle(self.output, heard, decide)
-        logits = self._tempered(self.output.logits(within, heard), up)
-        following = self._bounded(following[: len(last)] > 0, up, logits)
+        following = following[: len(last)] > 0
+        if self.config.max_polyphony < last.shape[1]:
+            logits = self._mixed(self.output.logits(within, heard), len(last)) / temperature
+            following = self._bounded(following, up, logits)
         return torch.where(following, last, 0) + self._velocities(following & up, within)
 
     def _mixed(self, logits: Tensor, n_pieces: int) -> Tensor:
@@ -176,24 +168,19 @@ class _Sampler:
         told, untold = logits[:n_pieces], logits[-n_pieces:]
         return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told
 
-    def _tempered(self, logits: Tensor, up: Tensor) -> Tensor:
-        temperature = torch.where(up, self.config.temperature, self.config.release_temperature)
-        return self._mixed(logits, len(up)) / temperature
-
-    def _possible(self, heard: Heard, up: Tensor) -> Tensor:
+    def _possible(self, heard: Heard | HeardNow, up: Tensor, temperature: Tensor) -> Tensor:
         """Return 1 for the keys that may be on: those that sound, and the likeliest of the others up to `top_p`."""
         if self.config.top_p == 1:
             return torch.ones_like(up)
         logits, _ = given_lower_keys(self.output, heard, heard.keys[..., 0])
-        probability, order = (torch.sigmoid(self._tempered(logits, up)) * up).sort(descending=True)
+        struck = torch.sigmoid(self._mixed(logits, len(up)) / temperature) * up
+        probability, order = struck.sort(descending=True)
         likelier = probability.cumsum(-1) - probability
         kept = likelier < self.config.top_p * probability.sum(-1, keepdim=True)
         return torch.zeros_like(up).scatter(-1, order, kept) | ~up
 
     def _bounded(self, following: Tensor, up: Tensor, logits: Tensor) -> Tensor:
         """Leave out the unlikeliest new notes until no more than `max_polyphony` keys sound."""
-        if self.config.max_polyphony >= following.shape[1]:
-            return following
         rank = torch.where(following & up, logits, torch.where(following, math.inf, -math.inf))
         first = rank.topk(self.config.max_polyphony).indices
         return following & (~up | torch.zeros_like(following).scatter(-1, first, True))

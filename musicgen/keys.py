@@ -101,7 +101,7 @@ class Neighbours(nn.Module):
         """Map (..., n_keys, n_features) to (..., n_keys, key_size)."""
         flat = features.reshape(-1, 1, *features.shape[-2:]).permute(0, 3, 1, 2)  # (N, F, 1, K), channels last
         mapped = self.convolution(F.pad(flat, self.padding))  # (N, S, 1, K)
-        return mapped.permute(0, 2, 3, 1).reshape(*features.shape[:-1], -1)
+        return mapped.permute(0, 2, 3, 1).reshape(*features.shape[:-1], mapped.shape[1])
 
 
 class KeyOutput(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, settle, velocity_bins
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import N_KEYS, PianoRoll, pad
-from musicgen.recipe import frame_loss
+from musicgen.recipe import velocity_loss
 
 CHUNK_FRAMES = 512
 
@@ -156,7 +156,7 @@ def _scores(model: AttentionLSTM, heard: Heard, velocity: Tensor, baselines: Bas
     marginal, markov, velocities = (table.to(velocity.device) for table in baselines)
     before, after = heard.keys[..., 0] > 0, velocity > 0
     target, changed = after.float(), before != after
-    logits, _ = given_lower_keys(model.output, heard, target)
+    logits, within = given_lower_keys(model.output, heard, target)
     nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), target, reduction="none")
     bins = velocity_bins(velocity[after & ~before])
@@ -171,7 +171,7 @@ def _scores(model: AttentionLSTM, heard: Heard, velocity: Tensor, baselines: Bas
         "velocity_marginal_nll": (math.log(128 / N_VELOCITIES) - velocities.log())[bins].sum(),
     }
     if model.output.velocity is not None:
-        sums["velocity_nll"] = frame_loss(model, heard, velocity).velocity_nll
+        sums["velocity_nll"] = velocity_loss(model, heard, velocity, within)[0]
     return {name: float(value) for name, value in sums.items()}
 
 

@@ -47,15 +47,15 @@ class ModelConfig(Settings):
     """
 
     n_keys: int = setting(88, 1, 512)
-    hidden_size: int = setting(256, 1, 4096)
-    n_layers: int = setting(2, 1, 16)
-    n_attention_layers: int = setting(2, 0, 16)
-    attention_size: int = setting(64, 1, 4096)
-    attention_span: int = setting(256, 1, 8192)
+    hidden_size: int = setting(256, 1, 4096, usual=(16, 1024))
+    n_layers: int = setting(2, 1, 16, usual=(1, 4))
+    n_attention_layers: int = setting(2, 0, 16, usual=(0, 4))
+    attention_size: int = setting(64, 1, 4096, usual=(8, 256))
+    attention_span: int = setting(256, 1, 8192, usual=(16, 1024))
     dropout: float = setting(0.0, 0, 0.9)
     output: str = setting("joint", choices=OUTPUTS)
-    key_size: int = setting(16, 1, 512)
-    key_reach: int = setting(36, 1, 128)
+    key_size: int = setting(16, 1, 512, usual=(4, 64))
+    key_reach: int = setting(36, 1, 128, usual=(1, 87))
     composers: tuple[str, ...] = setting(())
 
     def __post_init__(self):
@@ -87,10 +87,10 @@ class LayerState(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """What the whole model keeps between two calls: of each layer, and of each key."""
+    """What the whole model keeps between two calls: of each layer, and of each key if its output looks at them."""
 
     layers: list[LayerState]
-    keys: KeyState
+    keys: KeyState | None
 
 
 class AttentionLSTM(nn.Module):
@@ -124,7 +124,7 @@ class AttentionLSTM(nn.Module):
             for layer in range(config.n_layers)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.memory = KeyMemory()
+        self.memory = None if config.output == "independent" else KeyMemory()
         self.output = self._make_output(config)
         self._initialise()
 
@@ -167,7 +167,8 @@ class AttentionLSTM(nn.Module):
         Returns
         -------
         heard : Heard
-            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features).
+            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features); an independent output
+            looks at no key, and of its features there is only the first.
         state : ModelState
             To go on from.
         """
@@ -177,6 +178,8 @@ class AttentionLSTM(nn.Module):
             x, after = self._layer(layer, x, before)  # (B, T, H)
             layers.append(after)
             x = self.dropout(x)
+        if self.memory is None:
+            return Heard(x, (frames > 0).to(frames.dtype)[..., None]), ModelState(layers, None)
         with torch.autocast(frames.device.type, enabled=False):
             keys, key_state = self.memory(frames, state.keys if state else None)  # (B, T, K, F)
         return Heard(x, keys), ModelState(layers, key_state)
@@ -190,20 +193,21 @@ class AttentionLSTM(nn.Module):
             parts.append(self.composer(composers)[:, None].expand(-1, frames.shape[1], -1))
         return torch.cat(parts, dim=-1)
 
-    def attention_weights(self, frames: Tensor) -> list[Tensor]:
+    def attention_weights(self, frames: Tensor, composers: Tensor | None = None) -> list[Tensor]:
         """Return what each attention layer looks at, for a piece that begins with `frames`.
 
         Parameters
         ----------
         frames : Tensor of float, shape (batch, n_frames, n_keys)
-            As in `forward`.
+        composers : Tensor of int, shape (batch,), optional
+            Both as in `forward`.
 
         Returns
         -------
         list of Tensor, shape (batch, n_frames, n_frames)
             For each attention layer, the weight of each frame (last axis) for each frame; rows sum to 1.
         """
-        x, weights = self._inputs(frames, None), []
+        x, weights = self._inputs(frames, composers), []
         for layer, attention in enumerate(self.attentions):
             if isinstance(attention, CausalAttention):
                 weights.append(attention.weights(self.lstms[layer](x)[0]))

@@ -54,14 +54,14 @@ class TrainConfig(Settings):
     """
 
     optimizer: str = setting("sgd", choices=OPTIMIZERS)
-    learning_rate: float = setting(0.01, 1e-12, 1)
+    learning_rate: float = setting(0.01, 1e-12, 1, usual=(1e-4, 0.1))
     schedule: str = setting("constant", choices=SCHEDULES)
     momentum: float = setting(0.9, 0, 0.999)
     weight_decay: float = setting(0.01, 0, 1)
-    clip_norm: float = setting(100.0, 1e-6, math.inf)
-    n_epochs: int = setting(10, 1, 100_000)
+    clip_norm: float = setting(100.0, 1e-6, math.inf, usual=(0.1, 1000))
+    n_epochs: int = setting(10, 1, 100_000, usual=(1, 64))
     precision: str = setting("float32", choices=PRECISIONS)
-    velocity_weight: float = setting(0.25, 0, 100)
+    velocity_weight: float = setting(0.25, 0, 100, usual=(0, 2))
     seed: int = setting(0, 0, 2**63 - 1)
 
 
@@ -96,8 +96,10 @@ def next_frame_loss(
     counted = torch.arange(frames.shape[1] - 1) < torch.from_numpy(lengths - 1)[:, None]  # (B, T)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         heard, _ = model(velocity[:, :-1] / 127, composers=torch.from_numpy(composers).to(device))
-        heard = Heard(*(known[counted.to(device)] for known in heard))  # (N, H), (N, K, F)
-        return frame_loss(model, heard, velocity[:, 1:][counted.to(device)])
+        # Without padding, as nearly always, nothing needs to be picked out, neither now nor in the gradients.
+        places = slice(None) if counted.all() else counted.flatten().to(device)
+        heard = Heard(*(known.flatten(0, 1)[places] for known in heard))  # (N, H), (N, K, F)
+        return frame_loss(model, heard, velocity[:, 1:].flatten(0, 1)[places])
 
 
 def frame_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> Loss:
@@ -105,10 +107,14 @@ def frame_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> Loss:
     following = (velocity > 0).float()  # (N, K)
     logits, within = given_lower_keys(model.output, heard, following)
     nll = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="sum")
-    struck = (following > 0) & (heard.keys[..., 0] == 0)
+    return Loss(nll, len(following), *velocity_loss(model, heard, velocity, within))
+
+
+def velocity_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor, within: Tensor) -> tuple[Tensor, int]:
+    """Score the velocities of the struck keys, by what `within` says of the frames; return their number, too."""
     if model.output.velocity is None:
-        return Loss(nll, len(following), nll.new_zeros(()), 0)
+        return velocity.new_zeros((), dtype=torch.float32), 0
+    struck = (velocity > 0) & (heard.keys[..., 0] == 0)
     bins = velocity_bins(velocity[struck])
-    velocity_nll = F.cross_entropy(model.output.velocity(within[struck]).float(), bins, reduction="sum")
-    n_struck = len(bins)
-    return Loss(nll, len(following), velocity_nll + n_struck * math.log(128 / N_VELOCITIES), n_struck)
+    nll = F.cross_entropy(model.output.velocity(within[struck]).float(), bins, reduction="sum")
+    return nll + len(bins) * math.log(128 / N_VELOCITIES), len(bins)

@@ -2,12 +2,10 @@
 
 import csv
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from musicgen.distributed import add_up, rank, scatter_chance, share, start_alike, stop_on_signal
 from musicgen.files import printable, write_whole
 from musicgen.model import AttentionLSTM
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
@@ -52,7 +51,8 @@ class Trainer:
     batches : Batches
         The training data.
     validate : callable
-        Takes the model, returns its validation loss in nats per frame. Called after each epoch.
+        Takes the model, returns its validation loss in nats per frame. Called after each epoch; of several processes
+        in each, and returns the same in all.
     config : TrainConfig
         The recipe.
     run_dir : Path or str
@@ -87,13 +87,15 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
         self.progress = Progress()
 
-    def run(self, resume: bool = False) -> list[dict]:
-        """Train to the last epoch, or until Ctrl-C or the notebook's stop button.
+    def run(self, resume: bool = False, watch: Callable[["Trainer"], bool] | None = None) -> list[dict]:
+        """Train to the last epoch, or until Ctrl-C, the notebook's stop button or the watcher ends it.
 
         Parameters
         ----------
         resume : bool
             Go on from the run folder's latest checkpoint, if there is one.
+        watch : callable, optional
+            Takes the trainer after each update and each epoch; the run stops there if it returns true.
 
         Returns
         -------
@@ -108,37 +110,41 @@ class Trainer:
             the loss is no longer finite.
         """
         folder = self.latest_path.parent
-        with only_run(folder), _stop_on_signal() as stop:
+        with nullcontext() if rank() else only_run(folder), stop_on_signal() as stop:
             if not self.latest_path.exists() and not self.previous_path.exists():
                 torch.manual_seed(self.config.seed)
             elif resume:
                 self._restore()
             else:
                 raise ValueError(f"{str(folder)!r} holds a run already: resume it or take another folder")
-            while self.progress.epoch < self.config.n_epochs and not stop.is_set():
+            start_alike([*self.model.parameters()], self.progress.updates)
+            self.watch, asked = watch or (lambda trainer: False), False
+            while self.progress.epoch < self.config.n_epochs and not stop(asked):
                 self._run_epoch(stop)
+                asked = self.watch(self)
         return self.progress.history
 
-    def _run_epoch(self, stop: threading.Event) -> None:
+    def _run_epoch(self, stop: Callable[[bool], bool]) -> None:
         """Do what is left of an epoch; save where it ends or is stopped."""
-        at, started = self.progress, time.monotonic() - self.progress.seconds
-        n_batches = self.batches.n_batches(at.epoch)
+        at, started, stopped = self.progress, time.monotonic() - self.progress.seconds, False
+        n_batches, asked = self.batches.n_batches(at.epoch), False
         bar = tqdm(
             total=n_batches, initial=at.batch, desc=f"epoch {at.epoch + 1}/{self.config.n_epochs}", unit="batch",
-            disable=not self.show_progress,
+            disable=rank() > 0 or not self.show_progress,
         )  # fmt: skip
         self.model.train()
         for index, batch in enumerate(self.batches.epoch(at.epoch)):
             if index < at.batch:
                 continue
-            if stop.is_set():
+            if stopped := stop(asked):
                 break
             self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
+            asked = self.watch(self)
             bar.update()
             bar.set_postfix(nll=f"{at.loss_sum / max(1, at.n_frames):.3f}")
         bar.close()
         at.seconds = time.monotonic() - started
-        if at.batch != n_batches and not stop.is_set():
+        if at.batch != n_batches and not stopped:
             raise ValueError(f"epoch {at.epoch} had {at.batch} batches, not {n_batches} as it said")
         if at.batch == n_batches:
             self._finish_epoch(started)
@@ -148,19 +154,21 @@ class Trainer:
         """Take one step of gradient descent; `done` is the share of the run that lies behind."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
-        scored = next_frame_loss(self.model, *batch, self.config)
-        loss = (scored.nll + self.config.velocity_weight * scored.velocity_nll) / max(1, scored.n_frames)
-        if not torch.isfinite(loss):
-            update = self.progress.updates + 1
-            raise ValueError(f"the loss is {loss.item()} at update {update}: {LESS}")
+        scatter_chance(self.config.seed, self.progress.updates)
+        scored, n_frames = next_frame_loss(self.model, *share(batch), self.config), int((batch[1] - 1).sum())
+        loss = (scored.nll + self.config.velocity_weight * scored.velocity_nll) / max(1, n_frames)
         self.optimizer.zero_grad()
         loss.backward()
+        loss, nll = loss.detach(), scored.nll.detach()
+        add_up([loss, nll, *(weight.grad for weight in self.model.parameters() if weight.grad is not None)])
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is {loss.item()} at update {self.progress.updates + 1}: {LESS}")
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.progress.batch += 1
         self.progress.updates += 1
-        self.progress.loss_sum += scored.nll.item()
-        self.progress.n_frames += scored.n_frames
+        self.progress.loss_sum += nll.item()
+        self.progress.n_frames += n_frames
 
     def _finish_epoch(self, started: float) -> None:
         at = self.progress
@@ -182,6 +190,8 @@ class Trainer:
         self.progress = Progress(at.epoch + 1, 0, at.updates, 0.0, 0, at.seconds, [*at.history, row])
         if validation_nll < best:
             self._save(self.best_path, {})
+        if rank():
+            return
         with write_whole(self.log_path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, row)
             writer.writeheader()
@@ -190,6 +200,8 @@ class Trainer:
     def _save(self, path: Path, resume: dict[str, Tensor], previous: Path | None = None) -> None:
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {LESS}")
+        if rank():
+            return
         record = {**self.settings, "progress": asdict(self.progress)}
         save_checkpoint(path, self.model, self.tensors | resume, record, previous)
 
@@ -226,18 +238,3 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         torch.set_rng_state(checkpoint.tensors["random_state"])
         self.progress = at
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C, the notebook's stop button or a cluster's SIGTERM into a flag that is looked at between updates."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import shutil
 
 import pytest
 
@@ -24,3 +25,17 @@ def tiny_model():
         return model
 
     return build
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start a Chromium without a window, in which sound may start by itself."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium; on Debian or Ubuntu: apt install chromium")
+    options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=options)
+        yield started
+        started.close()

@@ -12,6 +12,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import psutil
@@ -26,6 +27,7 @@ from musicgen.metrics import mean_nll
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.primes import PRIMES, shipped_prime
 from musicgen.recipe import TrainConfig
+from musicgen.stepping import Stepper
 from musicgen.training import Trainer
 from musicgen.windows import WindowBatches, WindowConfig
 
@@ -75,9 +77,15 @@ def compose(path: Path, minutes: float) -> Diary:
 def compose_ten_minutes(path: Path, minutes: float) -> Diary:
     """Generate one piece of ten minutes; a line for each minute of music tells how long that took."""
     diary, model = Diary(path, "ten minutes of music", 0), load_checkpoint(SHIPPED_CHECKPOINT).model
-    frames = itertools.count(1)
-    model.register_forward_hook(lambda *_: None if next(frames) % 1200 else diary.tell())
-    generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
+    frames, hear = itertools.count(1), Stepper.hear
+
+    def count(*arguments):
+        if next(frames) % 1200 == 0:
+            diary.tell()
+        return hear(*arguments)
+
+    with mock.patch.object(Stepper, "hear", count):
+        generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
     return diary
 
 

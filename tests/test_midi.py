@@ -86,6 +86,24 @@ def test_a_release_ends_the_note_first_struck_of_its_channel_and_pitch(path, eve
     assert performance.dropped == {"never_released": 0, "drums": 0, "off_the_piano": 0}
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"\xff\x60\x02ab",  # a meta event that no standard knows
+        b"\xff\x01\x04text",
+        b"\xf0\x03\x01\x02\xf7",
+        b"\xb3\x07\x66",
+        b"\xc0\x05",
+        b"\xd0\x05",
+        b"\xa0\x3c\x05",
+        b"\xe0\x00\x40",
+    ],
+)
+def test_what_is_no_note_takes_its_time(path, event):
+    events = [strike(5, 60), (205, event), release(300, 60), (350, event), *note(400, 450, 61)]
+    assert notes_of(read(path, events)) == [(5, 300, 60, 64, 0), (400, 450, 61, 64, 0)]
+
+
 def test_each_track_releases_its_own_notes(path):
     performance = read(path, note(0, 90, 60, 1), note(10, 50, 60, 2), [strike(20, 60, 3)], [release(30, 60)])
     assert notes_of(performance) == [(0, 90, 60, 1, 0), (10, 50, 60, 2, 0)]

@@ -10,16 +10,11 @@ import matplotlib.pyplot as plt
 from matplotlib.collections import PolyCollection
 
 from musicgen import plots
-from musicgen.model import ModelConfig
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 # Two long notes, one of a single frame, and one struck again: 5 notes over 3 s.
 NOTES = [(48, 30, 0, 20), (55, 90, 4, 60), (79, 127, 30, 31), (62, 60, 8, 12), (62, 64, 13, 15)]
 ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
-HISTORY = [
-    {"epoch": 1, "train_nll": 6.0, "validation_nll": 5.5, "seconds": 3.0},
-    {"epoch": 2, "train_nll": 4.5, "validation_nll": 4.25, "seconds": 6.1},
-]
 
 
 @pytest.fixture(autouse=True)
@@ -109,89 +104,6 @@ def test_louder_notes_stand_out_more_from_a_light_and_a_dark_ground(style):
     assert contrast[0] > 0.5
 
 
-@pytest.mark.parametrize(("n_layers", "n_attention_layers"), [(1, 1), (2, 0), (3, 2), (4, 4)])
-def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
-    config = ModelConfig(
-        output="independent",
-        hidden_size=192,
-        n_layers=n_layers,
-        n_attention_layers=n_attention_layers,
-        attention_size=48,
-        attention_span=100,
-    )
-    texts = texts_of(plots.plot_architecture(config))
-    lstms = [text for text in texts if text.startswith("LSTM")]
-    assert lstms == ["LSTM 1: 176 → 192", "LSTM 2: 192 → 192", "LSTM 3: 192 → 192", "LSTM 4: 192 → 192"][:n_layers]
-    cells = [text for text in texts if "attention cell" in text]
-    assert len(cells) == n_attention_layers
-    assert all("values: 48\nlast 100 frames (5 s)" in cell for cell in cells)
-    assert "linear: 192 → 88" in texts
-    assert texts.count("(batch, frames, 192)") == n_layers + n_attention_layers
-
-
-@pytest.mark.parametrize("output", ["shared", "joint"])
-def test_the_architecture_states_what_the_keys_know_of_each_other(output):
-    config = ModelConfig(hidden_size=192, output=output, key_size=12, key_reach=20, composers=("Bach", "Liszt"))
-    texts = texts_of(plots.plot_architecture(config))
-    assert "LSTM 1: 176 + composer → 192" in texts
-    assert "linear: 192 → 88 × 12" in texts
-    (known,) = (text for text in texts if "the 20 keys on either side" in text)
-    assert ("lower keys of the next frame" in known) == (output == "joint")
-
-
-@pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
-@pytest.mark.parametrize("output", ["independent", "joint"])
-def test_no_texts_of_the_architecture_overlap(n_layers, output):
-    config = ModelConfig(n_layers=n_layers, n_attention_layers=n_layers, output=output, composers=("Bach",))
-    ax = plots.plot_architecture(config)
-    ax.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
-    whole = ax.figure.bbox
-    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-
-
-def test_a_learning_curve_shows_both_losses_and_the_baselines():
-    ax = plots.plot_learning_curve(HISTORY, {"Markov": 4.14, "marginal": 8.68}, run="SGD")
-    curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines if "SGD" in line.get_label()}
-    assert curves == {"SGD train": [6.0, 4.5], "SGD validation": [5.5, 4.25]}
-    assert [line.get_ydata()[0] for line in ax.lines[2:]] == [4.14, 8.68]
-    assert texts_of(ax) == ["Markov 4.14", "marginal 8.68"]
-    assert ax.get_ylabel() == "loss in nats per frame"
-
-
-def test_a_second_run_in_the_same_axes_has_a_colour_of_its_own():
-    ax = plots.plot_learning_curve(HISTORY, {}, run="SGD")
-    plots.plot_learning_curve(HISTORY[:1], {}, ax, run="AdamW")
-    colours = [line.get_color() for line in ax.lines]
-    assert colours[0] == colours[1] != colours[2] == colours[3]
-
-
-def test_each_distribution_sums_to_one_however_many_values_it_has():
-    values = {"real": np.array([1, 1, 2, 5]), "generated": np.array([3]), "silent": np.array([])}
-    ax = plots.plot_distribution(values, xlabel="pitch", bins=[0, 2, 4, 6])
-    assert [list(outline.get_data().values) for outline in ax.patches] == [[0.5, 0.25, 0.25], [0, 1, 0], [0, 0, 0]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(values)
-
-
-def test_two_equal_distributions_both_show():
-    ax = plots.plot_distribution({"real": np.array([1, 2]), "generated": np.array([1, 2])}, bins=[0, 2, 4])
-    behind, before = ax.patches
-    assert behind.get_linewidth() > before.get_linewidth() > 1
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [({"Bach": 3, "Chopin": 1200}, ["3", "1,200"]), ({"Liszt": 7.25, "Haydn": 2.0}, ["2.0", "7.2"])],
-)
-def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
-    ax = plots.plot_bars(values, xlabel="pieces")
-    assert [bar.get_width() for bar in ax.patches] == sorted(values.values())
-    assert texts_of(ax) == labels
-    ax.figure.draw_without_rendering()
-    assert max(text.get_window_extent().x1 for text in ax.texts) < ax.get_window_extent().x1 - 5
-
-
 def test_attention_is_drawn_in_seconds_with_the_unseen_left_blank():
     weights = np.tril(np.ones((40, 40)))
     image = plots.plot_attention(weights / weights.sum(axis=1, keepdims=True), fps=10).images[0]
@@ -201,5 +113,23 @@ def test_attention_is_drawn_in_seconds_with_the_unseen_left_blank():
 
 
 def test_a_figure_is_saved_as_a_png(tmp_path):
-    plots.save_figure(plots.plot_bars({"Bach": 1, "Liszt": 2}), tmp_path / "new" / "bars.png")
-    assert plt.imread(tmp_path / "new" / "bars.png").shape == (240, 1200, 4)
+    plots.save_figure(plots.plot_roll(ROLL), tmp_path / "new" / "roll.png")
+    assert plt.imread(tmp_path / "new" / "roll.png").shape == (600, 1500, 4)
+
+
+def test_attention_is_drawn_over_the_roll_up_to_the_moment_it_looks_from():
+    weights = np.zeros((2, 40))
+    weights[:, 20:] = 0.05
+    upper = plots.plot_attended(ROLL, weights, first_layer=2)
+    first, second, *curves = upper.figure.axes
+    assert [ax.get_title() for ax in (first, second)] == [f"What attention layer {n} looks at" for n in (2, 3)]
+    assert upper.get_xlim() == (1, 3)  # from the first frame that is looked at; ROLL ends before the two seconds after
+    assert list(upper.lines[0].get_xdata()) == [2, 2]
+    np.testing.assert_allclose(curves[0].patches[0].get_data().values, 100 * weights[0])
+
+
+def test_stacked_rolls_share_their_axes_and_keep_strange_titles():
+    upper = plots.plot_rolls({"real": ROLL, "$x {": ROLL[:20]}, prime_frames=10)
+    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", "$x {"]
+    assert upper.get_xlim() == upper.figure.axes[1].get_xlim() == pytest.approx((0, 3))
+    pixels_of(upper)

@@ -1,0 +1,61 @@
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from musicgen.architecture import plot_architecture
+from musicgen.model import ModelConfig
+
+
+@pytest.fixture(autouse=True)
+def pyplot_keeps_nothing():
+    yield
+    assert plt.get_fignums() == []
+
+
+def texts_of(ax):
+    return [text.get_text() for text in ax.texts if text.get_text()]
+
+
+@pytest.mark.parametrize(("n_layers", "n_attention_layers"), [(1, 1), (2, 0), (3, 2), (4, 4)])
+def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
+    config = ModelConfig(
+        output="independent",
+        hidden_size=192,
+        n_layers=n_layers,
+        n_attention_layers=n_attention_layers,
+        attention_size=48,
+        attention_span=100,
+    )
+    texts = texts_of(plot_architecture(config))
+    lstms = [text for text in texts if text.startswith("LSTM")]
+    assert lstms == ["LSTM 1: 176 → 192", "LSTM 2: 192 → 192", "LSTM 3: 192 → 192", "LSTM 4: 192 → 192"][:n_layers]
+    cells = [text for text in texts if "attention cell" in text]
+    assert len(cells) == n_attention_layers
+    assert all("values: 48\nlast 100 frames (5 s)" in cell for cell in cells)
+    assert "linear: 192 → 88" in texts
+    assert texts.count("(batch, frames, 192)") == n_layers + n_attention_layers
+
+
+@pytest.mark.parametrize("output", ["shared", "joint"])
+def test_the_architecture_states_what_the_keys_know_of_each_other(output):
+    config = ModelConfig(hidden_size=192, output=output, key_size=12, key_reach=20, composers=("Bach", "Liszt"))
+    texts = texts_of(plot_architecture(config))
+    assert "LSTM 1: 176 + composer → 192" in texts
+    assert "linear: 192 → 88 × 12" in texts
+    (known,) = (text for text in texts if "the 20 keys on either side" in text)
+    assert ("lower keys of the next frame" in known) == (output == "joint")
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
+@pytest.mark.parametrize("output", ["independent", "joint"])
+def test_no_texts_of_the_architecture_overlap(n_layers, output):
+    config = ModelConfig(n_layers=n_layers, n_attention_layers=n_layers, output=output, composers=("Bach",))
+    ax = plot_architecture(config)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    whole = ax.figure.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

@@ -1,0 +1,209 @@
+"""Several processes, one run: the same weights as of one process, one who writes, and nobody left behind."""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
+from raw_midi import midi_bytes, note
+
+from musicgen import distributed
+from musicgen.__main__ import main
+from musicgen.checkpoint import load_checkpoint
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.recipe import TrainConfig
+from musicgen.training import Trainer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+PROCESSES.set_forkserver_preload(["test_distributed"])  # torch is imported once
+LOST = "another process of this run has ended or does not answer; the last checkpoint is kept"
+
+
+class Sequences:
+    """Batches of 5, 4, 3 and 1 windows of unequal lengths; a signal comes before one of them."""
+
+    def __init__(self, stop=None, number=signal.SIGTERM):
+        self.stop, self.number = stop, number
+
+    def epoch(self, number):
+        random = np.random.default_rng(number)
+        for batch, size in enumerate([5, 4, 3, 1]):
+            if (number, batch) == self.stop:
+                os.kill(os.getpid(), self.number)
+            frames = np.where(random.random((size, 9, 5)) < 0.3, random.integers(1, 128, (size, 9, 5)), 0)
+            yield frames.astype(np.uint8), random.integers(2, 10, size=size), random.integers(0, 2, size=size)
+
+    def n_batches(self, number):
+        return 4
+
+
+def validate(model):
+    return sum(weight.double().square().sum().item() for weight in model.parameters())
+
+
+def train(folder, batches, seed=0, **config):
+    torch.manual_seed(seed)  # what a process begins with, before it hears of the others
+    dropout = config.pop("dropout", 0.0)
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, dropout, key_size=2, key_reach=1, composers=("Liszt",)))
+    settings = TrainConfig(**{"n_epochs": 3, "learning_rate": 0.03, **config})
+    Trainer(model, batches, validate, settings, folder, progress=True).run(resume=True)
+
+
+def one_of(rank, port, folder, batches, config):
+    """Be one of two processes as torchrun starts them, and write down what goes wrong."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    with (folder.parent / f"told.{rank}").open("w") as told, redirect_stderr(told):
+        try:
+            with distributed.joined():
+                train(folder, batches[rank], seed=rank, **config)
+        except (ConnectionError, ValueError) as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(2)
+
+
+def train_in_two(folder, first=None, second=None, **config):
+    """Return the exit codes of two processes, and what each told."""
+    folder.parent.mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    batches = [first or Sequences(), second or Sequences()]
+    pair = [PROCESSES.Process(target=one_of, args=(rank, port, folder, batches, config)) for rank in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(100)
+    return [process.exitcode for process in pair], [(folder.parent / f"told.{rank}").read_text() for rank in range(2)]
+
+
+def kept(folder, name="latest"):
+    return load_checkpoint(folder / f"{name}.safetensors")
+
+
+def rows(folder):
+    with (folder / "log.csv").open() as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("recipe", [{}, {"optimizer": "adamw", "clip_norm": 0.5, "velocity_weight": 1.0}])
+def test_two_processes_learn_what_one_learns(tmp_path, recipe):
+    train(tmp_path / "one", Sequences(), **recipe)
+    codes, told = train_in_two(tmp_path / "two" / "run", **recipe)
+    assert codes == [0, 0]
+    for name in ("best", "latest"):
+        one, two = kept(tmp_path / "one", name), kept(tmp_path / "two" / "run", name)
+        torch.testing.assert_close(two.model.state_dict(), one.model.state_dict(), rtol=1e-4, atol=1e-6)
+    for row, other in zip(rows(tmp_path / "one"), rows(tmp_path / "two" / "run"), strict=True):
+        assert {**other, "seconds": 0} == pytest.approx({**row, "seconds": 0}, rel=1e-5)
+    assert "epoch 3/3" in told[0] and told[1] == ""  # one progress bar
+
+
+def test_a_signal_to_one_stops_both_at_once_and_resumed_they_end_as_if_never_stopped(tmp_path):
+    recipe = {"dropout": 0.3, "optimizer": "adamw"}
+    assert train_in_two(tmp_path / "whole" / "run", **recipe)[0] == [0, 0]
+    folder = tmp_path / "parted" / "run"
+    for stops in [{"second": Sequences((1, 2))}, {"first": Sequences((2, 0), signal.SIGINT)}, {}]:
+        assert train_in_two(folder, **recipe, **stops)[0] == [0, 0]
+        if stops:
+            stop = next(iter(stops.values())).stop
+            progress = kept(folder).record["progress"]
+            assert (progress["epoch"], progress["batch"]) == stop
+    ends = [kept(tmp_path / run / "run") for run in ("whole", "parted")]
+    torch.testing.assert_close(ends[1].model.state_dict(), ends[0].model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(ends[1].tensors, ends[0].tensors, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dead", ["first", "second"])
+def test_where_one_is_killed_the_other_ends_with_a_message_and_the_last_checkpoint_stays(tmp_path, dead):
+    folder, started = tmp_path / "run", time.monotonic()
+    codes, told = train_in_two(folder, **{dead: Sequences((1, 3), signal.SIGKILL)})
+    assert sorted(codes) == [-signal.SIGKILL, 2] and codes[dead == "second"] == -signal.SIGKILL
+    assert LOST in told[dead == "first"] and time.monotonic() - started < 90
+    assert kept(folder).record["progress"]["epoch"] == len(rows(folder)) == 1
+    assert train_in_two(folder)[0] == [0, 0]
+    train(tmp_path / "whole", Sequences())
+    torch.testing.assert_close(
+        kept(folder).model.state_dict(), kept(tmp_path / "whole").model.state_dict(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_processes_that_find_different_checkpoints_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "n_ranks", lambda: 2)
+    monkeypatch.setattr(distributed.distributed, "broadcast", lambda tensor, source: tensor.fill_(8))
+    monkeypatch.setattr(distributed, "any_of", lambda flag: flag)
+    distributed.start_alike([weight := torch.tensor([1.0])], 8)
+    assert weight.item() == 8
+    with pytest.raises(ValueError, match="do not find the same checkpoint"):
+        distributed.start_alike([], 4)
+
+
+def test_every_window_is_in_one_share_and_without_one_there_is_no_frame_to_predict(monkeypatch):
+    batch = np.arange(10).reshape(5, 2), np.array([5, 6, 7, 8, 9]), np.arange(5)
+    monkeypatch.setattr(distributed, "n_ranks", lambda: 7)
+    shares = []
+    for rank in range(7):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(distributed.share(batch))
+    for part, whole in zip(zip(*shares[:5]), batch):
+        np.testing.assert_array_equal(np.concatenate(part), whole)
+    assert [[len(frames), *lengths] for frames, lengths, _ in shares[5:]] == 2 * [[1, 1]]
+
+
+OPTIONS = "--hidden-size 6 --n-layers 1 --n-attention-layers 1 --key-size 3 --key-reach 2 --window-frames 16 --json"
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """Ten short pieces, which the hashes of their names split."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for index in range(10):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{index}.mid").write_bytes(
+            midi_bytes([note(0, 960 + 96 * index, 60 + index, 40) + note(48, 960, 50, 90)])
+        )
+    return tmp_path / "data"
+
+
+def torchrun(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "musicgen"]
+    command += ["train", *map(str, arguments), *OPTIONS.split()]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_the_command_under_torchrun_does_what_it_does_alone_and_tells_it_once(tmp_path, corpus, capsys):
+    with torchrun(corpus, "--out", tmp_path / "two", "--n-epochs", 2) as process:
+        out, told = process.communicate(timeout=200)
+    assert process.returncode == 0, told.decode()
+    assert main(["train", str(corpus), "--out", str(tmp_path / "one"), "--n-epochs", "2", *OPTIONS.split()]) == 0
+    one, two = json.loads(capsys.readouterr().out), json.loads(out)
+    assert two["validation_nll"] == pytest.approx(one["validation_nll"], rel=1e-5)
+    assert (two["epochs"], Path(two["checkpoint"])) == (2, tmp_path / "two" / "best.safetensors")
+    assert told.count(b"sampling: 100%") == told.count(b"validation_nll") == 1
+    models = [kept(tmp_path / name).model.state_dict() for name in ("one", "two")]
+    torch.testing.assert_close(*models, rtol=1e-4, atol=1e-6)
+
+
+def test_where_torchrun_loses_a_process_all_end_and_the_checkpoint_stays(tmp_path, corpus):
+    with torchrun(corpus, "--out", tmp_path / "run", "--n-epochs", 100_000) as process:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "run" / "latest.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        trained = [child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1"]
+        trained[0].kill()
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and LOST.encode() in told
+    assert kept(tmp_path / "run").record["progress"]["epoch"] == len(rows(tmp_path / "run")) > 0

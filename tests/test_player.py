@@ -1,0 +1,151 @@
+import io
+import json
+import re
+from base64 import b64decode
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from musicgen.audio import Sound
+from musicgen.midi import midi_bytes
+from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
+from musicgen.player import Player, player
+
+# A bass note that is held beneath two chords, at 20 frames a second: 6 s.
+NOTES = [(36, 80, 0, 120), (60, 70, 20, 40), (64, 70, 20, 40), (62, 100, 60, 90), (67, 100, 60, 90)]
+ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
+SHORT = PianoRoll.from_notes(np.array([(72, 50, 0, 110)], NOTE_DTYPE))
+STRANGE = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0}"
+
+
+@pytest.fixture(autouse=True)
+def quick_sound(monkeypatch, request):
+    """Play a plain tone of the right length; the piano is for the tests of audio."""
+    if "browser" not in request.fixturenames:
+        monkeypatch.setattr("musicgen.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
+
+
+def data_of(shown):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', shown.page, re.S)[1])
+
+
+def test_the_page_holds_the_notes_the_prime_and_the_midi_file():
+    data = data_of(player(ROLL, "Two chords", prime_frames=40))
+    (track,) = data["tracks"]
+    assert (track["title"], track["fps"], track["prime"], track["frames"]) == ("Two chords", 20, 40, 120)
+    assert [tuple(note) for note in track["notes"]] == ROLL.notes.tolist()
+    assert b64decode(track["midi"]) == midi_bytes(ROLL)
+
+
+def test_a_title_from_a_stranger_stays_a_title():
+    shown = player(ROLL, STRANGE)
+    assert data_of(shown)["tracks"][0]["title"] == STRANGE
+    assert "<img src=x" not in shown.page and "<img src=x" not in shown.html
+    assert shown.page.count("</script>") == 2
+
+
+def test_the_frame_may_run_scripts_and_save_files_but_not_reach_the_page():
+    (sandbox,) = re.findall(r'sandbox="(.*?)"', player(ROLL).html)
+    assert sandbox == "allow-scripts allow-downloads"
+    assert "http" not in re.sub(r"http-equiv", "", player(ROLL).page)
+
+
+def test_a_notebook_gets_the_player_and_a_figure():
+    bundle = Player({"real": ROLL, "made": SHORT}, 20)._repr_mimebundle_()
+    assert plt.imread(io.BytesIO(bundle["image/png"])).shape == (512, 800, 4)
+    assert bundle["text/plain"] == "Player: real, made"
+    assert "data:image/png;base64," in bundle["text/html"]  # beneath the frame, for where frames are taken out
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page.complaints, page.requests = [], []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: page.requests.append(request.url))
+    yield page
+    page.close()
+
+
+def show(page, shown, theme="true"):
+    page.set_content(f'<body data-jp-theme-light="{theme}">{shown.html}')
+    frame = page.frame_locator("iframe")
+    frame.locator("[data-ready=yes]").wait_for()
+    return frame.get_by_test_id
+
+
+def seconds_of(find):
+    return float(find("player").get_attribute("data-seconds"))
+
+
+def test_play_moves_the_playhead_and_lights_the_keys_and_space_stops_it(page):
+    find = show(page, player(ROLL, STRANGE))
+    before = find("playhead").bounding_box()["x"]
+    find("play").click()
+    page.frame_locator("iframe").locator("[data-sounding='36 60 64']").wait_for(timeout=10_000)  # from 1 s to 2 s
+    assert find("player").get_attribute("data-state") == "playing"
+    assert find("playhead").bounding_box()["x"] > before + 100
+    page.keyboard.press("Space")
+    page.wait_for_timeout(100)
+    stopped = seconds_of(find)
+    page.wait_for_timeout(200)
+    assert find("player").get_attribute("data-state") == "paused"
+    assert seconds_of(find) == stopped > 1
+    assert find("title").inner_text() == STRANGE
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith("blob:null/")] == []
+
+
+def test_a_click_seeks_and_keys_move(page):
+    find = show(page, player(ROLL))
+    box = find("roll").bounding_box()
+    find("roll").click(position={"x": 34 + (box["width"] - 40) * 3.2 / 7.5, "y": 50})  # of 6 s and 1.5 s that ring
+    page.wait_for_timeout(100)
+    assert seconds_of(find) == pytest.approx(3.2, abs=0.02)
+    assert find("keyboard").get_attribute("data-sounding") == "36 62 67"
+    for key, seconds in {"ArrowLeft": 0, "ArrowRight": 5, "End": 7.5, "Home": 0}.items():
+        page.keyboard.press(key)
+        page.wait_for_timeout(100)
+        assert seconds_of(find) == pytest.approx(seconds, abs=0.01)
+
+
+def test_two_pieces_share_the_axis_and_one_listens_to_either_at_the_same_moment(page):
+    find = show(page, Player({"real": ROLL, "made": SHORT}))
+    assert find("playhead").count() == 2
+    find("play").click()
+    page.wait_for_timeout(500)
+    find("listen").nth(1).click()
+    page.wait_for_timeout(200)
+    assert seconds_of(find) > 0.5
+    assert find("keyboard").get_attribute("data-sounding") == "72"
+    assert find("player").get_attribute("data-state") == "playing"
+    find("play").click()
+    left, right = (find("playhead").nth(i).bounding_box()["x"] for i in range(2))
+    assert left == pytest.approx(right, abs=1)
+
+
+def test_the_midi_file_and_the_sound_can_be_saved(page, tmp_path):
+    find = show(page, player(ROLL, "Étude op. 10/3"))
+    for kind in ("midi", "wav"):
+        with page.expect_download() as saved:
+            find(kind).click()
+        saved.value.save_as(tmp_path / kind)
+        assert saved.value.suggested_filename == "Étude-op-10-3." + kind.removesuffix("i")
+    assert (tmp_path / "midi").read_bytes() == midi_bytes(ROLL)
+    samples, rate = soundfile.read(tmp_path / "wav")
+    assert len(samples) / rate == pytest.approx(7.5, abs=0.1)
+    assert np.abs(samples).max() > 0.5
+
+
+def test_the_frame_is_as_light_or_dark_as_the_page(page):
+    for theme, name in {"true": "light", "false": "dark"}.items():
+        find = show(page, player(ROLL), theme)
+        assert find("player").evaluate("it => it.ownerDocument.documentElement.dataset.theme") == name
