@@ -14,7 +14,8 @@ from urllib.request import urlopen
 
 HOST = "127.0.0.1"
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
-ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
+FAILED = '[data-mime-type="application/vnd.jupyter.error"]'
+ERRORS = FAILED + ", .musicgen-error, .jupyter-widgets-error-widget"
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 SLOW = 180_000  # milliseconds
 
@@ -79,11 +80,24 @@ class Lab:
         self.page.goto(f"{self.address}/doc/tree/{name}?token={self.token}")
         self.page.wait_for_function(IDLE)
 
-    def run_all(self):
-        """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
+    def clear(self):
+        """Take away the outputs that are saved in the notebook."""
+        self.page.locator(".jp-CodeCell").first.wait_for()
+        self.wait_until(self._is_clear, every=1000)
+
+    def _is_clear(self):
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:clear-all-cell-outputs'); }")
+        return self.prompts() and not any(self.prompts())
+
+    def begin(self):
+        """Run all cells. Asked too early, JupyterLab runs nothing: so it is asked again."""
         self.page.locator(".jp-CodeCell").first.wait_for()
         self.wait_until(self._has_begun, every=3000)
-        self.wait_until(lambda: self.page.evaluate(IDLE) and all(map(str.isdigit, self.prompts())))
+
+    def finish(self, milliseconds=SLOW):
+        """Wait until all cells have been run, or one has failed."""
+        self.wait_until(lambda: self.page.evaluate(IDLE) and "*" not in self.prompts() and "" not in self.prompts()
+                        or self.page.locator(FAILED).count(), 500, milliseconds)  # fmt: skip
 
     def _has_begun(self):
         if any(self.prompts()):
@@ -107,9 +121,13 @@ class Lab:
         """Wait until an image is no longer the one whose `src` was `before`."""
         self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
 
-    def wait_until(self, true, every=200):
+    def pictures(self, part):
+        """List the sources of the pictures in a part of the page, those of figures that are outputs, too."""
+        return [picture.get_attribute("src") for picture in part.locator("img").all()]
+
+    def wait_until(self, true, every=200, at_most=SLOW):
         """Wait until a function of ours returns true; ask it `every` so many milliseconds."""
-        for _ in range(SLOW // every):
+        for _ in range(at_most // every):
             if true():
                 return
             self.page.wait_for_timeout(every)
@@ -119,3 +137,17 @@ class Lab:
         """Save a picture of a part of the page."""
         locator.scroll_into_view_if_needed()
         locator.screenshot(path=path)
+
+
+def play(lab, part, while_it_plays=lambda: None):
+    """Press play in the player of a part of a page, see the playhead move, and return the player's frame."""
+    frame = part.frame_locator('iframe[title^="player"]')
+    frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
+    frame.get_by_test_id("play").click()
+    frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
+    head = frame.get_by_test_id("playhead").first
+    before = float(head.get_attribute("data-seconds"))
+    lab.wait_until(lambda: float(head.get_attribute("data-seconds")) > before + 0.3)
+    while_it_plays()
+    frame.get_by_test_id("play").click()
+    return frame
