@@ -1,8 +1,6 @@
 """The command line: ``python -m musicgen COMMAND --help``."""
 
-import inspect
 import json
-import re
 import sys
 from argparse import ArgumentParser
 from dataclasses import fields
@@ -11,6 +9,7 @@ from musicgen import commands
 from musicgen.corpus import SPLITS
 from musicgen.files import printable
 from musicgen.piano_roll import DEFAULT_FPS
+from musicgen.settings import help_of
 
 
 class Parser(ArgumentParser):
@@ -23,12 +22,11 @@ class Parser(ArgumentParser):
 
 def add_config(parser: ArgumentParser, kind: type, *without: str, **defaults) -> None:
     """Add an option for each field of a config, with other defaults if wanted; its help is in the docstring."""
-    described = inspect.getdoc(kind)
+    described = help_of(kind)
     for field in fields(kind):
         if field.name not in without:
             default = defaults.get(field.name, field.default)
-            text = re.search(rf"^{field.name} : .*\n((?: {{4}}.*\n?)+)", described, re.MULTILINE)[1]
-            text = f"{' '.join(text.split())} (default: {default})".replace("%", "%%").replace("`", "")
+            text = f"{described[field.name]} (default: {default})".replace("%", "%%")
             name = f"--{field.name.replace('_', '-')}"
             parser.add_argument(name, type=type(default), default=default, help=text, metavar="X")
 

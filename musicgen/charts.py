@@ -5,9 +5,12 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on
+
+MOST_POINTS = 150  # of a curve that is drawn while it grows
 
 
 def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
@@ -28,14 +31,74 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
     for split, style in {"train": "o--", "validation": "o-"}.items():
         losses = [entry[f"{split}_nll"] for entry in history]
         ax.plot(epochs, losses, style, color=colour, markersize=3, label=f"{run} {split}".strip())
-    for name, nll in baselines.items():
-        ax.axhline(nll, color=GREY, linewidth=1.5, linestyle=":")
-        ax.text(0.99, nll, f"{name} {nll:.2f}", ha="right", va="bottom", transform=ax.get_yaxis_transform())
+    _draw_baselines(ax, baselines)
     ax.margins(y=0.1)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(xlabel="epoch", ylabel="loss in nats per frame")
     ax.legend(frameon=False)
     return ax
+
+
+def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_updates: int, title: str = "") -> Axes:
+    """Draw a training run while it runs, its learning rate below, into a new figure that pyplot knows nothing of.
+
+    Parameters
+    ----------
+    updates : numpy.ndarray, shape (n, 3)
+        Of each update its number, its loss in nats per frame and its learning rate. Many are drawn as means of some.
+    history : list of dict
+        One an epoch, with ``updates`` and ``validation_nll``.
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    n_updates : int
+        How many there will be.
+    """
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    ax, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    groups = np.array_split(updates, min(len(updates), MOST_POINTS) or 1)
+    number, loss, rate = np.array([group.mean(axis=0) for group in groups if len(group)]).reshape(-1, 3).T
+    ax.plot(number, loss, color=BLUE, label="training, as it goes")
+    ends, nlls = [row["updates"] for row in history], [row["validation_nll"] for row in history]
+    ax.plot(ends, nlls, "o-", color=ORANGE, label="validation, after each epoch")
+    _draw_baselines(ax, baselines)
+    _in_decades(ax)
+    ax.set(title=title, ylabel="loss in nats per frame", xlim=(0, max(n_updates, 1)))
+    ax.legend(frameon=False, loc="upper right")
+    below.plot(number, rate, color=GREY)
+    below.set(xlabel="update", ylabel="learning\nrate", ylim=(0, 1.1 * rate.max(initial=1e-9)))
+    return ax
+
+
+def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes | None = None) -> Axes:
+    """Draw the validation losses of several runs, by name, over their epochs, against the baselines.
+
+    There are five colours; with more runs than that, markers tell them apart.
+    """
+    ax = axes_for(ax, 8, 4)
+    for index, (name, history) in enumerate(histories.items()):
+        colour, marker = PALETTE[index % len(PALETTE)], "osD^v"[index // len(PALETTE) % 5]
+        epochs, nlls = [row["epoch"] for row in history], [row["validation_nll"] for row in history]
+        ax.plot(epochs, nlls, f"{marker}-", color=colour, markersize=4, label=name)
+    _draw_baselines(ax, baselines)
+    _in_decades(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set(title="All runs", xlabel="epoch", ylabel="validation loss in nats per frame")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def _in_decades(ax: Axes) -> None:
+    """Let the losses grow by factors, with plain numbers beside them."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+
+
+def _draw_baselines(ax: Axes, baselines: dict[str, float]) -> None:
+    for name, nll in baselines.items():
+        ax.axhline(nll, color=GREY, linewidth=1.5, linestyle=":")
+        ax.text(0.99, nll, f"{name} {nll:.2f}", ha="right", va="bottom", transform=ax.get_yaxis_transform())
 
 
 def plot_distribution(

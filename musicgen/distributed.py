@@ -102,17 +102,18 @@ def mean_of(total: float, count: float) -> float:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
+def stop_on_signal() -> Iterator[Callable[[bool], bool]]:
     """Turn Ctrl-C, the notebook's stop button or a cluster's SIGTERM into a question to be asked between updates.
 
-    All processes ask at the same time and get the same answer: yes, when one of them has had a signal.
+    All processes ask at the same time and get the same answer: yes, when one of them has had a signal, or asks with
+    true for a reason of its own.
     """
     stop = threading.Event()
     main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        yield lambda: any_of(stop.is_set())
+        yield lambda asked=False: any_of(asked or stop.is_set())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -44,12 +44,12 @@ class GenerationConfig(Settings):
         The same seed gives the same piece again (0..2**63 - 1).
     """
 
-    seconds: float = setting(60.0, 0.1, 3600)
-    temperature: float = setting(1.0, 0.01, 10)
-    release_temperature: float = setting(1.0, 0.01, 10)
-    top_p: float = setting(1.0, 1e-6, 1)
+    seconds: float = setting(60.0, 0.1, 3600, usual=(5, 120))
+    temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
+    release_temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
+    top_p: float = setting(1.0, 1e-6, 1, usual=(0.5, 1))
     max_polyphony: int = setting(N_KEYS, 1, N_KEYS)
-    style: float = setting(1.0, 0, 10)
+    style: float = setting(1.0, 0, 10, usual=(0, 3))
     seed: int = setting(0, 0, 2**63 - 1)
 
 

@@ -47,15 +47,15 @@ class ModelConfig(Settings):
     """
 
     n_keys: int = setting(88, 1, 512)
-    hidden_size: int = setting(256, 1, 4096)
-    n_layers: int = setting(2, 1, 16)
-    n_attention_layers: int = setting(2, 0, 16)
-    attention_size: int = setting(64, 1, 4096)
-    attention_span: int = setting(256, 1, 8192)
+    hidden_size: int = setting(256, 1, 4096, usual=(16, 1024))
+    n_layers: int = setting(2, 1, 16, usual=(1, 4))
+    n_attention_layers: int = setting(2, 0, 16, usual=(0, 4))
+    attention_size: int = setting(64, 1, 4096, usual=(8, 256))
+    attention_span: int = setting(256, 1, 8192, usual=(16, 1024))
     dropout: float = setting(0.0, 0, 0.9)
     output: str = setting("joint", choices=OUTPUTS)
-    key_size: int = setting(16, 1, 512)
-    key_reach: int = setting(36, 1, 128)
+    key_size: int = setting(16, 1, 512, usual=(4, 64))
+    key_reach: int = setting(36, 1, 128, usual=(1, 87))
     composers: tuple[str, ...] = setting(())
 
     def __post_init__(self):

@@ -54,14 +54,14 @@ class TrainConfig(Settings):
     """
 
     optimizer: str = setting("sgd", choices=OPTIMIZERS)
-    learning_rate: float = setting(0.01, 1e-12, 1)
+    learning_rate: float = setting(0.01, 1e-12, 1, usual=(1e-4, 0.1))
     schedule: str = setting("constant", choices=SCHEDULES)
     momentum: float = setting(0.9, 0, 0.999)
     weight_decay: float = setting(0.01, 0, 1)
-    clip_norm: float = setting(100.0, 1e-6, math.inf)
-    n_epochs: int = setting(10, 1, 100_000)
+    clip_norm: float = setting(100.0, 1e-6, math.inf, usual=(0.1, 1000))
+    n_epochs: int = setting(10, 1, 100_000, usual=(1, 64))
     precision: str = setting("float32", choices=PRECISIONS)
-    velocity_weight: float = setting(0.25, 0, 100)
+    velocity_weight: float = setting(0.25, 0, 100, usual=(0, 2))
     seed: int = setting(0, 0, 2**63 - 1)
 
 

@@ -1,15 +1,31 @@
 """Settings that know what they may be: the configs of the stages are made of them."""
 
+import inspect
+import re
 from collections.abc import Collection
 from dataclasses import Field, field, fields
 from typing import Any
 
 
 def setting(
-    default: Any, lowest: float | None = None, highest: float | None = None, choices: Collection[str] = ()
+    default: Any,
+    lowest: float | None = None,
+    highest: float | None = None,
+    choices: Collection[str] = (),
+    usual: tuple[float, float] | None = None,
 ) -> Any:
-    """Make a dataclass field with limits, both allowed, or with choices; a whole default allows whole numbers only."""
-    return field(default=default, metadata={"limits": (lowest, highest), "choices": tuple(choices)})
+    """Make a dataclass field with limits, both allowed, or with choices; a whole default allows whole numbers only.
+
+    What is `usual` is all that a slider offers, where the limits are too far apart for one.
+    """
+    limits = lowest, highest
+    return field(default=default, metadata={"limits": limits, "choices": tuple(choices), "usual": usual or limits})
+
+
+def help_of(kind: type) -> dict[str, str]:
+    """Return what the docstring of a dataclass of settings says of each, on one line."""
+    described = re.findall(r"^(\w+) : .*\n((?: {4}.*\n?)+)", inspect.getdoc(kind), re.MULTILINE)
+    return {name: " ".join(text.split()).replace("`", "") for name, text in described}
 
 
 class Settings:

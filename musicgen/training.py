@@ -87,13 +87,15 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
         self.progress = Progress()
 
-    def run(self, resume: bool = False) -> list[dict]:
-        """Train to the last epoch, or until Ctrl-C or the notebook's stop button.
+    def run(self, resume: bool = False, watch: Callable[["Trainer"], bool] | None = None) -> list[dict]:
+        """Train to the last epoch, or until Ctrl-C, the notebook's stop button or the watcher ends it.
 
         Parameters
         ----------
         resume : bool
             Go on from the run folder's latest checkpoint, if there is one.
+        watch : callable, optional
+            Takes the trainer after each update and each epoch; the run stops there if it returns true.
 
         Returns
         -------
@@ -116,14 +118,17 @@ class Trainer:
             else:
                 raise ValueError(f"{str(folder)!r} holds a run already: resume it or take another folder")
             start_alike([*self.model.parameters()], self.progress.updates)
-            while self.progress.epoch < self.config.n_epochs and not stop():
+            self.watch, asked = watch or (lambda trainer: False), False
+            while self.progress.epoch < self.config.n_epochs and not stop(asked):
+                number = self.progress.epoch
                 self._run_epoch(stop)
+                asked = self.progress.epoch == number or self.watch(self)  # where it has not ended, it was stopped
         return self.progress.history
 
-    def _run_epoch(self, stop: Callable[[], bool]) -> None:
+    def _run_epoch(self, stop: Callable[[bool], bool]) -> None:
         """Do what is left of an epoch; save where it ends or is stopped."""
         at, started, stopped = self.progress, time.monotonic() - self.progress.seconds, False
-        n_batches = self.batches.n_batches(at.epoch)
+        n_batches, asked = self.batches.n_batches(at.epoch), False
         bar = tqdm(
             total=n_batches, initial=at.batch, desc=f"epoch {at.epoch + 1}/{self.config.n_epochs}", unit="batch",
             disable=rank() > 0 or not self.show_progress,
@@ -132,9 +137,10 @@ class Trainer:
         for index, batch in enumerate(self.batches.epoch(at.epoch)):
             if index < at.batch:
                 continue
-            if stopped := stop():
+            if stopped := stop(asked):
                 break
             self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
+            asked = self.watch(self)
             bar.update()
             bar.set_postfix(nll=f"{at.loss_sum / max(1, at.n_frames):.3f}")
         bar.close()

@@ -30,8 +30,8 @@ class WindowConfig(Settings):
         Fixes all that is drawn by chance.
     """
 
-    window_frames: int = setting(128, 2, 8192)
-    batch_size: int = setting(8, 1, 1024)
+    window_frames: int = setting(128, 2, 8192, usual=(32, 1024))
+    batch_size: int = setting(8, 1, 1024, usual=(1, 64))
     max_transpose: int = setting(0, 0, 12)
     max_stretch: float = setting(0.0, 0, 0.5)
     hide_composer: float = setting(0.2, 0, 1)

@@ -96,3 +96,31 @@ def test_totals_stack_their_parts_and_the_first_kind_orders_the_names():
     assert [(bar.get_x(), bar.get_width()) for bar in minutes.patches] == [(0, 30), (0, 10), (30, 20), (10, 4)]
     assert texts_of(pieces) == ["4", "7"]
     assert pieces.figure.get_suptitle() == "A corpus"
+
+
+def test_a_run_is_drawn_while_it_runs():
+    updates = np.array([[1, 8.0, 0.1], [2, 7.0, 0.2], [3, 6.0, 0.3]])
+    history = [{"updates": 2, "validation_nll": 5.5}]
+    ax = charts.plot_training(updates, history, {"Markov": 4.14}, n_updates=9, title="epoch 2 of 5")
+    training, validation = ax.lines[:2]
+    assert training.get_xydata().tolist() == [[1, 8], [2, 7], [3, 6]]
+    assert validation.get_xydata().tolist() == [[2, 5.5]]
+    assert ax.figure.axes[1].lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
+    assert (ax.get_title(), ax.get_xlim(), texts_of(ax)) == ("epoch 2 of 5", (0, 9), ["Markov 4.14"])
+    assert charts.plot_training(np.zeros((0, 3)), [], {}, n_updates=9).get_xlim() == (0, 9), "before the first update"
+
+
+def test_many_updates_are_drawn_as_means():
+    updates = np.repeat(np.arange(1000.0)[:, None], 3, axis=1)
+    line = charts.plot_training(updates, [], {}, 1000).lines[0]
+    assert len(line.get_xdata()) == charts.MOST_POINTS
+    assert np.isclose(line.get_xdata().mean(), updates.mean(), rtol=0.01)
+
+
+def test_the_validation_losses_of_runs_are_told_apart():
+    names = [f"run-{number}" for number in range(7)]
+    ax = charts.plot_validation(dict.fromkeys(names, HISTORY), {"Markov": 4.14})
+    runs = [line for line in ax.lines if line.get_label() in names]
+    assert [line.get_label() for line in runs] == names
+    assert len({(line.get_color(), line.get_marker()) for line in runs}) == 7
+    assert list(runs[3].get_ydata()) == [5.5, 4.25]

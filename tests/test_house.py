@@ -10,7 +10,8 @@ import musicgen
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen.__file__).parent.glob("*.py")}
 
-FRONT_ENDS = {"__main__", "widgets", "corpus_view"}
+# What a person meets: they may import all, and each other, but nothing else imports them.
+FRONT_ENDS = {"__main__", "corpus_view", "forms", "generation_panel", "keyboard", "panel", "training_view"}
 DOORS = {
     "mido": {"midi"},
     "filelock": {"resume", "shards"},
@@ -18,10 +19,12 @@ DOORS = {
     "music21": {"corpus"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"plots", "charts", "architecture"},
+    "PIL": {"plots"},
     "pretty_midi": {"audio"},
     "midirenderer": {"audio"},
     "soundfile": {"audio"},
     "ipywidgets": FRONT_ENDS - {"__main__"},
+    "anywidget": {"keyboard"},
 }
 
 
@@ -93,13 +96,24 @@ def test_what_runs_the_network_imports_no_more_than_it_needs(module, wanted):
 
 
 def test_the_front_ends_are_imported_by_nothing():
-    assert {front_end: importers(front_end) for front_end in FRONT_ENDS} == {name: set() for name in FRONT_ENDS}
+    assert {name: importers(name) - FRONT_ENDS for name in FRONT_ENDS} == {name: set() for name in FRONT_ENDS}
+    assert importers("__main__") == set()
 
 
 def test_only_what_runs_the_network_imports_the_model():
     assert importers("attention") == {"model", "stepping"}
     assert importers("keys") == {"model", "recipe", "stepping", "generation", "metrics"}
-    runners = {"recipe", "training", "checkpoint", "stepping", "generation", "metrics", "commands", "attention_view"}
+    runners = {
+        "recipe",
+        "training",
+        "checkpoint",
+        "stepping",
+        "generation",
+        "metrics",
+        "commands",
+        "attention_view",
+        "takes",
+    }
     assert importers("model") <= runners | FRONT_ENDS
 
 
@@ -133,7 +147,7 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 3400
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 3700
 
 
 def test_the_table_of_faults_names_tests_that_exist():

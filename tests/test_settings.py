@@ -5,11 +5,22 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from musicgen.settings import Settings, check_setting, setting
+from musicgen.settings import Settings, check_setting, help_of, setting
 
 
 @dataclass(frozen=True)
 class Tea(Settings):
+    """A pot of tea.
+
+    Parameters
+    ----------
+    cups : int
+        How many cups
+        it fills (1..6).
+    kind : str
+        ``green`` or ``black``.
+    """
+
     cups: int = setting(2, 1, 6)
     minutes: float = setting(3.5, 0.5, math.inf)
     kind: str = setting("green", choices={"green": 1, "black": 2})
@@ -41,3 +52,13 @@ def test_a_single_field_can_be_checked_before_there_is_a_config():
     check_setting(kind, "black")
     with pytest.raises(ValueError, match="not 'blue'"):
         check_setting(kind, "blue")
+
+
+def test_the_help_of_a_setting_is_its_docstring_on_one_line():
+    assert help_of(Tea) == {"cups": "How many cups it fills (1..6).", "kind": "green or black."}
+
+
+def test_what_is_usual_is_what_is_allowed_unless_told():
+    cups, *_ = fields(Tea)
+    assert cups.metadata["usual"] == (1, 6)
+    assert setting(3, 1, 1000, usual=(2, 9)).metadata["usual"] == (2, 9)

@@ -250,3 +250,23 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss_and_the_latest_the_l
         assert checkpoint.tensors["baseline"].tolist() == [0.25, 0.5]
         assert checkpoint.record["data"] == "x"
     assert list(best.tensors) == ["baseline"]
+
+
+def test_a_watcher_sees_every_update_and_ends_the_run_where_it_says_so(trainer):
+    seen = []
+
+    def watch(watched):
+        seen.append((watched.progress.updates, watched.progress.n_frames > 0))
+        return watched.progress.updates == 7
+
+    stopped = trainer()
+    history = stopped.run(watch=watch)
+    assert [updates for updates, within in seen if within] == [1, 2, 3, 4, 5, 6, 7]
+    assert (5, False) in seen, "and the end of an epoch"
+    assert len(history) == 1
+    assert load_checkpoint(stopped.latest_path).record["progress"]["updates"] == 7
+    resumed, whole = (
+        [row | {"seconds": None} for row in rows]
+        for rows in (trainer().run(resume=True), trainer(folder="whole").run())
+    )
+    assert resumed == whole

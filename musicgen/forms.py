@@ -1,0 +1,190 @@
+"""Forms: a config as sliders, boxes and drop-downs."""
+
+import html
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import Field, fields
+
+import traitlets
+from ipywidgets import (
+    HTML,
+    BoundedFloatText,
+    BoundedIntText,
+    Box,
+    Dropdown,
+    FloatLogSlider,
+    FloatSlider,
+    Image,
+    Layout,
+    Widget,
+)
+
+from musicgen.panel import Message, Panel, picture_html
+from musicgen.plots import Axes, png_bytes
+from musicgen.settings import Settings, help_of
+
+WIDEST_SLIDER = 10_000  # limits farther apart than this are no range to slide over
+MANY_TIMES = 50  # where the highest is so many times the lowest, a slider multiplies instead of adding
+LARGEST_EXACT = 2**53 - 1  # of the whole numbers in a browser
+COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(320px, 1fr))", "grid_gap": "0 28px"}
+
+
+class Form(Panel):
+    """A config to be set by hand: `value` is the config, or None while its settings contradict each other.
+
+    Made by `form`. What is to follow it says so with ``form.observe(callback, "value")``.
+    """
+
+    value = traitlets.Any()
+
+    def __init__(self, start: Settings, without: tuple[str, ...]):
+        self.start, self.message = start, Message()
+        shown = [each for each in fields(start) if each.name not in without and _is_shown(each)]
+        texts = help_of(type(start))
+        self.controls, rows = {}, []
+        for each in shown:
+            control, *parts = _choice(each, start) if each.metadata["choices"] else _number(each, start)
+            self.controls[each.name] = control
+            control.observe(self._refresh, "value")
+            rows.append(_row(each.name, texts[each.name], parts))
+        super().__init__([Box(rows, layout=Layout(**COLUMNS)), self.message], lambda: settings_table(self.start))
+        self._refresh()
+
+    def _refresh(self, _=None) -> None:
+        """Take over what is set, and tell where it is contradictory."""
+        wanted = {each.name: getattr(self.start, each.name) for each in fields(self.start)}
+        wanted |= {name: control.value for name, control in self.controls.items()}
+        self.message.value = ""
+        value = None
+        with self.message.errors():
+            value = type(self.start)(**wanted)
+        self.value = value
+
+
+def form(kind: type[Settings], without: tuple[str, ...] = (), **start) -> Form:
+    """Make a form of a config class: a slider and a box for each number, a drop-down for each choice.
+
+    A slider covers what is usual, a box takes all that is allowed; the docstring of each setting is its tooltip.
+
+    Parameters
+    ----------
+    kind : type of Settings
+        The config class.
+    without : tuple of str
+        Settings that are not shown.
+    start : dict
+        Values to start with, by setting, instead of the defaults.
+
+    Returns
+    -------
+    Form
+        Its `value` is a config of this class.
+
+    Raises
+    ------
+    ValueError
+        If the values to start with are not allowed.
+    """
+    return Form(kind(**start), without)
+
+
+def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
+    """Return a form above a figure, which is drawn anew whenever a setting changes.
+
+    Parameters
+    ----------
+    form : Form
+    draw : callable
+        Takes the config, returns axes.
+    """
+    picture = Image(layout=Layout(max_width="100%", object_fit="contain", align_self="flex-start"))
+
+    def redraw(_=None) -> None:
+        with form.message.errors():
+            if form.value:
+                picture.value = png_bytes(draw(form.value), dpi=80)
+
+    redraw()
+    form.observe(redraw, "value")
+    panel = Panel([form, picture], lambda: form.instead() + picture_html(picture.value))
+    panel.add_class("musicgen-follow")
+    return panel
+
+
+def settings_table(config: Settings) -> str:
+    """Return a config as an HTML table of its names and values, four pairs a row."""
+    cells = [
+        f"<td style='text-align:right'>{each.name.replace('_', ' ')}</td>"
+        f"<td style='text-align:left'><b>{html.escape(str(getattr(config, each.name)))}</b></td>"
+        for each in fields(config)
+        if _is_shown(each)
+    ]
+    rows = "".join(f"<tr>{''.join(cells[at : at + 4])}</tr>" for at in range(0, len(cells), 4))
+    return f"<table>{rows}</table>"
+
+
+def _is_shown(each: Field) -> bool:
+    return bool(each.metadata["choices"]) or each.metadata["limits"][0] is not None
+
+
+def _row(name: str, text: str, parts: list[Widget]) -> Box:
+    """Put the name of a setting, which tells its help, beside what sets it."""
+    style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
+    label = f'<span style="{style}" title="{html.escape(text)}">{name.replace("_", " ")}</span>'
+    row = Box([HTML(label, layout=Layout(width="138px", flex="none")), *parts], layout=Layout(align_items="center"))
+    row.add_class(f"musicgen-{name}")
+    return row
+
+
+def _choice(each: Field, start: Settings) -> list[Widget]:
+    options = Dropdown(options=each.metadata["choices"], value=getattr(start, each.name), layout=Layout(width="190px"))
+    return [options, options]
+
+
+def _number(each: Field, start: Settings) -> list[Widget]:
+    """Return a box, and it again with its slider to the left, unless the range is endless."""
+    whole, value = isinstance(each.default, int), getattr(start, each.name)
+    largest = LARGEST_EXACT if whole else sys.float_info.max
+    lowest, highest = (min(limit, largest) for limit in each.metadata["limits"])
+    kind = BoundedIntText if whole else BoundedFloatText
+    box = kind(value, min=lowest, max=highest, layout=Layout(width="80px", flex="none"))
+    low, high = each.metadata["usual"]
+    if high - low > WIDEST_SLIDER:
+        box.layout.width = "190px"
+        return [box, box]
+    slider = _slider(low, high, whole)
+    _join(slider, box, lambda number: round(number) if whole else float(f"{number:.3g}"))
+    return [box, slider, box]
+
+
+def _slider(low: float, high: float, whole: bool) -> FloatSlider | FloatLogSlider:
+    """Make a slider without a number; over a wide range it goes by powers of two, or by tenths of a power of ten."""
+    looks = {"readout": False, "layout": Layout(flex="1 1 100px", min_width="90px")}
+    if low > 0 and high / low >= MANY_TIMES:
+        base, step = (2, 1) if whole else (10, 0.1)
+        return FloatLogSlider(low, base=base, min=math.log(low, base), max=math.log(high, base), step=step, **looks)
+    step = 1 if whole else 10 ** math.floor(math.log10(high - low)) / 100
+    return FloatSlider(low, min=low, max=high, step=step, **looks)
+
+
+def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Callable[[float], float]) -> None:
+    """Let a slider move with its box, which holds the value and may go beyond what the slider offers."""
+    base = getattr(slider, "base", None)
+    low, high = (base**end if base else end for end in (slider.min, slider.max))
+
+    def step(number: float) -> int:
+        """Return on which of its steps the slider stands for a number."""
+        number = min(max(number, low), high)
+        return round((math.log(number, base) if base else number) / slider.step)
+
+    def follow(_=None) -> None:
+        slider.value = min(max(box.value, low), high)
+
+    def lead(change: dict) -> None:
+        if step(change["new"]) != step(box.value):  # else it is the browser that moves it onto its step
+            box.value = tidy(change["new"])
+
+    follow()
+    box.observe(follow, "value")
+    slider.observe(lead, "value")

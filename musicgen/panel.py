@@ -1,0 +1,69 @@
+"""What the panels of a notebook share: a box, a message, a button, a picture."""
+
+import html
+import traceback
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ipywidgets import HTML, Button, Layout, VBox, Widget
+
+FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 12px"}
+
+
+class Panel(VBox):
+    """A box of widgets that leaves something to read where widgets are dead: on GitHub, or in an exported page.
+
+    Parameters
+    ----------
+    children : list of Widget
+    instead : callable
+        Returns HTML to show there.
+    layout : dict
+        As of any widget.
+    """
+
+    def __init__(self, children: list[Widget], instead: Callable[[], str], **layout: str):
+        super().__init__(children, layout=Layout(**layout))
+        self.instead = instead
+
+    def _repr_mimebundle_(self, **kwargs) -> dict:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": self.instead()}
+
+
+class Message(HTML):
+    """One line below the controls: how it goes, or in red what went wrong."""
+
+    def tell(self, text: str) -> None:
+        """Say how it goes."""
+        self.value = f'<span class="musicgen-message">{html.escape(text)}</span>'
+
+    def complain(self, text: str) -> None:
+        """Say what went wrong."""
+        style = "color: var(--jp-error-color1, #d32f2f); white-space: pre-wrap"
+        self.value = f'<span class="musicgen-error" role="alert" style="{style}">{html.escape(text)}</span>'
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Show what goes wrong inside: bad input in one line, a fault of ours with its traceback.
+
+        An exception that leaves the callback of a widget would only be seen in JupyterLab's log.
+        """
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.complain(str(error))
+        except Exception:
+            self.complain(traceback.format_exc())
+
+
+def picture_html(png: bytes) -> str:
+    """Return a picture as an element of a page."""
+    return f'<img style="max-width: 100%" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
+
+
+def button(text: str, icon: str, help: str, act: Callable[[], None], style: str = "") -> Button:
+    """Make a button that calls `act`."""
+    made = Button(description=text, icon=icon, tooltip=help, button_style=style, layout=Layout(width="auto"))
+    made.on_click(lambda _: act())
+    return made

@@ -1,0 +1,67 @@
+"""A generated piece and all that it takes to make it again: what a gallery keeps, and saves."""
+
+import json
+import re
+import unicodedata
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from musicgen.audio import render, write_wav
+from musicgen.files import write_whole
+from musicgen.generation import GenerationConfig, generate
+from musicgen.midi import write_midi
+from musicgen.model import AttentionLSTM
+from musicgen.piano_roll import PianoRoll
+
+
+@dataclass(frozen=True)
+class Take:
+    """A generated piece.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+        The prime and what follows.
+    prime_frames : int
+        The length of the prime; 0 without one.
+    begun_with : str
+        What the prime is; shown, and never a path.
+    composer : str or None
+        In whose style.
+    config : GenerationConfig
+        How it was made.
+    """
+
+    roll: PianoRoll
+    prime_frames: int
+    begun_with: str
+    composer: str | None
+    config: GenerationConfig
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        style = f", in the style of {self.composer}" if self.composer else ""
+        return f"{self.begun_with}{style}, seed {self.config.seed}"
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write it as MIDI, sound and settings under a name that is not taken yet, and return the files."""
+        plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é is e and an accent
+        words = re.findall("[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+        stem = "-".join(words)[:40].rstrip("-") or "piece"
+        number = next(n for n in range(1, 10_000) if not (Path(folder) / f"{stem}-{n}.json").exists())
+        midi, wav, settings = (Path(folder) / f"{stem}-{number}{suffix}" for suffix in (".mid", ".wav", ".json"))
+        write_midi(self.roll, midi)
+        write_wav(render(self.roll), wav)
+        about = {"begun_with": self.begun_with, "prime_frames": self.prime_frames, "composer": self.composer}
+        with write_whole(settings) as temporary:
+            temporary.write_text(json.dumps(about | asdict(self.config), indent=1, ensure_ascii=False), "utf-8")
+        return [midi, wav, settings]
+
+
+def compose(
+    model: AttentionLSTM, prime: PianoRoll | None, begun_with: str, config: GenerationConfig, composer: str | None
+) -> Take:
+    """Let a model go on from a prime, and keep how; see `generate`."""
+    roll = generate(model, prime, config, composer)
+    return Take(roll, prime.n_frames if prime else 0, begun_with, composer, config)

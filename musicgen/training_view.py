@@ -1,0 +1,197 @@
+"""Training that can be watched, stopped and compared: one live figure, in a cell or in a panel."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from IPython.display import Image as Picture
+from IPython.display import display
+from ipywidgets import HTML, Box, FloatProgress, Image, Layout, Tab
+
+from musicgen.charts import plot_training, plot_validation
+from musicgen.forms import Form
+from musicgen.panel import Message, Panel, button, picture_html
+from musicgen.plots import png_bytes
+from musicgen.runs import load_runs, runs_table
+from musicgen.training import Trainer
+
+REDRAW_SECONDS = 1.5
+HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
+
+
+class Follower:
+    """Follows a run as `Trainer.run` wants a watcher: gathers what it does, and shows it now and then.
+
+    Parameters
+    ----------
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    show : callable
+        Takes the share of the run that is done (0..1), a line that tells how it stands, and the figure as PNG.
+    stop : callable
+        Returns true where the run is to end.
+    """
+
+    def __init__(
+        self, baselines: dict, show: Callable[[float, str, bytes], None], stop: Callable[[], bool] = lambda: False
+    ):
+        self.baselines, self.show, self.stop = baselines, show, stop
+        self.updates: list[tuple[int, float, float]] = []
+        self.before = (0.0, 0)  # loss_sum and n_frames
+        self.started, self.drawn = time.monotonic(), -np.inf
+
+    def __call__(self, trainer: Trainer) -> bool:
+        """Take note of an update; return whether the run is to stop."""
+        at = trainer.progress
+        loss_sum, n_frames = self.before  # both are 0 again at the end of an epoch
+        if at.n_frames > n_frames:
+            loss = (at.loss_sum - loss_sum) / (at.n_frames - n_frames)
+            self.updates.append((at.updates, loss, trainer.optimizer.param_groups[0]["lr"]))
+        self.before = (at.loss_sum, at.n_frames)
+        if time.monotonic() - self.drawn > REDRAW_SECONDS:
+            self.draw(trainer)
+        return self.stop()
+
+    def draw(self, trainer: Trainer) -> None:
+        """Show how the run stands."""
+        at, config = trainer.progress, trainer.config
+        n_updates = max(at.updates, trainer.batches.n_batches(at.epoch) * config.n_epochs)
+        elapsed = time.monotonic() - self.started
+        ended = at.epoch == config.n_epochs or self.stop()
+        left = elapsed / max(1, len(self.updates)) * (n_updates - at.updates)
+        clock = f"after {_minutes(elapsed)}" if ended else f"{_minutes(left)} left"
+        line = f"epoch {min(at.epoch + 1, config.n_epochs)} of {config.n_epochs}, update {at.updates}, {clock}"
+        ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, line)
+        self.show(at.updates / max(1, n_updates), line, png_bytes(ax))
+        self.drawn = time.monotonic()
+
+
+def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> list[dict]:
+    """Train with one live figure in the cell. The notebook's stop button ends the run with its checkpoint.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        A run to begin, or to go on with.
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    resume : bool
+        As of `Trainer.run`.
+
+    Returns
+    -------
+    list of dict
+        As of `Trainer.run`.
+    """
+    handle = display(display_id=True)
+    follower = Follower(baselines, lambda done, line, png: handle.update(Picture(png)))
+    history = trainer.run(resume, follower)
+    follower.draw(trainer)
+    return history
+
+
+class TrainingPanel(Panel):
+    """Forms, a start and a stop button, one live figure, and all runs of a folder in one table and one plot.
+
+    The run is a thread of its own, so that the notebook still answers: it ends by the stop button, not by that of the
+    notebook. Only one runs at a time: to start the next, in whichever panel, ends the one before.
+
+    Parameters
+    ----------
+    make_trainer : callable
+        Takes the name of a new run, then one config for each form in their order, and returns a `Trainer`.
+    forms : dict of str to Form
+        By title.
+    baselines : dict of str to float
+        Losses to beat, by name, in nats per frame.
+    folder : Path or str
+        Where the runs are kept, each in a folder of its own.
+    """
+
+    running: tuple[threading.Thread, threading.Event] | None = None
+
+    def __init__(
+        self, make_trainer: Callable[..., Trainer], forms: dict[str, Form], baselines: dict, folder: Path | str
+    ):
+        self.make_trainer, self.forms, self.baselines, self.folder = make_trainer, forms, baselines, Path(folder)
+        self.trainer: Trainer | None = None
+        self.start = button("Train", "play", "start a run with these settings", self._start, "primary")
+        self.stop = button(
+            "Stop", "stop", "end the run after this update, and keep its checkpoint", self._stop, "danger"
+        )
+        self.resume = button("Go on", "forward", "go on with the run that was stopped", self._resume)
+        self.bar, self.message = FloatProgress(max=1, layout=Layout(width="160px")), Message()
+        self.figure, self.curves = (Image(layout=Layout(max_width="800px", display="none")) for _ in range(2))
+        self.table = HTML()
+        row = Layout(align_items="center", grid_gap="6px", margin="6px 0", flex_flow="row wrap")
+        controls = Box([self.start, self.stop, self.resume, self.bar, self.message], layout=row)
+        tab = Tab(list(forms.values()), titles=list(forms))
+        super().__init__([tab, controls, self.figure, self.table, self.curves], self._instead)
+        self.add_class("musicgen-training")
+        self._idle()
+        self._show_runs()
+
+    def _start(self) -> None:
+        with self.message.errors():
+            configs = [each.value for each in self.forms.values()]
+            if None in configs:
+                raise ValueError("these settings contradict each other: see the red line below them")
+            taken = [int(path.name.removeprefix("run-")) for path in self.folder.glob("run-[0-9]*")]
+            self.trainer = self.make_trainer(f"run-{max(taken, default=0) + 1}", *configs)
+            self._run(resume=False)
+
+    def _resume(self) -> None:
+        with self.message.errors():
+            self._run(resume=True)
+
+    def _stop(self) -> None:
+        if self.running:
+            self.running[1].set()
+            self.message.tell("stopping after this update ...")
+
+    def _run(self, resume: bool) -> None:
+        """Begin a thread that trains, and end the one before."""
+        if TrainingPanel.running:
+            TrainingPanel.running[1].set()
+            TrainingPanel.running[0].join()
+        stop = threading.Event()
+        thread = threading.Thread(target=self._work, args=(self.trainer, stop, resume), daemon=True)
+        TrainingPanel.running = thread, stop
+        self.start.disabled, self.stop.disabled, self.resume.disabled = True, False, True
+        thread.start()
+
+    def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
+        """Train, in a thread: it draws without pyplot and prints nothing."""
+        follower = Follower(self.baselines, self._show, stop.is_set)
+        with self.message.errors():
+            trainer.run(resume, follower)
+            follower.draw(trainer)
+            self._show_runs()
+        self._idle()
+
+    def _idle(self) -> None:
+        at = self.trainer and self.trainer.progress
+        self.start.disabled, self.stop.disabled = False, True
+        self.resume.disabled = not at or at.epoch >= self.trainer.config.n_epochs
+
+    def _show(self, done: float, line: str, png: bytes) -> None:
+        self.bar.value, self.figure.value, self.figure.layout.display = done, png, "block"
+        self.message.tell(line)
+
+    def _show_runs(self) -> None:
+        """Show all runs that the folder holds."""
+        runs = load_runs(self.folder)
+        if runs:
+            self.table.value = f'<div style="overflow-x: auto">{runs_table(runs)}</div>'
+            self.curves.value = png_bytes(plot_validation({run.name: run.history for run in runs}, self.baselines))
+            self.curves.layout.display = "block"
+
+    def _instead(self) -> str:
+        forms = "".join(f"<h4>{title}</h4>{each.instead()}" for title, each in self.forms.items())
+        return f"<p>{HOW_TO}</p>{forms}{self.table.value}{picture_html(self.curves.value)}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,0 +1,121 @@
+"""JupyterLab as a person meets it: a server of its own, and a page that watches what goes wrong and what is loaded."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+HOST = "127.0.0.1"
+QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
+ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
+IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+SLOW = 180_000  # milliseconds
+
+
+@contextmanager
+def serve(folder):
+    """Start JupyterLab on this computer only, with a token and settings of its own; yield its address and token."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    own = Path(folder) / ".own"
+    for name, text in QUIET.items():
+        path = own / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    places = {"CONFIG_DIR": "config", "RUNTIME_DIR": "runtime"}
+    env = os.environ | {f"JUPYTER_{name}": str(own / place) for name, place in places.items()}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces")}
+    env |= {"JUPYTER_TOKEN": token}
+    options = [f"--ServerApp.root_dir={folder}", f"--ip={HOST}", f"--port={port}", "--no-browser", "--allow-root"]
+    options += ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
+    with (own / "server.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=env, stdout=log, stderr=log)
+        try:
+            _wait_for(f"http://{HOST}:{port}/api/status?token={token}", server, own / "server.log")
+            yield f"http://{HOST}:{port}", token
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(address, server, log):
+    for _ in range(240):
+        if server.poll() is not None:
+            break
+        try:
+            return urlopen(address, timeout=5).close()
+        except URLError:
+            time.sleep(0.5)
+    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+
+
+class Lab:
+    """A browser's page with one notebook."""
+
+    def __init__(self, context, address, token):
+        self.address, self.token, self.outside, self.faults = address, token, [], []
+        self.page = context.new_page()
+        self.page.set_default_timeout(SLOW)
+        self.page.on("request", lambda request: self._watch(request.url))
+        self.page.on("websocket", lambda websocket: self._watch(websocket.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def _watch(self, url):
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob", "about") and parts.hostname != HOST:
+            self.outside.append(url)
+
+    def open(self, name):
+        """Open a notebook alone on the page, and wait until its kernel answers."""
+        self.page.goto(f"{self.address}/doc/tree/{name}?token={self.token}")
+        self.page.wait_for_function(IDLE)
+
+    def run_all(self):
+        """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
+        self.page.locator(".jp-CodeCell").first.wait_for()
+        self.wait_until(self._has_begun, every=3000)
+        self.wait_until(lambda: self.page.evaluate(IDLE) and all(map(str.isdigit, self.prompts())))
+
+    def _has_begun(self):
+        if any(self.prompts()):
+            return True
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+    def prompts(self):
+        """List the numbers of the code cells: empty before they are run, and a star while they wait."""
+        return [text.strip("[]: ") for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
+
+    def errors(self):
+        """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
+        shown = [text for text in self.page.locator(ERRORS).all_text_contents() if text.strip()]
+        texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
+        shown += [text for text in texts if "Traceback (most recent call last)" in text]
+        unrun = [f"a cell was not run: {prompt!r}" for prompt in self.prompts() if not prompt.isdigit()]
+        dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
+        return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
+
+    def wait_for_another(self, picture, before):
+        """Wait until an image is no longer the one whose `src` was `before`."""
+        self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
+
+    def wait_until(self, true, every=200):
+        """Wait until a function of ours returns true; ask it `every` so many milliseconds."""
+        for _ in range(SLOW // every):
+            if true():
+                return
+            self.page.wait_for_timeout(every)
+        raise AssertionError("what was waited for did not come")
+
+    def show(self, locator, path):
+        """Save a picture of a part of the page."""
+        locator.scroll_into_view_if_needed()
+        locator.screenshot(path=path)

@@ -1,0 +1,174 @@
+"""Player and panels in a small notebook, turned and clicked in a real browser."""
+
+import nbformat
+import numpy as np
+import pytest
+import soundfile
+
+from musicgen.midi import write_midi
+from musicgen.piano_roll import PianoRoll
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+CELLS = [
+    """
+from pathlib import Path
+import torch
+from IPython.display import display
+from musicgen.architecture import plot_architecture
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.corpus import load_corpus
+from musicgen.dataset import prepare
+from musicgen.forms import follow, form
+from musicgen.generation_panel import GenerationPanel
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.recipe import TrainConfig
+from musicgen.training import Trainer
+from musicgen.training_view import TrainingPanel, train_and_watch
+from musicgen.windows import WindowBatches, WindowConfig
+rolls = prepare(load_corpus("midi"))
+batches = WindowBatches(rolls, WindowConfig(window_frames=32, batch_size=4))
+SIZES = {"hidden_size": 16, "attention_size": 8, "attention_span": 32, "output": "independent"}
+""",
+    "follow(form(ModelConfig, ('n_keys',), **SIZES), plot_architecture)",
+    """
+def make_trainer(name, sizes, recipe):
+    validate = lambda model: 2.0
+    return Trainer(AttentionLSTM(sizes), batches, validate, recipe, Path("runs") / name, progress=False)
+
+sizes, recipe = form(ModelConfig, **SIZES), form(TrainConfig, n_epochs=400)
+history = train_and_watch(make_trainer("plain", sizes.value, TrainConfig(n_epochs=2)), {"Markov": 3.0})
+""",
+    "TrainingPanel(make_trainer, {'model': sizes, 'training': recipe}, {'Markov': 3.0}, 'runs')",
+    "GenerationPanel(load_checkpoint(SHIPPED_CHECKPOINT).model, load_corpus('midi'), 'made', seconds=8)",
+]
+
+
+@pytest.fixture(scope="module")
+def music(folder):
+    """Write three short pieces, of random notes."""
+    random = np.random.default_rng(5)
+    (folder / "midi").mkdir()
+    for name in ("one", "two", "three"):
+        velocity = np.zeros((160, 88), np.uint8)
+        for start in range(0, 160, 8):
+            velocity[start : start + 7, random.integers(25, 60, 3)] = 80
+        write_midi(PianoRoll(velocity), folder / "midi" / f"{name}.mid")
+    return folder / "midi"
+
+
+@pytest.fixture(scope="module")
+def opened(lab, folder, music):
+    """Open the notebook and run it."""
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "panels.ipynb")
+    lab.open("panels.ipynb")
+    lab.run_all()
+    assert lab.errors() == []
+    return lab
+
+
+def test_a_slider_that_is_moved_changes_the_figure(opened):
+    panel = opened.page.locator(".musicgen-follow")
+    before = panel.locator("img").get_attribute("src")
+    handle = panel.locator(".musicgen-n_layers .noUi-handle")
+    handle.focus()
+    handle.press("ArrowRight")
+    opened.wait_for_another(panel.locator("img"), before)
+    assert panel.locator(".musicgen-n_layers input").input_value() == "3"
+    assert opened.errors() == []
+
+
+def test_settings_that_contradict_each_other_are_told(opened):
+    panel = opened.page.locator(".musicgen-follow")
+    box = panel.locator(".musicgen-n_layers input")
+    box.fill("1")
+    box.press("Enter")
+    panel.locator(".musicgen-error", has_text="n_attention_layers").wait_for()
+    box.fill("2")
+    box.press("Enter")
+    panel.locator(".musicgen-error").wait_for(state="detached")
+
+
+def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
+    panel = opened.page.locator(".musicgen-training")
+    panel.get_by_role("button", name="Train").click()
+    panel.locator(".musicgen-message", has_text="left").wait_for()
+    figure = panel.locator("img").first
+    before = figure.get_attribute("src")
+    opened.wait_for_another(figure, before)
+    panel.get_by_role("button", name="Stop").click()
+    panel.locator(".musicgen-message", has_text="after 0:").wait_for()
+    assert (folder / "runs" / "run-1" / "latest.safetensors").is_file()
+    panel.locator("td", has_text="run-1").wait_for()
+    assert panel.locator("th", has_text="n epochs").count() == 1, "the setting in which the two runs differ"
+    panel.get_by_role("button", name="Go on").click()
+    panel.locator(".musicgen-message", has_text="left").wait_for()
+    panel.get_by_role("button", name="Stop").click()
+    panel.locator(".musicgen-message", has_text="after 0:").wait_for()
+    assert opened.errors() == []
+
+
+def play(lab, panel):
+    """Press play in the player of a panel, see the playhead move, and return the frame."""
+    frame = panel.frame_locator('iframe[title^="player"]')
+    frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
+    frame.get_by_test_id("play").click()
+    frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
+    head = frame.get_by_test_id("playhead")
+    before = float(head.get_attribute("data-seconds"))
+    lab.wait_until(lambda: float(head.get_attribute("data-seconds")) > before + 0.3)
+    frame.get_by_test_id("play").click()
+    return frame
+
+
+def loudness_after(frame, folder, seconds):
+    """Return how loud the sound that a player hands out is after some seconds, 0 for silence."""
+    with frame.owner.page.expect_download() as download:
+        frame.get_by_test_id("wav").click()
+    download.value.save_as(folder / "heard.wav")
+    samples, rate = soundfile.read(folder / "heard.wav")
+    return np.abs(samples[round(seconds * rate) :]).max()
+
+
+def test_a_file_of_ones_own_is_continued_and_heard(opened, music, folder):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("a MIDI file of mine")
+    chooser = panel.locator('input[type="file"]')
+    chooser.set_input_files({"name": "<b>bad</b>.mid", "mimeType": "audio/midi", "buffer": b"MThd no music"})
+    panel.locator(".musicgen-error", has_text="<b>bad</b>.mid").wait_for()
+    chooser.set_input_files(music / "one.mid")
+    panel.locator(".musicgen-message", has_text="one.mid: 60 notes").wait_for()
+    panel.get_by_role("button", name="Compose").click()
+    panel.locator(".musicgen-message", has_text="8 s of music").wait_for()
+    frame = play(opened, panel)
+    assert loudness_after(frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
+    assert opened.errors() == []
+
+
+def test_what_is_played_on_the_keyboard_is_continued(opened):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("what I play")
+    keyboard = panel.locator(".musicgen-keyboard")
+    keyboard.get_by_role("button", name="Record").click()
+    n_cells = opened.page.locator(".jp-Cell").count()
+    for letter in "adgk":  # in JupyterLab's command mode A would add a cell, and D D would take one away
+        opened.page.keyboard.press(letter, delay=150)
+    keyboard.locator('.key[data-pitch="55"]').click(delay=150)
+    keyboard.get_by_role("button", name="Stop").click()
+    keyboard.get_by_text("5 notes in").wait_for()
+    assert opened.page.locator(".jp-Cell").count() == n_cells
+    panel.get_by_role("button", name="Compose").click()
+    panel.locator("iframe[title*='What was played']").wait_for()
+    assert opened.errors() == []
+
+
+def test_a_piece_is_kept_and_saved(opened, folder):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.get_by_role("button", name="Keep").click()
+    kept = panel.locator(".musicgen-kept")
+    kept.get_by_role("button", name="Save").click()
+    kept.locator(".musicgen-message", has_text="saved").wait_for()
+    assert len({path.suffix for path in (folder / "made").glob("what-was-played-1.*")}) == 3
+    kept.get_by_role("button").last.click()
+    kept.wait_for(state="detached")
+    assert opened.errors() == []

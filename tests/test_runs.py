@@ -1,0 +1,54 @@
+"""Runs side by side: read from their folders, and compared by what differs."""
+
+import pytest
+
+from musicgen.checkpoint import save_checkpoint
+from musicgen.runs import Run, compare_runs, load_runs, runs_table
+
+
+def history(*nlls):
+    return [
+        {"epoch": epoch, "updates": 5 * epoch, "train_nll": nll + 1, "validation_nll": nll, "seconds": 2.4 * epoch}
+        for epoch, nll in enumerate(nlls, 1)
+    ]
+
+
+SGD = Run("first", {"optimizer": "sgd", "seed": 0, "n_layers": 2}, history(4.0, 3.0, 3.5))
+ADAMW = Run("<i>second", {"optimizer": "adamw", "seed": 0, "n_layers": 2, "max_transpose": 5}, history(2.0))
+
+
+def test_only_the_settings_that_differ_are_compared():
+    assert compare_runs([SGD, ADAMW]) == [
+        {"run": "first", "optimizer": "sgd", "max_transpose": "", "epochs": 3, "seconds": 7}
+        | {"training": 4.0, "validation": 3.0},
+        {"run": "<i>second", "optimizer": "adamw", "max_transpose": 5, "epochs": 1, "seconds": 2}
+        | {"training": 3.0, "validation": 2.0},
+    ]
+
+
+def test_the_table_shows_names_as_text_and_the_best_in_bold():
+    first, second = runs_table([SGD, ADAMW]).split("<tbody>")[1].split("</tr>")[:2]
+    assert "normal" in first and "bold" in second
+    assert "&lt;i&gt;second" in second
+    assert runs_table([]) == "<table><thead><tr></tr></thead><tbody></tbody></table>"
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """Write two runs, one that never finished an epoch, and a file that is no checkpoint."""
+    for name, nll in {"b": 4.0, "a": 3.0}.items():
+        record = {"training": {"seed": 3}, "windows": {"batch_size": 8}, "progress": {"history": history(9.0, nll)}}
+        for file in ("best", "latest"):
+            save_checkpoint(tmp_path / name / f"{file}.safetensors", tiny_model(), {}, record)
+    save_checkpoint(tmp_path / "begun" / "latest.safetensors", tiny_model(), {}, {"training": {}})
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "best.safetensors").write_bytes(b"no checkpoint")
+    return tmp_path
+
+
+def test_runs_come_back_from_their_folders(folder):
+    runs = {run.name: run for run in load_runs(folder)}
+    assert set(runs) == {"a", "b"}
+    assert runs["b"].best["validation_nll"] == 4.0
+    assert runs["a"].settings["seed"] == 3 and runs["a"].settings["hidden_size"] == 8
+    assert load_runs(folder / "nothing") == []
