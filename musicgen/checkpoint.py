@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from musicgen.files import write_whole
 from musicgen.model import AttentionLSTM, ModelConfig
@@ -109,8 +110,18 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:
     """Build a model that has shapes but no memory yet."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoDraws():
         return AttentionLSTM(config)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Draws no weights: where they have no memory it does nothing, but torch imports its compiler for it: seconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, torch.nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def _check_header(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, version
@@ -17,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
-SOAK = [Requirement(line) for line in PROJECT["optional-dependencies"]["soak"]]
+TEST, SOAK, BENCH = (
+    [Requirement(line) for line in PROJECT["optional-dependencies"][extra]] for extra in ("test", "soak", "bench")
+)
 
 
 def test_conda_adds_only_python_and_pip_to_what_pyproject_lists():
@@ -36,7 +38,7 @@ def test_the_makefile_installs_what_conda_installs():
 @pytest.mark.parametrize(
     ("file", "entry", "n_entries"),
     [
-        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK)),
+        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK + BENCH)),
         ("environment.yml", r"^ +- (?!pip:)", len(CONDA["channels"]) + len(CONDA["dependencies"])),
     ],
 )
@@ -70,3 +72,13 @@ def imported_packages(path: Path) -> set[str]:
     modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
     return {module.split(".")[0] for module in modules}
+
+
+def test_loading_a_checkpoint_does_not_wait_for_torchs_compiler():
+    program = """
+import sys
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+load_checkpoint(SHIPPED_CHECKPOINT)
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

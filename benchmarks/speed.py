@@ -1,0 +1,248 @@
+"""Where the time goes, beside what one would use instead: ``make bench``, or ``make bench DATA=data/maestro-v2.0.0``.
+
+All that is compared takes turns within one run, after a warm-up round that does not count. The table gives the median
+of the rounds, the quartiles, and the ratio to what a section is held against. It is written to
+``benchmarks/results/speed.csv`` and drawn into ``speed.png`` beside it.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import mido
+import numpy as np
+import pretty_midi
+import pypianoroll
+import symusic
+import torch
+from joblib.externals.loky import get_reusable_executor
+from torch import nn
+from torch.nn import functional as F
+from turns import ROUNDS, Timed, rows, show, take_turns, write
+
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.corpus import load_corpus, make_chorales
+from musicgen.dataset import prepare
+from musicgen.generation import GenerationConfig, continue_frames
+from musicgen.keys import Heard, settle
+from musicgen.midi import read_midi
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.primes import shipped_prime
+from musicgen.recipe import TrainConfig
+from musicgen.stepping import Stepper
+from musicgen.training import Trainer
+from musicgen.windows import WindowBatches, WindowConfig
+
+ROOT = Path(__file__).parents[1]
+N_FILES = 40
+HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
+RERUN_WINDOW = 512
+
+
+def sampling(pieces: list) -> Iterator[dict]:
+    """Sample the same files, with each way to a piano roll; mido alone only parses them."""
+    random = np.random.default_rng(0)
+    paths = [str(pieces[i].path) for i in random.permutation(len(pieces))[:N_FILES]]
+
+    def quietly(read: Callable) -> Callable:
+        def read_all() -> None:
+            with warnings.catch_warnings(action="ignore"):
+                for path in paths:
+                    read(path)
+
+        return read_all
+
+    contenders = {
+        "mido, parse alone": mido.MidiFile,
+        "musicgen": read_midi,
+        "pretty_midi": lambda path: pretty_midi.PrettyMIDI(path).get_piano_roll(fs=20),
+        "pypianoroll": lambda path: pypianoroll.read(path).stack(),
+        "symusic (C++)": lambda path: symusic.Score(path).resample(tpq=10, min_dur=1).pianoroll(modes=["frame"]),
+    }
+    seconds = take_turns({name: quietly(read) for name, read in contenders.items()})
+    yield from rows("sampling", "files/s", len(paths), seconds, "mido, parse alone")
+
+
+def corpus(pieces: list) -> Iterator[dict]:
+    """Prepare all pieces: without a cache on one core and on two, each with the start of its workers, and with it."""
+    warm = tempfile.mkdtemp()
+
+    def cold(n_cores: int) -> None:
+        get_reusable_executor().shutdown()
+        with tempfile.TemporaryDirectory() as folder, patch("os.cpu_count", return_value=n_cores):
+            prepare(pieces, folder, progress=False)
+
+    contenders = {
+        "cold, one core": lambda: cold(1),
+        "cold, two cores": lambda: cold(2),
+        "warm": lambda: prepare(pieces, warm, progress=False),
+    }
+    yield from rows("corpus", "pieces/s", len(pieces), take_turns(contenders, 3), "cold, one core")
+
+
+def batches_of(pieces: list, window: int, batch: int) -> WindowBatches:
+    return WindowBatches(prepare(pieces, progress=False), WindowConfig(window_frames=window, batch_size=batch))
+
+
+def our_step(batches: WindowBatches, precision: str = "float32", **sizes) -> Callable:
+    """Make a function that takes a training step with the next batch, as `Trainer` does."""
+    model = AttentionLSTM(ModelConfig(hidden_size=HIDDEN, **sizes)).train()
+    config = TrainConfig(precision=precision)
+    trainer = Trainer(model, batches, lambda model: 0.0, config, tempfile.mkdtemp(), progress=False)
+    epoch = batches.epoch(0)
+    return lambda: trainer._update(next(epoch), 0.0)
+
+
+class Bare(nn.Module):
+    """What a tutorial has: an LSTM on the binary roll, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.linear = nn.LSTM(88, HIDDEN, 2, batch_first=True), nn.Linear(HIDDEN, 88)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.lstm(frames)[0])
+
+
+def bare_step(batches: WindowBatches, many_to_one: bool = False, precision: str = "float32") -> Callable:
+    """The same for a bare LSTM; `many_to_one` has a window for each target and predicts the frame after it alone."""
+    model, epoch = Bare(), batches.epoch(0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def step() -> None:
+        roll = torch.from_numpy((next(epoch)[0] > 0).astype(np.float32))
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits, target = model(roll[:, :-1]), roll[:, 1:]
+        if many_to_one:
+            logits, target = logits[:, -1], target[:, -1]
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / target[..., 0].numel()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def training(pieces: list) -> Iterator[dict]:
+    """Take training steps; the independent output is the poster's, and has as much to do as the bare LSTM."""
+    for precision in ("float32", "bfloat16"):
+        batches, of = batches_of(pieces, WINDOW, BATCH), {"precision": precision}
+        contenders = {"bare LSTM": bare_step(batches, **of), "windowed many-to-one": bare_step(batches, True, **of)}
+        for layers in (0, 1, 2):
+            step = our_step(batches, output="independent", n_attention_layers=layers, **of)
+            contenders[f"musicgen, {layers} attention layers"] = step
+        contenders["musicgen, 2 attention layers, joint output"] = our_step(batches, **of)
+        targets = dict.fromkeys(contenders, BATCH * WINDOW) | {"windowed many-to-one": BATCH}
+        seconds = take_turns(contenders)
+        yield from rows(f"training step, {precision}", "frames/s", targets, seconds, "bare LSTM")
+
+
+def windows(pieces: list) -> Iterator[dict]:
+    """Take training steps of as many frames in longer windows."""
+    for layers in (0, 1, 2):
+        sizes = {"output": "independent", "n_attention_layers": layers}
+        contenders = {
+            str(window): our_step(batches_of(pieces, window, 4096 // window), **sizes)
+            for window in (128, 256, 512, 1024, 2048)
+        }
+        section = f"window length, {layers} attention layers"
+        yield from rows(section, "frames/s", 4096, take_turns(contenders, 3), "128")
+
+
+@torch.inference_mode()
+def rerun(model: AttentionLSTM, n_frames: int) -> None:
+    """Generate as tutorials do: hear the whole window again for each frame."""
+    window = torch.from_numpy(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
+    for _ in range(n_frames):
+        heard, _ = model(window)
+        last = Heard(*(known[:, -1] for known in heard))
+        uniform = torch.rand(1, 88)
+        following, _ = settle(model.output, last, lambda logits, u=uniform: (u < logits.sigmoid()).float())
+        window = torch.cat([window[:, 1:], following[:, None] / 2], dim=1)
+
+
+def generation(pieces: list) -> Iterator[dict]:
+    """Make music on one core with the shipped model: short, long, many at once, and by running a window again."""
+    model, config = load_checkpoint(SHIPPED_CHECKPOINT).model, GenerationConfig()
+    prime, n_threads = shipped_prime("Bach", 8).velocity, torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def go_on(n_pieces: int, n_frames: int) -> Callable:
+        return lambda: continue_frames(model, np.stack([prime] * n_pieces), n_frames, config, [1] * n_pieces)
+
+    contenders = {
+        "a window of 512 frames run again": lambda: rerun(model, 10),
+        "musicgen, 10 seconds": go_on(1, 200),
+        "musicgen, 16 pieces of 10 seconds": go_on(16, 200),
+    }
+    frames = dict(zip(contenders, (10, 200, 16 * 200)))
+    yield from rows("generation, one core", "frames/s", frames, take_turns(contenders), next(iter(contenders)))
+    yield from rows("ten minutes, one core", "frames/s", 1200, ten_minutes(go_on(1, 12_000)), "first minute")
+    torch.set_num_threads(n_threads)
+
+
+def ten_minutes(make: Callable) -> Timed:
+    """Return what the first and the last minute of a piece of ten take, from the times at which frames are heard."""
+    seconds, hear = {"first minute": [], "last minute": []}, Stepper.hear
+    for _ in range(3):
+        heard_at = []
+        with patch.object(Stepper, "hear", lambda *args, at=heard_at: at.append(time.perf_counter()) or hear(*args)):
+            make()
+        seconds["first minute"].append(heard_at[1200] - heard_at[0])
+        seconds["last minute"].append(heard_at[-1] - heard_at[-1201])
+    return seconds
+
+
+FIRST_SOUND = """
+import time; times = [time.perf_counter()]
+def lap(): times.append(time.perf_counter())
+import torch; lap()
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.generation import GenerationConfig, generate
+from musicgen.audio import render
+from musicgen.primes import shipped_prime; lap()
+model = load_checkpoint(SHIPPED_CHECKPOINT).model; lap()
+roll = generate(model, shipped_prime("Bach", 8), GenerationConfig(seconds=14), "Johann Sebastian Bach"); lap()
+render(roll); lap()
+print(*(after - before for before, after in zip(times, times[1:])))
+"""
+
+
+def first_sound(pieces: list) -> Iterator[dict]:
+    """Let a fresh process make ten seconds of music and their sound."""
+    names = ("import torch", "import musicgen", "load the checkpoint", "generate 10 s", "render")
+    laps = np.array(
+        [
+            [float(word) for word in subprocess.check_output([sys.executable, "-c", FIRST_SOUND]).split()]
+            for _ in range(ROUNDS + 1)
+        ][1:]
+    )
+    seconds = dict(zip(names, laps.T)) | {"all but torch": laps[:, 1:].sum(1), "all": laps.sum(1)}
+    yield from rows("fresh process to first sound", "times a second", 1, seconds, "all")
+
+
+SECTIONS = {each.__name__: each for each in (sampling, corpus, training, windows, generation, first_sound)}
+
+
+def main() -> None:
+    """Run the sections, one after the other, and keep what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder of MIDI files (default: Bach's chorales)")
+    parser.add_argument("--only", nargs="+", default=list(SECTIONS), choices=SECTIONS, help="some of the sections")
+    args = parser.parse_args()
+    pieces = load_corpus(args.data or make_chorales(ROOT / "data" / "chorales"))
+    for name in args.only:
+        found = list(SECTIONS[name](pieces))
+        show(found)
+        write(found)
+
+
+if __name__ == "__main__":
+    main()

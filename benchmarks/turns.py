@@ -1,0 +1,73 @@
+"""Takes the time of things that take turns, and keeps what that gives as a table, a CSV file and a figure."""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from musicgen.charts import plot_bars
+from musicgen.files import write_whole
+
+TABLE = Path(__file__).parent / "results" / "speed.csv"
+ROUNDS = 5
+Timed = dict[str, list[float]]
+
+
+def take_turns(contenders: dict[str, Callable], rounds: int = ROUNDS) -> Timed:
+    """Let each run once in every round; return the seconds of each."""
+    seconds = {name: [] for name in contenders}
+    for round_ in range(rounds + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            if round_:  # the first is a warm-up
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def rows(section: str, unit: str, amount: float | dict[str, float], seconds: Timed, against: str) -> Iterator[dict]:
+    """Turn seconds into amounts a second, and into ratios to one of them, round by round."""
+    amounts = amount if isinstance(amount, dict) else dict.fromkeys(seconds, amount)
+    rates = {name: amounts[name] / np.array(taken) for name, taken in seconds.items()}
+    for name, rate in rates.items():
+        low, median, high = np.percentile(rate, [25, 50, 75])
+        numbers = {"median": median, "low": low, "high": high, "ratio": np.median(rate / rates[against])}
+        told = {key: f"{number:.4g}" for key, number in numbers.items()}
+        yield {"section": section, "name": name, "unit": unit} | told | {"to": against}
+
+
+def show(found: Iterable[dict]) -> None:
+    """Print a section as a table in Markdown."""
+    for index, row in enumerate(found):
+        if not index:
+            print(f"\n| {row['section']} | {row['unit']} | quartiles | times {row['to']} |\n|---|---|---|---|")
+        print(f"| {row['name']} | {row['median']} | {row['low']} to {row['high']} | {row['ratio']} |", flush=True)
+
+
+def write(found: list[dict]) -> None:
+    """Put sections in the place of what the table had of them, and draw it anew."""
+    kept = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
+    kept = [row for row in kept if row["section"] not in {new["section"] for new in found}] + found
+    with write_whole(TABLE) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, kept[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+    draw(kept, TABLE.with_suffix(".png"))
+
+
+def draw(kept: list[dict], path: Path) -> None:
+    """Draw the ratios of each section as bars."""
+    sections = list(dict.fromkeys(row["section"] for row in kept))
+    fig, axes = plt.subplots(-(-len(sections) // 2), 2, figsize=(15, 2.2 * -(-len(sections) // 2)), squeeze=False)
+    plt.close(fig)
+    for ax, section in zip(axes.flat, sections):
+        rows_here = [row for row in kept if row["section"] == section]
+        plot_bars({row["name"]: float(row["ratio"]) for row in rows_here}, ax, f"times {rows_here[0]['to']}")
+        ax.set_title(section)
+    for ax in axes.flat[len(sections) :]:
+        ax.set_axis_off()
+    fig.tight_layout()
+    fig.savefig(path, dpi=80)
