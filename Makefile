@@ -26,7 +26,7 @@ test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m pytest
 
 browser: $(STAMP)  ## go through the course in a real browser, which is installed if need be; pictures to outputs/browser
-	@command -v chromium google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	@{ command -v chromium || command -v google-chrome; } >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium; } || { \
 	  echo "No Chromium was found. On Debian or Ubuntu: sudo apt install chromium"; exit 1; }
 	@mkdir -p outputs/browser

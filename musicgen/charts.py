@@ -90,6 +90,7 @@ def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes 
 def _in_decades(ax: Axes) -> None:
     """Let the losses grow by factors, with plain numbers beside them."""
     ax.set_yscale("log")
+    ax.margins(y=0.1)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()

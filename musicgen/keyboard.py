@@ -28,6 +28,10 @@ class PianoKeyboard(anywidget.AnyWidget):
     notes = traitlets.List().tag(sync=True)
     seconds = traitlets.Float(8.0).tag(sync=True)
 
+    def __init__(self, **start):
+        super().__init__(**start)
+        self.layout.width = "100%"
+
     def roll(self) -> PianoRoll:
         """Return the recording as a roll; ValueError if there is none."""
         if not self.notes:

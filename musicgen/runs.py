@@ -74,10 +74,11 @@ def runs_table(runs: list[Run]) -> str:
     """Return `compare_runs` as an HTML table, the lowest validation loss in bold."""
     rows = compare_runs(runs)
     lowest = min((row["validation"] for row in rows), default=None)
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in (rows[0] if rows else ()))
+    cell = "style='padding: 3px 12px; text-align: right; border-bottom: 1px solid #80808040'"
+    head = "".join(f"<th {cell}>{name.replace('_', ' ')}</th>" for name in (rows[0] if rows else ()))
     body = ""
     for row in rows:
         weight = "bold" if row["validation"] == lowest else "normal"
-        cells = "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values())
+        cells = "".join(f"<td {cell}>{html.escape(str(value))}</td>" for value in row.values())
         body += f"<tr style='font-weight: {weight}'>{cells}</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table style='border-collapse: collapse'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -32,13 +32,20 @@ class Follower:
         Takes the share of the run that is done (0..1), a line that tells how it stands, and the figure as PNG.
     stop : callable
         Returns true where the run is to end.
+    updates : list of (int, float, float), optional
+        Of a run that goes on, what was gathered before: the number, loss and learning rate of each update.
     """
 
     def __init__(
-        self, baselines: dict, show: Callable[[float, str, bytes], None], stop: Callable[[], bool] = lambda: False
+        self,
+        baselines: dict,
+        show: Callable[[float, str, bytes], None],
+        stop: Callable[[], bool] = lambda: False,
+        updates: list[tuple[int, float, float]] | None = None,
     ):
         self.baselines, self.show, self.stop = baselines, show, stop
-        self.updates: list[tuple[int, float, float]] = []
+        self.updates = updates or []
+        self.n_before = len(self.updates)
         self.before = (0.0, 0)  # loss_sum and n_frames
         self.started, self.drawn = time.monotonic(), -np.inf
 
@@ -60,7 +67,7 @@ class Follower:
         n_updates = max(at.updates, trainer.batches.n_batches(at.epoch) * config.n_epochs)
         elapsed = time.monotonic() - self.started
         ended = at.epoch == config.n_epochs or self.stop()
-        left = elapsed / max(1, len(self.updates)) * (n_updates - at.updates)
+        left = elapsed / max(1, len(self.updates) - self.n_before) * (n_updates - at.updates)
         clock = f"after {_minutes(elapsed)}" if ended else f"{_minutes(left)} left"
         line = f"epoch {min(at.epoch + 1, config.n_epochs)} of {config.n_epochs}, update {at.updates}, {clock}"
         ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, line)
@@ -117,6 +124,7 @@ class TrainingPanel(Panel):
     ):
         self.make_trainer, self.forms, self.baselines, self.folder = make_trainer, forms, baselines, Path(folder)
         self.trainer: Trainer | None = None
+        self.follower: Follower | None = None
         self.start = button("Train", "play", "start a run with these settings", self._start, "primary")
         self.stop = button(
             "Stop", "stop", "end the run after this update, and keep its checkpoint", self._stop, "danger"
@@ -164,10 +172,11 @@ class TrainingPanel(Panel):
 
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
         """Train, in a thread: it draws without pyplot and prints nothing."""
-        follower = Follower(self.baselines, self._show, stop.is_set)
+        before = self.follower.updates if resume else None
+        self.follower = Follower(self.baselines, self._show, stop.is_set, before)
         with self.message.errors():
-            trainer.run(resume, follower)
-            follower.draw(trainer)
+            trainer.run(resume, self.follower)
+            self.follower.draw(trainer)
             self._show_runs()
         self._idle()
 

@@ -30,7 +30,7 @@ def test_the_table_shows_names_as_text_and_the_best_in_bold():
     first, second = runs_table([SGD, ADAMW]).split("<tbody>")[1].split("</tr>")[:2]
     assert "normal" in first and "bold" in second
     assert "&lt;i&gt;second" in second
-    assert runs_table([]) == "<table><thead><tr></tr></thead><tbody></tbody></table>"
+    assert "<td" not in runs_table([])
 
 
 @pytest.fixture

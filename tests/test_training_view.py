@@ -95,6 +95,7 @@ def test_the_stop_button_ends_a_run_and_it_can_go_on(make_trainer, tmp_path):
     assert panel.trainer.latest_path.is_file() and "after" in panel.message.value
     panel.resume.click()
     wait_for(lambda: panel.trainer.progress.updates > stopped)
+    assert panel.follower.updates[0][0] == 1, "the figure begins where the run began"
     panel.stop.click()
     wait_for(lambda: not panel.start.disabled)
 

@@ -134,9 +134,12 @@ class Lab:
         raise AssertionError("what was waited for did not come")
 
     def show(self, locator, path):
-        """Save a picture of a part of the page."""
+        """Save a picture of a part of the page, which is made high enough to hold it."""
+        before = self.page.viewport_size
+        self.page.set_viewport_size(before | {"height": round(locator.bounding_box()["height"]) + 200})
         locator.scroll_into_view_if_needed()
         locator.screenshot(path=path)
+        self.page.set_viewport_size(before)
 
 
 def play(lab, part, while_it_plays=lambda: None):
