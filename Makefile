@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test bench lab notebooks soak coverage mutants clean
+.PHONY: help setup demo test browser bench lab notebooks soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ demo: $(STAMP)  ## compose a piece with the shipped checkpoint: outputs/demo.mid
 test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m ruff check --output-format=concise .
 	$(RUN) -m pytest
+
+browser: $(STAMP)  ## go through the course in a real browser, which is installed if need be; pictures to outputs/browser
+	@command -v chromium google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium; } || { \
+	  echo "No Chromium was found. On Debian or Ubuntu: sudo apt install chromium"; exit 1; }
+	@mkdir -p outputs/browser
+	MUSICGEN_RUN_NOTEBOOKS=1 MUSICGEN_SCREENSHOTS=outputs/browser $(RUN) -m pytest tests/browser
 
 bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folder of MIDI files, else the chorales
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'

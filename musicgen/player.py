@@ -1,7 +1,6 @@
 """A piano roll that plays: in JupyterLab and in exported pages, offline; a figure where pages may not run scripts."""
 
 import html
-import io
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from musicgen.audio import mp3_bytes, render
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
-from musicgen.plots import plot_rolls
+from musicgen.plots import plot_rolls, png_bytes
 
 TEMPLATE = Path(__file__).with_name("player.html")
 CONTROLS_HEIGHT, TRACK_HEIGHT = 120, 268  # pixels
@@ -71,9 +70,7 @@ class Player:
 
     @cached_property
     def _figure(self) -> bytes:
-        stream = io.BytesIO()
-        plot_rolls(self.rolls, self.prime_frames).figure.savefig(stream, format="png", dpi=80)
-        return stream.getvalue()
+        return png_bytes(plot_rolls(self.rolls, self.prime_frames), dpi=80)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str | bytes]:
         return {"text/html": self.html, "image/png": self._figure, "text/plain": f"Player: {', '.join(self.rolls)}"}

@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from PIL import Image
 
 from musicgen.files import write_whole
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
@@ -27,10 +28,11 @@ def save_figure(ax: Axes, path: Path | str) -> None:
 
 
 def png_bytes(ax: Axes, dpi: int = 90) -> bytes:
-    """Return the figure that `ax` belongs to as the content of a PNG."""
-    stream = io.BytesIO()
-    ax.figure.savefig(stream, format="png", dpi=dpi)
-    return stream.getvalue()
+    """Return the figure that `ax` belongs to as a PNG of 256 colours, a third of the size it has with all."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    ax.figure.savefig(drawn, format="png", dpi=dpi)
+    Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def plot_roll(

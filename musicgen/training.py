@@ -120,8 +120,9 @@ class Trainer:
             start_alike([*self.model.parameters()], self.progress.updates)
             self.watch, asked = watch or (lambda trainer: False), False
             while self.progress.epoch < self.config.n_epochs and not stop(asked):
+                number = self.progress.epoch
                 self._run_epoch(stop)
-                asked = self.watch(self)
+                asked = self.progress.epoch == number or self.watch(self)  # where it has not ended, it was stopped
         return self.progress.history
 
     def _run_epoch(self, stop: Callable[[bool], bool]) -> None:

@@ -33,7 +33,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
-        pytest.skip("no Chromium; on Debian or Ubuntu: apt install chromium")
+        pytest.skip("no Chromium: `make browser` installs it, or on Debian or Ubuntu: apt install chromium")
     options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=chromium, args=options)

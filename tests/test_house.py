@@ -19,6 +19,7 @@ DOORS = {
     "music21": {"corpus"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"plots", "charts", "architecture"},
+    "PIL": {"plots"},
     "pretty_midi": {"audio"},
     "midirenderer": {"audio"},
     "soundfile": {"audio"},

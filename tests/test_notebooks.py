@@ -63,6 +63,11 @@ def test_the_four_notebooks_are_there():
     assert [path.stem[:2] for path in PATHS][:4] == ["01", "02", "03", "04"]
 
 
+def test_the_table_of_the_course_lists_every_notebook():
+    table = (PATHS[0].parent / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in PATHS if f"({path.name})" not in table] == []
+
+
 @notebooks
 def test_it_is_committed_as_it_ran_from_top_to_bottom(path):
     nbformat.validate(read(path))

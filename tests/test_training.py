@@ -265,4 +265,8 @@ def test_a_watcher_sees_every_update_and_ends_the_run_where_it_says_so(trainer):
     assert (5, False) in seen, "and the end of an epoch"
     assert len(history) == 1
     assert load_checkpoint(stopped.latest_path).record["progress"]["updates"] == 7
-    assert trainer().run(resume=True) == trainer(folder="whole").run()
+    resumed, whole = (
+        [row | {"seconds": None} for row in rows]
+        for rows in (trainer().run(resume=True), trainer(folder="whole").run())
+    )
+    assert resumed == whole

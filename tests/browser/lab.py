@@ -14,8 +14,9 @@ from urllib.request import urlopen
 
 HOST = "127.0.0.1"
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
-ERRORS = '[data-mime-type="application/vnd.jupyter.error"], .musicgen-error, .jupyter-widgets-error-widget'
-IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+FAILED = '[data-mime-type="application/vnd.jupyter.error"]'
+ERRORS = FAILED + ", .musicgen-error, .jupyter-widgets-error-widget"
+IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 SLOW = 180_000  # milliseconds
 
 
@@ -77,29 +78,42 @@ class Lab:
     def open(self, name):
         """Open a notebook alone on the page, and wait until its kernel answers."""
         self.page.goto(f"{self.address}/doc/tree/{name}?token={self.token}")
-        self.page.locator(IDLE).wait_for(state="attached")
+        self.page.wait_for_function(IDLE)
 
-    def run_all(self):
-        """Run all cells, and wait for the last. Asked too early, JupyterLab runs nothing: so it is asked again."""
+    def clear(self):
+        """Take away the outputs that are saved in the notebook."""
+        self.page.locator(".jp-CodeCell").first.wait_for()
+        self.wait_until(self._is_clear, every=1000)
+
+    def _is_clear(self):
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:clear-all-cell-outputs'); }")
+        return self.prompts() and not any(self.prompts())
+
+    def begin(self):
+        """Run all cells. Asked too early, JupyterLab runs nothing: so it is asked again."""
         self.page.locator(".jp-CodeCell").first.wait_for()
         self.wait_until(self._has_begun, every=3000)
-        self.wait_until(lambda: not any(prompt.strip("[]: ") in ("", "*") for prompt in self.prompts()))
+
+    def finish(self, milliseconds=SLOW):
+        """Wait until all cells have been run, or one has failed."""
+        self.wait_until(lambda: self.page.evaluate(IDLE) and "*" not in self.prompts() and "" not in self.prompts()
+                        or self.page.locator(FAILED).count(), 500, milliseconds)  # fmt: skip
 
     def _has_begun(self):
-        if any(prompt.strip("[]: ") for prompt in self.prompts()):
+        if any(self.prompts()):
             return True
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
     def prompts(self):
-        """List what stands before the code cells: [1]: where they were run."""
-        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+        """List the numbers of the code cells: empty before they are run, and a star while they wait."""
+        return [text.strip("[]: ") for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
 
     def errors(self):
         """List what went wrong: in a cell, in a widget, in the page, or by asking another computer for something."""
         shown = [text for text in self.page.locator(ERRORS).all_text_contents() if text.strip()]
         texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
         shown += [text for text in texts if "Traceback (most recent call last)" in text]
-        unrun = [f"not run: {prompt}" for prompt in self.prompts() if not prompt.strip("[]: ").isdigit()]
+        unrun = [f"a cell was not run: {prompt!r}" for prompt in self.prompts() if not prompt.isdigit()]
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
 
@@ -107,9 +121,13 @@ class Lab:
         """Wait until an image is no longer the one whose `src` was `before`."""
         self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
 
-    def wait_until(self, true, every=200):
+    def pictures(self, part):
+        """List the sources of the pictures in a part of the page, those of figures that are outputs, too."""
+        return [picture.get_attribute("src") for picture in part.locator("img").all()]
+
+    def wait_until(self, true, every=200, at_most=SLOW):
         """Wait until a function of ours returns true; ask it `every` so many milliseconds."""
-        for _ in range(SLOW // every):
+        for _ in range(at_most // every):
             if true():
                 return
             self.page.wait_for_timeout(every)
@@ -119,3 +137,17 @@ class Lab:
         """Save a picture of a part of the page."""
         locator.scroll_into_view_if_needed()
         locator.screenshot(path=path)
+
+
+def play(lab, part, while_it_plays=lambda: None):
+    """Press play in the player of a part of a page, see the playhead move, and return the player's frame."""
+    frame = part.frame_locator('iframe[title^="player"]')
+    frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
+    frame.get_by_test_id("play").click()
+    frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
+    head = frame.get_by_test_id("playhead").first
+    before = float(head.get_attribute("data-seconds"))
+    lab.wait_until(lambda: float(head.get_attribute("data-seconds")) > before + 0.3)
+    while_it_plays()
+    frame.get_by_test_id("play").click()
+    return frame

@@ -4,6 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
+from lab import play
 
 from musicgen.midi import write_midi
 from musicgen.piano_roll import PianoRoll
@@ -62,7 +63,8 @@ def opened(lab, folder, music):
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "panels.ipynb")
     lab.open("panels.ipynb")
-    lab.run_all()
+    lab.begin()
+    lab.finish()
     assert lab.errors() == []
     return lab
 
@@ -108,22 +110,15 @@ def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     assert opened.errors() == []
 
 
-def play(lab, panel):
-    """Press play in the player of a panel, see the playhead move, and return the frame."""
-    frame = panel.frame_locator('iframe[title^="player"]')
-    frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
-    frame.get_by_test_id("play").click()
-    frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
-    head = frame.get_by_test_id("playhead")
-    before = float(head.get_attribute("data-seconds"))
-    lab.wait_until(lambda: float(head.get_attribute("data-seconds")) > before + 0.3)
-    frame.get_by_test_id("play").click()
-    return frame
+def upload(lab, panel, file):
+    with lab.page.expect_file_chooser() as chooser:
+        panel.get_by_role("button", name="Choose a MIDI file").click()
+    chooser.value.set_files(file)
 
 
-def loudness_after(frame, folder, seconds):
+def loudness_after(lab, frame, folder, seconds):
     """Return how loud the sound that a player hands out is after some seconds, 0 for silence."""
-    with frame.owner.page.expect_download() as download:
+    with lab.page.expect_download() as download:
         frame.get_by_test_id("wav").click()
     download.value.save_as(folder / "heard.wav")
     samples, rate = soundfile.read(folder / "heard.wav")
@@ -133,15 +128,14 @@ def loudness_after(frame, folder, seconds):
 def test_a_file_of_ones_own_is_continued_and_heard(opened, music, folder):
     panel = opened.page.locator(".musicgen-generation")
     panel.locator("select").first.select_option("a MIDI file of mine")
-    chooser = panel.locator('input[type="file"]')
-    chooser.set_input_files({"name": "<b>bad</b>.mid", "mimeType": "audio/midi", "buffer": b"MThd no music"})
+    upload(opened, panel, {"name": "<b>bad</b>.mid", "mimeType": "audio/midi", "buffer": b"MThd no music"})
     panel.locator(".musicgen-error", has_text="<b>bad</b>.mid").wait_for()
-    chooser.set_input_files(music / "one.mid")
+    upload(opened, panel, music / "one.mid")
     panel.locator(".musicgen-message", has_text="one.mid: 60 notes").wait_for()
     panel.get_by_role("button", name="Compose").click()
     panel.locator(".musicgen-message", has_text="8 s of music").wait_for()
     frame = play(opened, panel)
-    assert loudness_after(frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
+    assert loudness_after(opened, frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
     assert opened.errors() == []
 
 

@@ -1,0 +1,106 @@
+"""The course as a student goes through it: every notebook, run from top to bottom in JupyterLab, and its panels used.
+
+MUSICGEN_RUN_NOTEBOOKS=1 asks for it, as `make browser` does: minutes. Pictures go to MUSICGEN_SCREENSHOTS, a folder.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from lab import Lab, play
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))
+MINUTES = 60_000
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("MUSICGEN_RUN_NOTEBOOKS"), reason="MUSICGEN_RUN_NOTEBOOKS=1 runs the course: minutes"
+)
+
+
+@pytest.fixture(scope="module")
+def course(browser, server, folder):
+    """Open all notebooks and run them: the first alone, since it makes the corpus, then all others at once."""
+    (folder / "course").mkdir()
+    context = browser.new_context(viewport={"width": 1180, "height": 1000}, device_scale_factor=1.5)
+    labs = {path.stem: Lab(context, *server) for path in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        shutil.copy(path, folder / "course")
+        lab = labs[path.stem]
+        lab.page.set_default_timeout(10 * MINUTES)
+        lab.open(f"course/{path.name}")
+        lab.clear()
+        lab.begin()
+        if path is NOTEBOOKS[0]:
+            lab.finish(10 * MINUTES)
+    yield labs
+    context.close()
+
+
+@pytest.fixture
+def picture():
+    """Save a picture of a part of a page, where pictures are asked for."""
+
+    def save(lab, locator, name):
+        if folder := os.environ.get("MUSICGEN_SCREENSHOTS"):
+            lab.show(locator, Path(folder) / f"{name}.png")
+
+    return save
+
+
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
+    course[name].finish(10 * MINUTES)
+    assert course[name].errors() == []
+
+
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+def test_its_first_slider_changes_a_picture(course, name):
+    lab = course[name]
+    cell = lab.page.locator(".jp-CodeCell:has(.noUi-handle)")
+    if not cell.count():
+        pytest.skip("it has no slider")
+    cell = cell.first
+    cell.scroll_into_view_if_needed()
+    before = lab.pictures(cell)
+    cell.locator(".noUi-handle").first.press("ArrowRight")
+    lab.wait_until(lambda: lab.pictures(cell) not in (before, []))
+    assert lab.errors() == []
+
+
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+def test_its_first_player_plays(course, name, picture):
+    lab = course[name]
+    output = lab.page.locator('.jp-OutputArea-output:has(iframe[title^="player"])')
+    if not output.count():
+        pytest.skip("it has no player")
+    output.first.scroll_into_view_if_needed()
+    play(lab, output.first, lambda: picture(lab, output.first, f"player-{name[:2]}"))
+    assert lab.errors() == []
+
+
+def test_a_training_run_of_notebook_03_is_stopped_and_compared(course, picture):
+    lab = course["03_training"]
+    panel = lab.page.locator(".musicgen-training")
+    panel.get_by_role("button", name="Train").click()
+    panel.locator(".musicgen-message", has_text="epoch 2").wait_for()
+    picture(lab, panel, "training-panel")
+    panel.get_by_role("button", name="Stop").click()
+    panel.locator("td", has_text="run-1").wait_for()
+    assert panel.locator("tbody tr").count() == 5
+    assert lab.errors() == []
+
+
+def test_the_panel_of_notebook_04_composes(course, picture):
+    lab = course["04_generation"]
+    panel = lab.page.locator(".musicgen-generation")
+    panel.get_by_role("button", name="Compose").click()
+    panel.locator(".musicgen-message", has_text="s of music").wait_for()
+    play(lab, panel)
+    panel.get_by_role("button", name="Keep").click()
+    panel.locator(".musicgen-kept").wait_for()
+    picture(lab, panel, "generation-panel")
+    panel.locator("select").first.select_option("what I play")
+    keyboard = panel.locator(".musicgen-keyboard")
+    keyboard.locator(".key").first.wait_for()
+    picture(lab, keyboard, "keyboard")
+    assert lab.errors() == []
