@@ -52,7 +52,7 @@ def music(folder):
     for name in ("one", "two", "three"):
         velocity = np.zeros((160, 88), np.uint8)
         for start in range(0, 160, 8):
-            velocity[start : start + 7, random.integers(25, 60, 3)] = 80
+            velocity[start : start + 7, random.choice(range(25, 60), 3, replace=False)] = 80
         write_midi(PianoRoll(velocity), folder / "midi" / f"{name}.mid")
     return folder / "midi"
 
