@@ -121,18 +121,19 @@ def continue_frames(
     copies = 1
     if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
-    made = [torch.from_numpy(primes).to(device)]  # (B, P, K)
-    last = made[0][:, -1] if primes.shape[1] else made[0].new_zeros(len(primes), primes.shape[2])
+    given = torch.from_numpy(primes).to(device)  # (B, P, K)
+    made = np.empty((len(primes), n_frames, primes.shape[2]), np.uint8)
+    last = given[:, -1] if primes.shape[1] else given.new_zeros(len(primes), primes.shape[2])
     state = None
     for first in range(0, primes.shape[1] - 1, CHUNK_FRAMES):
-        part = made[0][:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]
+        part = given[:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]
         _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
     stepper = Stepper(model, labels, state)
     sampler = _Sampler(stepper, config, _median_velocity(primes).to(device))
-    for _ in range(n_frames):
+    for index in range(n_frames):
         last = sampler.next_frame(stepper.hear((last if copies == 1 else last.repeat(copies, 1)) / 127), last)
-        made.append(last[:, None])
-    return torch.cat(made, dim=1).cpu().numpy()
+        made[:, index] = last.cpu()
+    return np.concatenate([primes, made], axis=1)
 
 
 class _Sampler:

@@ -12,6 +12,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import psutil
@@ -26,12 +27,13 @@ from musicgen.metrics import mean_nll
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.primes import PRIMES, shipped_prime
 from musicgen.recipe import TrainConfig
+from musicgen.stepping import Stepper
 from musicgen.training import Trainer
 from musicgen.windows import WindowBatches, WindowConfig
 
 ROOT = Path(__file__).parent.parent
 SOAKED = ROOT / "benchmarks" / "results" / "soak.csv"
-COLUMNS = ["work", "minutes", "done", "resident_mb"]
+COLUMNS = ["work", "minutes", "cpu_minutes", "done", "resident_mb"]
 MAY_GROW = 1.1  # the allocator's own ups and downs; a leak of 2 MB a minute would be more
 
 
@@ -41,6 +43,7 @@ class Diary:
     def __init__(self, path: Path, work: str, every_seconds: float = 60):
         self.path, self.work, self.every_seconds = path, work, every_seconds
         self.started = self.last = time.monotonic()
+        self.worked = time.process_time()
         self.rows, self.done = [], 0
 
     def tell(self, done: float = 1) -> None:
@@ -49,13 +52,14 @@ class Diary:
         if now - self.last >= self.every_seconds:
             self.last = now
             resident = psutil.Process().memory_info().rss / 1e6
-            self.rows.append([self.work, round((now - self.started) / 60, 2), self.done, round(resident, 1)])
+            minutes = [round(seconds / 60, 2) for seconds in (now - self.started, time.process_time() - self.worked)]
+            self.rows.append([self.work, *minutes, self.done, round(resident, 1)])
             with self.path.open("a", newline="") as stream:
                 csv.writer(stream).writerow(self.rows[-1])
 
     def growth(self) -> float:
         """Compare the last quarter of the time with the second: the first is for what is set up once."""
-        resident = [row[3] for row in self.rows]
+        resident = [row[-1] for row in self.rows]
         quarter = max(1, len(resident) // 4)
         return statistics.median(resident[-quarter:]) / statistics.median(resident[quarter : 2 * quarter] or resident)
 
@@ -73,9 +77,15 @@ def compose(path: Path, minutes: float) -> Diary:
 def compose_ten_minutes(path: Path, minutes: float) -> Diary:
     """Generate one piece of ten minutes; a line for each minute of music tells how long that took."""
     diary, model = Diary(path, "ten minutes of music", 0), load_checkpoint(SHIPPED_CHECKPOINT).model
-    frames = itertools.count(1)
-    model.register_forward_hook(lambda *_: None if next(frames) % 1200 else diary.tell())
-    generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
+    frames, hear = itertools.count(1), Stepper.hear
+
+    def count(*arguments):
+        if next(frames) % 1200 == 0:
+            diary.tell()
+        return hear(*arguments)
+
+    with mock.patch.object(Stepper, "hear", count):
+        generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
     return diary
 
 

@@ -1,5 +1,8 @@
 """Generation: it is what the model says, frame by frame, and the prime stays what it was."""
 
+import gc
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 from musicgen.generation import GenerationConfig, continue_frames, generate
 from musicgen.keys import Heard
 from musicgen.piano_roll import PianoRoll
+from musicgen.stepping import Stepper
 
 BOTH = ("Bach", "Liszt")
 COLD = {"temperature": 0.01, "release_temperature": 0.01}
@@ -201,3 +205,16 @@ def test_a_composer_is_told_by_name_and_a_stranger_refused(model_of):
 def test_a_model_of_another_keyboard_is_refused(tiny_model):
     with pytest.raises(ValueError, match="the model has 5 keys, a piano 88"):
         generate(tiny_model(n_keys=5), None, GenerationConfig(seconds=1))
+
+
+def test_a_piece_leaves_nothing_behind_as_it_grows_but_its_frames(model_of, monkeypatch):
+    hear, frames, alive = Stepper.hear, itertools.count(), {}
+
+    def count(*arguments):
+        if (frame := next(frames)) in (10, 60):
+            alive[frame] = sum(type(each) is torch.Tensor for each in gc.get_objects())
+        return hear(*arguments)
+
+    monkeypatch.setattr(Stepper, "hear", count)
+    generate(model_of(), prime_of(), GenerationConfig(seconds=4, seed=3))
+    assert alive[10] == alive[60]  # tensors that are kept, however small, scatter the memory between them
