@@ -89,6 +89,7 @@ def test_settings_that_contradict_each_other_are_told(opened):
     box.fill("2")
     box.press("Enter")
     panel.locator(".musicgen-error").wait_for(state="detached")
+    assert box.input_value() == "2"
 
 
 def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
