@@ -37,7 +37,7 @@ def prepare_corpus(args: Namespace) -> dict:
 
 
 def train(args: Namespace) -> dict:
-    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on. Under torchrun, on many GPUs."""
+    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
     from musicgen.distributed import joined, rank
 
     with joined():
