@@ -117,6 +117,14 @@ class Lab:
         dead = self.page.get_by_text("Error displaying widget").count() * ["a widget that is not there"]
         return shown + dead + self.faults + [f"loaded from outside: {url}" for url in self.outside] + unrun
 
+    def click(self, part, name):
+        """Click the button of this name in a part of the page, once the notebook no longer moves."""
+        button = part.get_by_role("button", name=name)
+        seen = []
+        self.wait_until(lambda: button.scroll_into_view_if_needed() or seen.append(button.bounding_box())
+                        or seen[-2:-1] == seen[-1:], 500)  # fmt: skip
+        button.click()
+
     def wait_for_another(self, picture, before):
         """Wait until an image is no longer the one whose `src` was `before`."""
         self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])

@@ -81,10 +81,10 @@ def test_its_first_player_plays(course, name, picture):
 def test_a_training_run_of_notebook_03_is_stopped_and_compared(course, picture):
     lab = course["03_training"]
     panel = lab.page.locator(".musicgen-training")
-    panel.get_by_role("button", name="Train").click()
+    lab.click(panel, "Train")
     panel.locator(".musicgen-message", has_text="epoch 2").wait_for()
     picture(lab, panel, "training-panel")
-    panel.get_by_role("button", name="Stop").click()
+    lab.click(panel, "Stop")
     panel.locator("td", has_text="run-1").wait_for()
     assert panel.locator("tbody tr").count() == 5
     assert lab.errors() == []
@@ -93,10 +93,10 @@ def test_a_training_run_of_notebook_03_is_stopped_and_compared(course, picture):
 def test_the_panel_of_notebook_04_composes(course, picture):
     lab = course["04_generation"]
     panel = lab.page.locator(".musicgen-generation")
-    panel.get_by_role("button", name="Compose").click()
+    lab.click(panel, "Compose")
     panel.locator(".musicgen-message", has_text="s of music").wait_for()
     play(lab, panel)
-    panel.get_by_role("button", name="Keep").click()
+    lab.click(panel, "Keep")
     panel.locator(".musicgen-kept").wait_for()
     picture(lab, panel, "generation-panel")
     panel.locator("select").first.select_option("what I play")

@@ -94,26 +94,26 @@ def test_settings_that_contradict_each_other_are_told(opened):
 
 def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     panel = opened.page.locator(".musicgen-training")
-    panel.get_by_role("button", name="Train").click()
+    opened.click(panel, "Train")
     panel.locator(".musicgen-message", has_text="left").wait_for()
     figure = panel.locator("img").first
     before = figure.get_attribute("src")
     opened.wait_for_another(figure, before)
-    panel.get_by_role("button", name="Stop").click()
+    opened.click(panel, "Stop")
     panel.locator(".musicgen-message", has_text="after 0:").wait_for()
     assert (folder / "runs" / "run-1" / "latest.safetensors").is_file()
     panel.locator("td", has_text="run-1").wait_for()
     assert panel.locator("th", has_text="n epochs").count() == 1, "the setting in which the two runs differ"
-    panel.get_by_role("button", name="Go on").click()
+    opened.click(panel, "Go on")
     panel.locator(".musicgen-message", has_text="left").wait_for()
-    panel.get_by_role("button", name="Stop").click()
+    opened.click(panel, "Stop")
     panel.locator(".musicgen-message", has_text="after 0:").wait_for()
     assert opened.errors() == []
 
 
 def upload(lab, panel, file):
     with lab.page.expect_file_chooser() as chooser:
-        panel.get_by_role("button", name="Choose a MIDI file").click()
+        lab.click(panel, "Choose a MIDI file")
     chooser.value.set_files(file)
 
 
@@ -133,7 +133,7 @@ def test_a_file_of_ones_own_is_continued_and_heard(opened, music, folder):
     panel.locator(".musicgen-error", has_text="bad<b>.mid").wait_for()
     upload(opened, panel, music / "one.mid")
     panel.locator(".musicgen-message", has_text="one.mid: 60 notes").wait_for()
-    panel.get_by_role("button", name="Compose").click()
+    opened.click(panel, "Compose")
     panel.locator(".musicgen-message", has_text="8 s of music").wait_for()
     frame = play(opened, panel)
     assert loudness_after(opened, frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
@@ -144,24 +144,24 @@ def test_what_is_played_on_the_keyboard_is_continued(opened):
     panel = opened.page.locator(".musicgen-generation")
     panel.locator("select").first.select_option("what I play")
     keyboard = panel.locator(".musicgen-keyboard")
-    keyboard.get_by_role("button", name="Record").click()
+    opened.click(keyboard, "Record")
     n_cells = opened.page.locator(".jp-Cell").count()
     for letter in "adgk":  # in JupyterLab's command mode A would add a cell, and D D would take one away
         opened.page.keyboard.press(letter, delay=150)
     keyboard.locator('.key[data-pitch="55"]').click(delay=150)
-    keyboard.get_by_role("button", name="Stop").click()
+    opened.click(keyboard, "Stop")
     keyboard.get_by_text("5 notes in").wait_for()
     assert opened.page.locator(".jp-Cell").count() == n_cells
-    panel.get_by_role("button", name="Compose").click()
+    opened.click(panel, "Compose")
     panel.locator("iframe[title*='What was played']").wait_for()
     assert opened.errors() == []
 
 
 def test_a_piece_is_kept_and_saved(opened, folder):
     panel = opened.page.locator(".musicgen-generation")
-    panel.get_by_role("button", name="Keep").click()
+    opened.click(panel, "Keep")
     kept = panel.locator(".musicgen-kept")
-    kept.get_by_role("button", name="Save").click()
+    opened.click(kept, "Save")
     kept.locator(".musicgen-message", has_text="saved").wait_for()
     assert len({path.suffix for path in (folder / "made").glob("what-was-played-1.*")}) == 3
     kept.get_by_role("button").last.click()
