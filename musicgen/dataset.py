@@ -1,10 +1,8 @@
 """A corpus sampled once: many piano rolls in one cache on disk."""
 
-import hashlib
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from tqdm import tqdm
 
 from musicgen.corpus import Piece
 from musicgen.files import write_whole
+from musicgen.fingerprints import Status, file_hash, list_hash, recall, remember, sealed, text_hash, unsealed
 from musicgen.limits import OverLimit, bounded
 from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
@@ -89,7 +88,7 @@ class RollCache(Sequence):
 
     def _only(self, chosen: list[int]) -> "RollCache":
         pieces = [self.pieces[i] for i in chosen]
-        key = _hash(f"{self.key} {chosen}")[:16]
+        key = text_hash(f"{self.key} {chosen}")[:16]
         return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen], key=key)
 
 
@@ -107,7 +106,8 @@ def prepare(
     with the music, only with the list of the files.
 
     The cache is keyed by the content of the files, the settings and the version of the sampler, and carries
-    its own checksum: made from anything else, or damaged, it is made anew.
+    its own checksum: made from anything else, or damaged, it is made anew. Files that nobody touched since they were
+    last read are not read again for a day.
 
     Parameters
     ----------
@@ -131,54 +131,43 @@ def prepare(
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
-    key = _hash_list(settings, ([piece.name, _fingerprint(piece.path, MAX_FILE_BYTES)] for piece in pieces))[:16]
     folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
+    sources = Status.of(settings, ((piece.name, piece.path) for piece in pieces))
+    note_path = folder / f"{sources.key[:16]}.seen"
+    seen = recall(note_path)
+    key = seen.get("key") or _content_key(settings, pieces)
     data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
-    index = _read_index(index_path, data_path)
+    data = Status.of({}, [(key, data_path)])
+    untouched = data.key == seen.get("data")
+    index = _read_index(index_path, data_path, untouched)
     if index is None:
-        with growing(data_path) as shards:
-            index = _read_index(index_path, data_path)  # another process may have made it meanwhile
-            if index is None:
-                index = _sample_all(pieces, (fps, sustain, max_seconds), shards, progress)
-                with write_whole(index_path) as temporary:
-                    temporary.write_text(f"{_hash(json.dumps(index))}\n{json.dumps(index)}")
-                shards.finish()
+        index = _make(pieces, (fps, sustain, max_seconds), data_path, index_path, progress)
+    elif not untouched and data.settled and sources.settled:
+        remember(note_path, {"key": key, "data": data.key})
     return _open_cache(pieces, index, data_path, fps)
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _content_key(settings: dict, pieces: Sequence[Piece]) -> str:
+    return list_hash(settings, ([piece.name, file_hash(piece.path, MAX_FILE_BYTES)] for piece in pieces))[:16]
 
 
-def _hash_list(settings: dict, sources: Iterable[list]) -> str:
-    """Hash ``json.dumps([settings, [*sources]])``, without keeping it."""
-    digest, comma = hashlib.sha256(f"[{json.dumps(settings)}, [".encode()), ""
-    for source in sources:
-        digest.update(f"{comma}{json.dumps(source)}".encode())
-        comma = ", "
-    digest.update(b"]]")
-    return digest.hexdigest()
+def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
+    """Return the index of a cache that is whole, or None; rolls that are `untouched` were whole when last read."""
+    index = unsealed(index_path)
+    whole = index and (untouched or index["sha256"] == file_hash(data_path))
+    return index if whole else None
 
 
-def _fingerprint(path: Path, most_bytes: float = math.inf) -> str:
-    """Hash what a file holds; what cannot be read, or is too large to be, is told apart from every content."""
-    try:
-        if not path.is_file() or path.stat().st_size > most_bytes:
-            return "no file to read"
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
-
-
-def _read_index(index_path: Path, data_path: Path) -> dict | None:
-    """Return the index of a cache that is whole, or None."""
-    try:
-        seal, _, text = index_path.read_text().partition("\n")
-    except (OSError, ValueError):
-        return None
-    index = json.loads(text) if seal == _hash(text) else {}
-    return index if index.get("sha256") == _fingerprint(data_path) else None
+def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path: Path, progress: bool) -> dict:
+    """Sample all pieces into a new cache and return its index; another process may have made it meanwhile."""
+    with growing(data_path) as shards:
+        index = _read_index(index_path, data_path)
+        if index is None:
+            index = _sample_all(pieces, settings, shards, progress)
+            with write_whole(index_path) as temporary:
+                temporary.write_text(sealed(json.dumps(index)))
+            shards.finish()
+    return index
 
 
 def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> np.ndarray | str:
@@ -205,7 +194,7 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, shards: Shards, progre
         shards.remove()
         name, reason = skipped[0]
         raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
-    return {"lengths": lengths, "skipped": skipped, "sha256": _fingerprint(shards.data_path)}
+    return {"lengths": lengths, "skipped": skipped, "sha256": file_hash(shards.data_path)}
 
 
 def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from raw_midi import midi_bytes, note, pedal
 
-from musicgen import dataset
+from musicgen import dataset, fingerprints
 from musicgen.corpus import Piece
 from musicgen.dataset import prepare
 from musicgen.midi import read_midi
@@ -144,14 +144,41 @@ DAMAGES = {
 }
 
 
+@pytest.fixture
+def settled(monkeypatch):
+    """Files count as untouched from the moment they are written."""
+    monkeypatch.setattr(fingerprints, "SETTLED_SECONDS", -1.0)
+
+
+@pytest.mark.usefixtures("settled")
+def test_files_that_nobody_touched_are_not_read_again(prepared, monkeypatch):
+    pieces = prepared().pieces
+    first = copied(prepared(pieces))
+    monkeypatch.setattr(dataset, "file_hash", lambda *args: pytest.fail("a file was read"))
+    assert list(prepared(pieces)) == first
+    monkeypatch.undo()
+    pieces[1].path.write_bytes(CONTENTS["a.mid"])
+    assert prepared(pieces)[1] == first[0]
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_known_of_files_with_one_setting_is_not_taken_for_another(prepared):
+    pieces = prepared().pieces
+    for settings in SETTINGS * 3:
+        assert list(prepared(pieces, **settings)) == [read_midi(piece.path, **settings) for piece in pieces]
+
+
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_cache_is_made_anew(tmp_path, prepared, sampled, damage):
-    first = copied(prepared())
+@pytest.mark.usefixtures("settled")
+def test_a_damaged_cache_is_made_anew(tmp_path, prepared, sampled, damage, times):
+    pieces = prepared().pieces
+    first = [copied(prepared(pieces)) for _ in range(times)][0]
     damage(*cache_files(tmp_path))
-    again = prepared()
+    again = prepared(pieces)
     assert list(again) == first
     assert len(sampled) == 6
-    assert list(prepared()) == first
+    assert list(prepared(pieces)) == first
     assert len(sampled) == 6  # and it is whole again
 
 
