@@ -63,7 +63,7 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     _draw_baselines(ax, baselines)
     _in_decades(ax)
     ax.set(title=title, ylabel="loss in nats per frame", xlim=(0, max(n_updates, 1)))
-    ax.legend(frameon=False, loc="upper center")
+    ax.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.88))
     below.plot(number, rate, color=GREY)
     below.set(xlabel="update", ylabel="learning\nrate", ylim=(0, 1.1 * rate.max(initial=1e-9)))
     return ax

@@ -18,7 +18,7 @@ from musicgen.limits import OverLimit, bounded
 from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
-from musicgen.shards import Shards, growing
+from musicgen.shards import Shards, growing, is_whole
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
 SAMPLER_VERSION = 3
@@ -154,7 +154,7 @@ def _content_key(settings: dict, pieces: Sequence[Piece]) -> str:
 def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
     """Return the index of a cache that is whole, or None; rolls that are `untouched` were whole when last read."""
     index = unsealed(index_path)
-    whole = index and (untouched or index["sha256"] == file_hash(data_path))
+    whole = "seals" in index and (untouched or is_whole(data_path, index["seals"]))
     return index if whole else None
 
 
@@ -194,12 +194,12 @@ def _sample_all(pieces: Sequence[Piece], settings: tuple, shards: Shards, progre
         shards.remove()
         name, reason = skipped[0]
         raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
-    return {"lengths": lengths, "skipped": skipped, "sha256": file_hash(shards.data_path)}
+    return {"lengths": lengths, "skipped": skipped, "seals": shards.seals}
 
 
 def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm) -> Iterator[np.ndarray]:
     """Yield the rolls of those pieces that have one, and note their lengths, 0 for the others."""
-    workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=4)
+    workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=8)
     # Absolute, since the workers of an earlier call may still stand in another folder.
     sampled = workers(
         joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces

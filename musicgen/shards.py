@@ -30,10 +30,12 @@ class Shards:
         The unfinished file. What a process before left there has been checked, and cut behind the last whole shard.
     notes : list of dict
         What was noted with each shard that is there.
+    seals : list of [int, str]
+        The bytes of each, and their SHA-256: what `is_whole` asks for.
     """
 
     def __init__(self, path: Path):
-        self.path, self.notes = path, []
+        self.path, self.notes, self.seals = path, [], []
         self.data_path = path.with_name(f"{path.stem}.unfinished{path.suffix}")
         self.journal_path = self.data_path.with_suffix(".journal")
         if self.data_path.exists() and self.journal_path.exists():
@@ -63,6 +65,7 @@ class Shards:
             stream.flush()
             os.fsync(stream.fileno())
         self.notes.append(note)
+        self.seals.append([n_bytes, digest.hexdigest()])
 
     def finish(self) -> None:
         """Give the file its name."""
@@ -83,11 +86,21 @@ class Shards:
                 if not shard or shard["sha256"] != _digest(stream, shard["n_bytes"]):
                     break
                 self.notes.append(shard["note"])
+                self.seals.append([shard["n_bytes"], shard["sha256"]])
                 whole.append(line)
                 n_bytes += shard["n_bytes"]
             stream.truncate(n_bytes)
         with write_whole(self.journal_path) as temporary:
             temporary.write_text("".join(whole))
+
+
+def is_whole(path: Path, seals: Iterable[tuple[int, str]]) -> bool:
+    """Tell whether a finished file has the shards that were sealed, and nothing else."""
+    try:
+        with path.open("rb") as stream:
+            return all(_digest(stream, n_bytes) == sha256 for n_bytes, sha256 in seals) and not stream.read(1)
+    except OSError:
+        return False
 
 
 @contextmanager
