@@ -41,9 +41,11 @@ def rows(section: str, unit: str, amount: float | dict[str, float], seconds: Tim
 
 
 def show(found: Iterable[dict]) -> None:
-    """Print a section as a table in Markdown."""
-    for index, row in enumerate(found):
-        if not index:
+    """Print sections as tables in Markdown."""
+    section = None
+    for row in found:
+        if row["section"] != section:
+            section = row["section"]
             print(f"\n| {row['section']} | {row['unit']} | quartiles | times {row['to']} |\n|---|---|---|---|")
         print(f"| {row['name']} | {row['median']} | {row['low']} to {row['high']} | {row['ratio']} |", flush=True)
 

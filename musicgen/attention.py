@@ -39,8 +39,7 @@ class CausalAttention(nn.Module):
     def forward(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the states joined with their context, and the keys and values of the last span to keep."""
         query, keys, values = self._project(states, past)  # (B, T, A), (B, P + T, A), (B, P + T, A)
-        bias = self._bias(query.shape[1], keys.shape[1])  # (T, P + T)
-        context = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)  # (B, T, A)
+        context = self._context(query, keys, values)  # (B, T, A)
         scale, shift = self.scale_shift(context).chunk(2, dim=-1)  # (B, T, H), (B, T, H)
         forgotten = max(0, keys.shape[1] - (self.span - 1))
         return states * (1 + scale) + shift, (keys[:, forgotten:], values[:, forgotten:])
@@ -56,6 +55,18 @@ class CausalAttention(nn.Module):
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=1), torch.cat([past[1], values], dim=1)
         return query, keys, values
+
+    def _context(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Weigh the values, a span of frames at a time: the work grows with the window, not with its square."""
+        n_past, parts = keys.shape[1] - query.shape[1], []
+        for start in range(0, query.shape[1], self.span):
+            asking = query[:, start : start + self.span]  # (B, S, A)
+            first, end = max(0, n_past + start - (self.span - 1)), n_past + start + asking.shape[1]
+            bias = self._bias(asking.shape[1], end - first)  # (S, S + span - 1) at most
+            parts.append(
+                F.scaled_dot_product_attention(asking, keys[:, first:end], values[:, first:end], attn_mask=bias)
+            )
+        return torch.cat(parts, dim=1)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
