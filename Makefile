@@ -39,7 +39,20 @@ bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folde
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
 	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT)
 
-# Cells tagged "live" hold widgets: without a running kernel they would be blank areas, so they are saved empty.
+# Cells tagged "live" hold widgets: without a running kernel they would be blank areas, so they are saved empty. That
+# takes their numbers, too, and these are given back.
+define NUMBER
+import sys
+import nbformat
+for path in sys.argv[1:]:
+    notebook = nbformat.read(path, 4)
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = number
+    nbformat.write(notebook, path)
+endef
+export NUMBER
+
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 notebooks: $(STAMP)  ## execute all notebooks in order, in place
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=1200 \
@@ -48,7 +61,8 @@ notebooks: $(STAMP)  ## execute all notebooks in order, in place
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.CoalesceStreamsPreprocessor \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.TagRemovePreprocessor \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.ClearMetadataPreprocessor \
-		$(sort $(wildcard notebooks/[0-9]*.ipynb))
+		$(NOTEBOOKS)
+	@$(RUN) -c "$$NUMBER" $(NOTEBOOKS)
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
 	$(RUN) tests/soak.py

@@ -140,7 +140,7 @@ def training(pieces: list) -> Iterator[dict]:
             contenders[f"musicgen, {layers} attention layers"] = step
         contenders["musicgen, 2 attention layers, joint output"] = our_step(batches, **of)
         targets = dict.fromkeys(contenders, BATCH * WINDOW) | {"windowed many-to-one": BATCH}
-        seconds = take_turns(contenders)
+        seconds = take_turns(contenders, 3 * ROUNDS)
         yield from rows(f"training step, {precision}", "frames/s", targets, seconds, "bare LSTM")
 
 
@@ -153,7 +153,7 @@ def windows(pieces: list) -> Iterator[dict]:
             for window in (128, 256, 512, 1024, 2048)
         }
         section = f"window length, {layers} attention layers"
-        yield from rows(section, "frames/s", 4096, take_turns(contenders, 3), "128")
+        yield from rows(section, "frames/s", 4096, take_turns(contenders), "128")
 
 
 @torch.inference_mode()
@@ -191,7 +191,7 @@ def generation(pieces: list) -> Iterator[dict]:
 def ten_minutes(make: Callable) -> Timed:
     """Return what the first and the last minute of a piece of ten take, from the times at which frames are heard."""
     seconds, hear = {"first minute": [], "last minute": []}, Stepper.hear
-    for _ in range(3):
+    for _ in range(ROUNDS // 2 + 1):
         heard_at = []
         with patch.object(Stepper, "hear", lambda *args, at=heard_at: at.append(time.perf_counter()) or hear(*args)):
             make()

@@ -12,7 +12,7 @@ from musicgen.charts import plot_bars
 from musicgen.files import write_whole
 
 TABLE = Path(__file__).parent / "results" / "speed.csv"
-ROUNDS = 5
+ROUNDS = 9
 Timed = dict[str, list[float]]
 
 

@@ -1,6 +1,7 @@
 """Figures of piano rolls, and what all figures share: each draws into `ax`, or a new figure, and returns the axes."""
 
 import io
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -162,6 +163,8 @@ def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
 
     Such a figure can also be drawn in a thread.
     """
+    if threading.current_thread() is threading.main_thread():
+        plt.draw_if_interactive()  # loads what a notebook shows figures with: else its first is but a line of text
     return Figure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
 
 

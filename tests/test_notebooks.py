@@ -57,6 +57,10 @@ def check_executed(notebook):
     assert [output for output in outputs(notebook) if output["output_type"] == "error"] == []
     assert [text for text in texts(notebook) if "Traceback (most recent call last)" in text] == []
     assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
+    shown = [output.get("data", {}) for output in outputs(notebook)]
+    assert [
+        data for data in shown if data.get("text/plain", "").startswith("<Figure") and "image/png" not in data
+    ] == []
 
 
 def test_the_four_notebooks_are_there():
@@ -72,6 +76,20 @@ def test_the_table_of_the_course_lists_every_notebook():
 def test_it_is_committed_as_it_ran_from_top_to_bottom(path):
     nbformat.validate(read(path))
     check_executed(read(path))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        "from musicgen.charts import plot_bars\nplot_bars({'a': 1}).figure",
+        "from musicgen.plots import plot_roll\nplot_roll(PianoRoll(np.ones((4, 88), np.uint8))).figure",
+    ],
+)
+def test_the_first_figure_of_a_fresh_kernel_is_a_picture(draw):
+    imports = nbformat.v4.new_code_cell("import numpy as np\nfrom musicgen.piano_roll import PianoRoll")
+    notebook = nbformat.v4.new_notebook(cells=[imports, nbformat.v4.new_code_cell(draw)])
+    NotebookClient(notebook, timeout=120).execute()
+    assert ["image/png" in output.data for output in notebook.cells[1].outputs] == [True]
 
 
 def test_an_error_inside_a_widget_is_seen():
