@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock
 
 from musicgen.files import write_whole
+from musicgen.fingerprints import text_hash
 
 CHUNK_BYTES = 2**20
 
@@ -130,7 +131,7 @@ def growing(path: Path) -> Iterator[Shards]:
 
 
 def _sealed(text: str) -> str:
-    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n"
+    return f"{text_hash(text)} {text}\n"
 
 
 def _digest(stream: BinaryIO, n_bytes: int) -> str:

@@ -147,7 +147,7 @@ def test_docstrings_comments_and_blank_lines_are_not_code():
 
 def test_the_package_can_be_read_in_an_evening():
     assert {module: n for module, source in SOURCES.items() if (n := len(source.splitlines())) > 250} == {}
-    assert sum(map(n_lines_of_code, SOURCES.values())) < 3700
+    assert sum(map(n_lines_of_code, SOURCES.values())) < 3720
 
 
 def test_the_table_of_faults_names_tests_that_exist():
