@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on
+from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on, is_dark
 
 MOST_POINTS = 150  # of a curve that is drawn while it grows
 
@@ -214,9 +214,11 @@ def plot_confusion(counts: np.ndarray, names: list[str], ax: Axes | None = None,
     """Draw how often each true name (row) was taken for each name (column); the colour is the share of the row."""
     ax = axes_for(ax, 4.5, 4.5)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    ax.imshow(shares, cmap=colours_on(ax), vmin=0, vmax=1)
+    colours = colours_on(ax)
+    ax.imshow(shares, cmap=colours, vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        ax.text(column, row, count, ha="center", va="center", color="white" if shares[row, column] > 0.4 else "black")
+        ink = "white" if is_dark(colours(shares[row, column])) else "black"
+        ax.text(column, row, count, ha="center", va="center", color=ink)
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)

@@ -170,5 +170,10 @@ def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
 
 def colours_on(ax: Axes) -> ListedColormap:
     """Return an even colour map whose strong end stands out from the ground of `ax`, be it light or dark."""
-    is_dark = np.dot(to_rgb(ax.get_facecolor()), [0.3, 0.6, 0.1]) < 0.5
-    return ListedColormap(plt.get_cmap("viridis" if is_dark else "viridis_r")(np.linspace(0.15, 1, 128)))
+    name = "viridis" if is_dark(ax.get_facecolor()) else "viridis_r"
+    return ListedColormap(plt.get_cmap(name)(np.linspace(0.15, 1, 128)))
+
+
+def is_dark(colour: tuple[float, ...] | str) -> bool:
+    """Tell whether white is seen better on a colour than black."""
+    return np.dot(to_rgb(colour), [0.3, 0.6, 0.1]) < 0.5

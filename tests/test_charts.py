@@ -5,9 +5,11 @@ import pytest
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 
 from musicgen import charts
 
+LUMA = [0.299, 0.587, 0.114]  # how bright red, green and blue look
 HISTORY = [
     {"epoch": 1, "train_nll": 6.0, "validation_nll": 5.5, "seconds": 3.0},
     {"epoch": 2, "train_nll": 4.5, "validation_nll": 4.25, "seconds": 6.1},
@@ -84,6 +86,15 @@ def test_a_confusion_table_shows_counts_and_colours_shares_of_a_row():
     ax = charts.plot_confusion(np.array([[3, 1], [0, 0]]), ["Bach", "Liszt"])
     assert [text.get_text() for text in ax.texts] == ["3", "1", "0", "0"]
     assert np.allclose(ax.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_the_counts_are_read_on_every_shade_of_a_light_and_a_dark_theme(style):
+    with plt.style.context(style):
+        ax = charts.plot_confusion(np.array([[10, 0], [4, 6]]), ["Bach", "Liszt"])
+    shades = ax.images[0].cmap(ax.images[0].get_array()).reshape(-1, 4)
+    for text, shade in zip(ax.texts, shades):
+        assert abs(np.dot(to_rgb(text.get_color()), LUMA) - np.dot(shade[:3], LUMA)) > 0.4
 
 
 def test_totals_stack_their_parts_and_the_first_kind_orders_the_names():
