@@ -150,7 +150,9 @@ class Lab:
 
 def play(lab, part, while_it_plays=lambda: None):
     """Press play in the player of a part of a page, see the playhead move, and return the player's frame."""
-    frame = part.frame_locator('iframe[title^="player"]')
+    player = 'iframe[title^="player"]'
+    part.locator(player).first.scroll_into_view_if_needed()  # a browser does not lay out a frame that nobody sees
+    frame = part.frame_locator(player)
     frame.locator('[data-testid="player"][data-ready="yes"]').wait_for()
     frame.get_by_test_id("play").click()
     frame.locator('[data-testid="player"][data-state="playing"]').wait_for()
