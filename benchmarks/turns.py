@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from musicgen.charts import plot_bars
 from musicgen.files import write_whole
+from musicgen.plots import BLUE
 
 TABLE = Path(__file__).parent / "results" / "speed.csv"
 ROUNDS = 9
@@ -67,9 +67,12 @@ def draw(kept: list[dict], path: Path) -> None:
     fig, axes = plt.subplots(-(-len(sections) // 2), 2, figsize=(15, 2.2 * -(-len(sections) // 2)), squeeze=False)
     plt.close(fig)
     for ax, section in zip(axes.flat, sections):
-        rows_here = [row for row in kept if row["section"] == section]
-        plot_bars({row["name"]: float(row["ratio"]) for row in rows_here}, ax, f"times {rows_here[0]['to']}")
-        ax.set_title(section)
+        rows_here = [row for row in kept if row["section"] == section][::-1]  # the first on top
+        ratios = [float(row["ratio"]) for row in rows_here]
+        bars = ax.barh([row["name"] for row in rows_here], ratios, color=BLUE)
+        ax.bar_label(bars, [f"{ratio:,.0f}" if ratio > 100 else f"{ratio:.3g}" for ratio in ratios], padding=3)
+        ax.set(title=section, xlabel=f"times {rows_here[0]['to']}", xscale="log" if max(ratios) > 20 else "linear")
+        ax.margins(x=0.2)  # room for the values
     for ax in axes.flat[len(sections) :]:
         ax.set_axis_off()
     fig.tight_layout()
