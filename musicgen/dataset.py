@@ -1,6 +1,5 @@
 """A corpus sampled once: many piano rolls in one cache on disk."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,7 @@ from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from musicgen.corpus import Piece
-from musicgen.files import write_whole
-from musicgen.fingerprints import Status, file_hash, list_hash, recall, remember, sealed, text_hash, unsealed
+from musicgen.fingerprints import Status, file_hash, list_hash, read_sealed, recall, remember, text_hash, write_sealed
 from musicgen.limits import OverLimit, bounded
 from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
@@ -153,7 +151,7 @@ def _content_key(settings: dict, pieces: Sequence[Piece]) -> str:
 
 def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
     """Return the index of a cache that is whole, or None; rolls that are `untouched` were whole when last read."""
-    index = unsealed(index_path)
+    index = read_sealed(index_path)
     whole = "seals" in index and (untouched or is_whole(data_path, index["seals"]))
     return index if whole else None
 
@@ -164,8 +162,7 @@ def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path:
         index = _read_index(index_path, data_path)
         if index is None:
             index = _sample_all(pieces, settings, shards, progress)
-            with write_whole(index_path) as temporary:
-                temporary.write_text(sealed(json.dumps(index)))
+            write_sealed(index_path, index)
             shards.finish()
     return index
 

@@ -44,13 +44,15 @@ def file_hash(path: Path, most_bytes: float = math.inf) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def sealed(text: str) -> str:
-    """Put a hash before a text, so that `unsealed` sees any change of either."""
-    return f"{text_hash(text)}\n{text}"
+def write_sealed(path: Path, content: dict) -> None:
+    """Write JSON, whole or not at all, behind its own hash, so that `read_sealed` sees any change of either."""
+    text = json.dumps(content)
+    with write_whole(path) as temporary:
+        temporary.write_text(f"{text_hash(text)}\n{text}")
 
 
-def unsealed(path: Path) -> dict:
-    """Return the JSON object that was written with `sealed`; an empty one where it is missing or damaged."""
+def read_sealed(path: Path) -> dict:
+    """Return what was written with `write_sealed`; an empty dictionary where it is missing or damaged."""
     try:
         seal, _, text = path.read_text().partition("\n")
     except (OSError, ValueError):
@@ -94,8 +96,8 @@ class Status:
 
 def remember(path: Path, note: dict) -> None:
     """Keep a note about files, until they are to be read again; where nothing can be kept, it is not."""
-    with suppress(OSError), write_whole(path) as temporary:
-        temporary.write_text(sealed(json.dumps(note)))
+    with suppress(OSError):
+        write_sealed(path, note)
 
 
 def recall(path: Path) -> dict:
@@ -104,4 +106,4 @@ def recall(path: Path) -> dict:
         trusted = time.time() - path.stat().st_mtime < TRUSTED_SECONDS
     except OSError:
         return {}
-    return unsealed(path) if trusted else {}
+    return read_sealed(path) if trusted else {}

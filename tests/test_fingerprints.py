@@ -6,7 +6,7 @@ import time
 import pytest
 
 from musicgen import fingerprints
-from musicgen.fingerprints import Status, recall, remember, unsealed
+from musicgen.fingerprints import Status, read_sealed, recall, remember
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_flipped_bit_anywhere_in_a_note_is_noticed(tmp_path):
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert unsealed(path) == {}
+        assert read_sealed(path) == {}
 
 
 def test_where_no_note_can_be_kept_none_is(tmp_path):
