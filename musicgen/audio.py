@@ -78,9 +78,8 @@ def write_wav(sound: Sound, path: Path | str) -> None:
 def mp3_bytes(sound: Sound) -> bytes:
     """Encode a sound as MP3, about 0.2 MB a minute, which every browser plays; a piano has little above 12 kHz."""
     stream = io.BytesIO()
-    quality = {"compression_level": 0.7, "bitrate_mode": "VARIABLE"}
     samples = resample_poly(sound.samples, MP3_RATE, sound.rate)
-    soundfile.write(stream, samples, MP3_RATE, format="MP3", **quality)
+    soundfile.write(stream, samples, MP3_RATE, format="MP3", compression_level=0.7, bitrate_mode="VARIABLE")
     return stream.getvalue()
 
 

@@ -155,7 +155,9 @@ def generate_piece(args: Namespace) -> dict:
     prime_frames = prime.n_frames if prime else 0
     write_midi(roll, args.out)
     if args.wav:
-        _write_sound(roll, args)
+        from musicgen.audio import render, write_wav
+
+        write_wav(render(roll), args.wav)
     if args.png:
         _write_figure(roll, prime_frames, args)
     return {
@@ -175,12 +177,6 @@ def _load_piano_model(path: Path | str):
     if (n_keys := checkpoint.model.config.n_keys) != N_KEYS:
         raise CheckpointError(f"{str(path)!r}: its model has {n_keys} keys, a piano {N_KEYS}")
     return checkpoint
-
-
-def _write_sound(roll: PianoRoll, args: Namespace) -> None:
-    from musicgen.audio import render, write_wav
-
-    write_wav(render(roll), args.wav)
 
 
 def _write_figure(roll: PianoRoll, prime_frames: int, args: Namespace) -> None:

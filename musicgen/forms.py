@@ -7,18 +7,8 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 
 import traitlets
-from ipywidgets import (
-    HTML,
-    BoundedFloatText,
-    BoundedIntText,
-    Box,
-    Dropdown,
-    FloatLogSlider,
-    FloatSlider,
-    Image,
-    Layout,
-    Widget,
-)
+from ipywidgets import HTML, BoundedFloatText, BoundedIntText, Box, Dropdown, FloatLogSlider, FloatSlider, Image, Layout
+from ipywidgets.widgets import Widget
 
 from musicgen.panel import Message, Panel, picture_html
 from musicgen.plots import Axes, png_bytes

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, settle
+from musicgen.keys import N_VELOCITIES, given_lower_keys, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 from musicgen.settings import Settings, setting
-from musicgen.stepping import HeardNow, Stepper
+from musicgen.stepping import HeardNow, Stepper, sigmoid
 
 DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime, heard at once
@@ -122,84 +121,87 @@ def continue_frames(
     if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
     given = torch.from_numpy(primes).to(device)  # (B, P, K)
-    made = np.empty((len(primes), n_frames, primes.shape[2]), np.uint8)
-    last = given[:, -1] if primes.shape[1] else given.new_zeros(len(primes), primes.shape[2])
     state = None
     for first in range(0, primes.shape[1] - 1, CHUNK_FRAMES):
         part = given[:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]
         _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
     stepper = Stepper(model, labels, state)
-    sampler = _Sampler(stepper, config, _median_velocity(primes).to(device))
-    for index in range(n_frames):
-        last = sampler.next_frame(stepper.hear((last if copies == 1 else last.repeat(copies, 1)) / 127), last)
-        made[:, index] = last.cpu()
-    return np.concatenate([primes, made], axis=1)
+    sampler = _Sampler(stepper, config, _median_velocity(primes))
+    music = np.concatenate([primes, np.zeros((len(primes), n_frames, primes.shape[2]), np.uint8)], axis=1)
+    last = primes[:, -1] if primes.shape[1] else np.zeros_like(music[:, 0])
+    for index in range(primes.shape[1], music.shape[1]):
+        last = sampler.next_frame(stepper.hear(np.concatenate([last] * copies) / 127), last)
+        music[:, index] = last
+    return music
 
 
 class _Sampler:
     """Draws one frame after the other from what a model says of it, under the controls of a `GenerationConfig`."""
 
-    def __init__(self, stepper: Stepper, config: GenerationConfig, loudness: Tensor):
+    def __init__(self, stepper: Stepper, config: GenerationConfig, loudness: np.ndarray):
         self.output, self.config, self.loudness = stepper.output, config, loudness
         self.random = torch.Generator().manual_seed(config.seed)
 
-    def next_frame(self, heard: Heard | HeardNow, last: Tensor) -> Tensor:
+    def next_frame(self, heard: HeardNow, last: np.ndarray) -> np.ndarray:
         """Return the velocities of the next frame after `last`, both of shape (B, K)."""
-        uniform = torch.rand(last.shape, generator=self.random).to(last.device)
+        uniform = torch.rand(last.shape, generator=self.random).numpy()
         up = last == 0
-        temperature = torch.where(up, self.config.temperature, self.config.release_temperature)
+        temperature = np.where(up, self.config.temperature, self.config.release_temperature)
         possible = self._possible(heard, up, temperature)
         copies = len(heard.hidden) // len(last)
 
-        def decide(logits: Tensor) -> Tensor:
-            probability = torch.sigmoid(self._mixed(logits, len(last)) / temperature) * possible
-            decided = (uniform < probability).to(logits.dtype)
-            return decided if copies == 1 else decided.repeat(copies, 1)
+        def decide(logits: np.ndarray) -> np.ndarray:
+            probability = sigmoid(self._mixed(logits, len(last)) / temperature)
+            return np.concatenate([(uniform < probability) & possible] * copies).astype(logits.dtype)
 
         following, within = settle(self.output, heard, decide)
         following = following[: len(last)] > 0
         if self.config.max_polyphony < last.shape[1]:
             logits = self._mixed(self.output.logits(within, heard), len(last)) / temperature
             following = self._bounded(following, up, logits)
-        return torch.where(following, last, 0) + self._velocities(following & up, within)
+        return np.where(following, last, 0) + self._velocities(following & up, within)
 
-    def _mixed(self, logits: Tensor, n_pieces: int) -> Tensor:
+    def _mixed(self, logits: np.ndarray, n_pieces: int) -> np.ndarray:
         """Move the logits along the line from those without to those with the composer, where both are there."""
         told, untold = logits[:n_pieces], logits[-n_pieces:]
         return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told
 
-    def _possible(self, heard: Heard | HeardNow, up: Tensor, temperature: Tensor) -> Tensor:
-        """Return 1 for the keys that may be on: those that sound, and the likeliest of the others up to `top_p`."""
+    def _possible(self, heard: HeardNow, up: np.ndarray, temperature: np.ndarray) -> np.ndarray | bool:
+        """Return which keys may be on: those that sound, and the likeliest of the others up to `top_p`."""
         if self.config.top_p == 1:
-            return torch.ones_like(up)
+            return True
         logits, _ = given_lower_keys(self.output, heard, heard.keys[..., 0])
-        struck = torch.sigmoid(self._mixed(logits, len(up)) / temperature) * up
-        probability, order = struck.sort(descending=True)
+        struck = sigmoid(self._mixed(logits, len(up)) / temperature) * up
+        order = np.argsort(-struck)
+        probability = np.take_along_axis(struck, order, -1)
         likelier = probability.cumsum(-1) - probability
-        kept = likelier < self.config.top_p * probability.sum(-1, keepdim=True)
-        return torch.zeros_like(up).scatter(-1, order, kept) | ~up
+        kept = np.zeros_like(up)
+        np.put_along_axis(kept, order, likelier < self.config.top_p * probability.sum(-1, keepdims=True), -1)
+        return kept | ~up
 
-    def _bounded(self, following: Tensor, up: Tensor, logits: Tensor) -> Tensor:
+    def _bounded(self, following: np.ndarray, up: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Leave out the unlikeliest new notes until no more than `max_polyphony` keys sound."""
-        rank = torch.where(following & up, logits, torch.where(following, math.inf, -math.inf))
-        first = rank.topk(self.config.max_polyphony).indices
-        return following & (~up | torch.zeros_like(following).scatter(-1, first, True))
+        rank = np.where(following & up, logits, np.where(following, math.inf, -math.inf))
+        kept = np.zeros_like(following)
+        np.put_along_axis(kept, np.argsort(-rank)[:, : self.config.max_polyphony], True, -1)
+        return following & (~up | kept)
 
-    def _velocities(self, struck: Tensor, within: Tensor) -> Tensor:
+    def _velocities(self, struck: np.ndarray, within: np.ndarray) -> np.ndarray:
         """Draw the velocity of each struck key; all others get 0."""
         if self.output.velocity is None:
             return struck * self.loudness
-        velocity = torch.zeros_like(struck, dtype=torch.uint8)
+        velocity = np.zeros_like(struck, dtype=np.uint8)
         if struck.any():
-            logits = self.output.velocity(within.unflatten(0, (-1, len(struck)))[:, struck])  # (1 or 2, N, bins)
-            bins = self._mixed(logits, 1)[0].softmax(-1).cpu().multinomial(1, generator=self.random)[:, 0]
+            of_struck = torch.from_numpy(within.reshape(-1, *struck.shape, within.shape[-1])[:, struck])
+            logits = self._mixed(self.output.velocity(of_struck), 1)[0]  # (N, bins)
+            bins = logits.softmax(-1).multinomial(1, generator=self.random)[:, 0]
             width = 128 // N_VELOCITIES
             drawn = bins * width + torch.randint(width, bins.shape, generator=self.random)
-            velocity[struck] = drawn.clamp(min=1).to(torch.uint8).to(velocity.device)
+            velocity[struck] = drawn.clamp(min=1).numpy()
         return velocity
 
 
-def _median_velocity(primes: np.ndarray) -> Tensor:
+def _median_velocity(primes: np.ndarray) -> np.ndarray:
     """Return what an output without dynamics plays: the median of each prime's cells, shape (batch, 1)."""
     medians = [int(np.median(prime[prime > 0])) if prime.any() else DEFAULT_VELOCITY for prime in primes]
-    return torch.tensor(medians, dtype=torch.uint8)[:, None]
+    return np.array(medians, np.uint8)[:, None]

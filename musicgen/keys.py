@@ -218,6 +218,6 @@ def settle(
     while True:
         within = output.within(before, heard, following)
         decided = decide(output.logits(within, heard))
-        if torch.equal(decided, following):
+        if (decided == following).all():
             return following, within
         following = decided

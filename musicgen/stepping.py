@@ -2,30 +2,33 @@
 
 For a single frame a network is bound by the reading of its weights and by the number of calls. So the weights lie as
 the product with one vector reads them, attention keeps its past in place, and where nearly all inputs are 0, since of
-88 keys two or three sound, only the rows of the others are read and added up.
+88 keys two or three sound, only the rows of the others are read and added up. The products with large matrices are
+torch's; all else is numpy's, whose calls cost least, on the CPU, wherever the model is.
 """
 
+from copy import deepcopy
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from musicgen.attention import CausalAttention
-from musicgen.keys import AVERAGE_SCALES, DECAYS, OLDEST, Heard, KeyOutput, KeyState, Neighbours
+from musicgen.keys import AVERAGE_SCALES, DECAYS, OLDEST, IndependentOutput, KeyOutput, KeyState, Neighbours
 from musicgen.model import AttentionLSTM, LayerState, ModelState
 
 
 class HeardNow(NamedTuple):
     """What is known before one frame: as `Heard`, and what an output makes of that whatever the frame will be.
 
-    `before` has the shape (batch, n_keys, key_size), `persistence` (batch, n_keys, 1).
+    `before` has the shape (batch, n_keys, key_size), `persistence` (batch, n_keys); of an independent output `before`
+    is the logits, and there is no more.
     """
 
-    hidden: Tensor
-    keys: Tensor
-    before: Tensor
-    persistence: Tensor
+    hidden: np.ndarray
+    keys: np.ndarray
+    before: np.ndarray
+    persistence: np.ndarray | None
 
 
 class Stepper:
@@ -45,37 +48,50 @@ class Stepper:
     def __init__(self, model: AttentionLSTM, composers: Tensor, state: ModelState | None):
         state = state or _nothing_yet(model, len(composers))
         self.layers = [_Layer(*layer) for layer in zip(model.lstms, model.attentions, state.layers)]
-        n_inputs = 2 * model.config.n_keys
-        weight = model.lstms[0].weight_ih_l0.T  # (2 K + E, 4 H)
-        self.weight, self.bias = weight[:n_inputs].contiguous(), self.layers[0].bias
+        inputs, n_inputs = self.layers[0].inputs, 2 * model.config.n_keys
+        self.weight, self.bias = _array(inputs.weight[:n_inputs]), _array(inputs.bias)  # (2 K, 4 H), (4 H,)
         if model.composer is not None:
-            self.bias = self.bias + model.composer(composers) @ weight[n_inputs:]  # (B, 4 H)
-        self.output = _StepOutput(model.output, state.keys) if isinstance(model.output, KeyOutput) else model.output
+            self.bias = self.bias + _array(model.composer(composers)) @ _array(inputs.weight[n_inputs:])  # (B, 4 H)
+        kind = _StepOutput if isinstance(model.output, KeyOutput) else _IndependentStepOutput
+        self.output = kind(model.output, state.keys)
 
-    def hear(self, loudness: Tensor) -> Heard | HeardNow:
+    def hear(self, loudness: np.ndarray) -> HeardNow:
         """Take in the next frame, of shape (batch, n_keys); return what is known before the one that follows it."""
-        on = (loudness > 0).to(loudness.dtype)
-        x = self.layers[0].step(self.bias + _sum_of_rows(torch.cat([on, loudness], -1), self.weight))  # (B, H)
+        loudness = loudness.astype(self.weight.dtype)
+        on = (loudness > 0).astype(loudness.dtype)
+        x = self.layers[0].step(self.bias + _sum_of_rows(np.concatenate([on, loudness], -1), self.weight))  # (B, H)
         for layer in self.layers[1:]:
-            x = layer.step(_product(x, layer.weight, layer.bias))
-        return self.output.hear(x, on, loudness) if isinstance(self.output, _StepOutput) else Heard(x, on[..., None])
+            x = layer.step(layer.inputs(x))
+        return self.output.hear(x, on, loudness)
+
+
+class _Linear:
+    """A linear map, its weights as a product with few vectors reads them; by torch, which reads them fastest."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        self.weight, self.bias = weight.detach().cpu().T.contiguous(), None if bias is None else bias.detach().cpu()
+
+    def __call__(self, x: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """Map (batch, in) to (batch, out), with a bias of its own or with the given one."""
+        bias = self.bias if bias is None else torch.from_numpy(bias)
+        return torch.addmm(bias, torch.from_numpy(x), self.weight).numpy()
 
 
 class _Layer:
     """An LSTM layer and its attention cell."""
 
     def __init__(self, lstm: nn.LSTM, attention: CausalAttention | nn.Identity, state: LayerState):
-        self.weight, self.recurrent = lstm.weight_ih_l0.T.contiguous(), lstm.weight_hh_l0.T.contiguous()
-        self.bias = lstm.bias_ih_l0 + lstm.bias_hh_l0
-        self.hidden, self.cell = state.hidden[0], state.cell[0]
-        self.attend = attention if state.keys is None else _Attention(attention, state)
+        self.inputs = _Linear(lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)
+        self.recurrent = _Linear(lstm.weight_hh_l0)
+        self.hidden, self.cell = _array(state.hidden[0]), _array(state.cell[0])
+        self.attend = (lambda states: states) if state.keys is None else _Attention(attention, state)
 
-    def step(self, gates: Tensor) -> Tensor:
+    def step(self, gates: np.ndarray) -> np.ndarray:
         """Go on by one frame, from the inputs' part of the gates, shape (batch, 4 hidden_size)."""
-        gates = _product(self.hidden, self.recurrent, gates)
-        let_in, keep, new, let_out = gates.chunk(4, dim=-1)
-        self.cell = keep.sigmoid() * self.cell + let_in.sigmoid() * new.tanh()
-        self.hidden = let_out.sigmoid() * self.cell.tanh()
+        gates = self.recurrent(self.hidden, gates).reshape(len(gates), 4, -1)  # (B, 4, H)
+        let_in, keep, _, let_out = sigmoid(gates).swapaxes(0, 1)
+        self.cell = keep * self.cell + let_in * np.tanh(gates[:, 2])
+        self.hidden = let_out * np.tanh(self.cell)
         return self.attend(self.hidden)
 
 
@@ -84,102 +100,121 @@ class _Attention:
 
     def __init__(self, attention: CausalAttention, state: LayerState):
         self.span, (n_pieces, self.end, self.size) = attention.span, state.keys.shape
-        self.weight, self.bias = attention.query_key_value.weight.T.contiguous(), attention.query_key_value.bias
-        self.spread, self.spread_bias = attention.scale_shift.weight.T.contiguous(), attention.scale_shift.bias
-        self.distance_bias = attention.distance_bias.flip(0)  # that of the oldest first
-        self.past = state.keys.new_empty(n_pieces, 2 * self.span, 2 * self.size)  # keys and values
+        self.query_key_value = _Linear(attention.query_key_value.weight, attention.query_key_value.bias)
+        self.scale_shift = _Linear(attention.scale_shift.weight, attention.scale_shift.bias)
+        self.distance_bias = attention.distance_bias.detach().cpu().flip(0)  # that of the oldest first
+        self.past = self.distance_bias.new_empty(n_pieces, 2 * self.span, 2 * self.size)  # keys and values
         self.past[:, : self.end] = torch.cat([state.keys, state.values], dim=-1)
 
-    def __call__(self, states: Tensor) -> Tensor:
-        query, key_value = _product(states, self.weight, self.bias).tensor_split([self.size], dim=-1)
+    def __call__(self, states: np.ndarray) -> np.ndarray:
+        query_key_value = torch.from_numpy(self.query_key_value(states))  # (B, 3 A)
         if self.end == 2 * self.span:
             self.end = self.span
             self.past[:, : self.end] = self.past[:, self.end :].clone()
-        self.past[:, self.end] = key_value
+        self.past[:, self.end] = query_key_value[:, self.size :]
         self.end += 1
         keys, values = self.past[:, max(0, self.end - self.span) : self.end].chunk(2, dim=-1)  # (B, P, A)
-        bias = self.distance_bias[-keys.shape[1] :]
-        scores = torch.baddbmm(bias, query[:, None], keys.mT, alpha=self.size**-0.5)  # (B, 1, P)
-        context = (scores.softmax(-1) @ values)[:, 0]  # (B, A)
-        scale, shift = _product(context, self.spread, self.spread_bias).chunk(2, dim=-1)
+        query, bias = query_key_value[:, None, : self.size], self.distance_bias[-keys.shape[1] :]
+        scores = torch.baddbmm(bias, query, keys.mT, alpha=self.size**-0.5)  # (B, 1, P)
+        context = torch.bmm(scores.softmax(-1), values)[:, 0]  # (B, A)
+        scale, shift = self.scale_shift(context.numpy()).reshape(len(states), 2, -1).swapaxes(0, 1)
         return states * (1 + scale) + shift
 
 
-class _StepOutput:
+class _IndependentStepOutput:
+    """An `IndependentOutput`, whose logits nothing in the frame itself changes."""
+
+    velocity, within, logits = None, IndependentOutput.within, IndependentOutput.logits
+
+    def __init__(self, output: IndependentOutput, _: KeyState | None):
+        self.linear = _Linear(output.weight, output.bias)
+
+    def hear(self, hidden: np.ndarray, on: np.ndarray, _: np.ndarray) -> HeardNow:
+        """Return what is known before the next frame."""
+        return HeardNow(hidden, on[..., None], self.linear(hidden), None)
+
+    def before(self, heard: HeardNow) -> np.ndarray:
+        """Return what the past says: the logits, shape (batch, n_keys)."""
+        return heard.before
+
+
+class _StepOutput(_IndependentStepOutput):
     """A `KeyOutput` with the memory of the keys that it looks at, and the methods that decide on a frame."""
 
     def __init__(self, output: KeyOutput, state: KeyState):
-        self.output, self.velocity, self.n_keys = output, output.velocity, output.n_keys
-        self.on, self.age, self.averages = state
-        self.decays, self.scales = (self.on.new_tensor(numbers)[:, None] for numbers in (DECAYS, AVERAGE_SCALES))
+        self.velocity, self.n_keys = deepcopy(output.velocity).cpu(), output.n_keys
+        self.on, self.age, self.averages = map(_array, state)
+        self.decays, self.scales = (np.array(numbers, self.on.dtype)[:, None] for numbers in (DECAYS, AVERAGE_SCALES))
         near = _rows(output.near, self.n_keys)  # (F, K, K S)
-        self.near, lately = near[:3].flatten(0, 1), self.scales[..., None] * near[3:]  # (3 K, K S), (D, K, K S)
-        self.lately = torch.einsum("bdk,dkj->bdj", self.averages, lately)  # what `near` makes of the averages
-        self.sounding = ((1 - self.decays[..., None]) * lately).transpose(0, 1).flatten(1)  # (K, D K S)
-        self.hidden = output.hidden.weight.T.contiguous()
-        self.bias = output.hidden.bias + output.near.convolution.bias.repeat(self.n_keys)
-        self.features = torch.cat([output.own.weight, output.persistence.weight]).T.contiguous()  # (F, S + 1)
-        self.features_bias = torch.cat([output.own.bias, output.persistence.bias])
+        self.near, lately = near[:3].reshape(3 * self.n_keys, -1), self.scales[..., None] * near[3:]  # (D, K, K S)
+        self.lately = np.einsum("bdk,dkj->bdj", self.averages, lately)  # what `near` makes of the averages
+        self.sounding = ((1 - self.decays[..., None]) * lately).swapaxes(0, 1).reshape(self.n_keys, -1)  # (K, D K S)
+        bias = output.hidden.bias + output.near.convolution.bias.repeat(self.n_keys)
+        self.features = _array(torch.cat([output.own.weight, output.persistence.weight]).T)  # (F, S + 1)
+        self.features_bias = _array(torch.cat([output.own.bias, output.persistence.bias]))
+        self.middle, self.last = ((_array(map_.weight.T), _array(map_.bias)) for map_ in (output.middle, output.last))
+        self.lower = None
         if output.lower is not None:
-            self.bias = self.bias + output.lower.convolution.bias.repeat(self.n_keys)
-            higher = self.on.new_ones(self.n_keys, self.n_keys).triu(1)
-            lower = torch.einsum("sf,kj->fkjs", output.lower_counts.weight, higher).flatten(2)  # (3, K, K S)
+            bias = bias + output.lower.convolution.bias.repeat(self.n_keys)
+            higher = np.triu(np.ones((self.n_keys, self.n_keys), self.on.dtype), 1)
+            lower = np.einsum("sf,kj->fkjs", _array(output.lower_counts.weight), higher)  # (3, K, K, S)
+            lower = lower.reshape(3, self.n_keys, -1)  # (3, K, K S)
             lower[:2] += _rows(output.lower, self.n_keys)
-            self.lower = lower.flatten(0, 1)
+            self.lower = lower.reshape(3 * self.n_keys, -1)
+        self.hidden, self.bias = _Linear(output.hidden.weight), _array(bias)
 
-    def hear(self, hidden: Tensor, on: Tensor, loudness: Tensor) -> HeardNow:
+    def hear(self, hidden: np.ndarray, on: np.ndarray, loudness: np.ndarray) -> HeardNow:
         """Take in a frame, as `KeyMemory` does; return what is known before the next."""
         struck = on * (1 - self.on)
-        self.age = torch.where(on == self.on, (self.age + 1).clamp(max=OLDEST), 0)
+        self.age = np.where(on == self.on, np.minimum(self.age + 1, OLDEST), 0)
         self.averages = self.decays * self.averages + (1 - self.decays) * on[:, None]  # (B, D, K)
-        self.lately = self.decays * self.lately + _sum_of_rows(on, self.sounding).view_as(self.lately)
-        self.on, time = on, torch.log1p(self.age) / 3
-        now = torch.stack([on, struck, loudness], dim=1)  # (B, 3, K)
-        ages = torch.stack([time * on, time * (1 - on)], dim=1)
-        features = torch.cat([now, self.scales * self.averages, ages], dim=1).mT @ self.features + self.features_bias
-        near = self.bias + _sum_of_rows(now.flatten(1), self.near) + self.lately.sum(1)
-        before = _product(hidden, self.hidden, near).unflatten(-1, (self.n_keys, -1)) + features[..., :-1]  # (B, K, S)
-        return HeardNow(hidden, on[..., None], before, features[..., -1:])
+        self.lately = self.decays * self.lately + _sum_of_rows(on, self.sounding).reshape(self.lately.shape)
+        self.on, time = on, np.log1p(self.age) / 3
+        now = np.stack([on, struck, loudness], axis=1)  # (B, 3, K)
+        ages = np.stack([time * on, time * (1 - on)], axis=1)
+        features = np.concatenate([now, self.scales * self.averages, ages], axis=1).swapaxes(1, 2)  # (B, K, F)
+        features = features @ self.features + self.features_bias  # (B, K, S + 1)
+        near = self.bias + _sum_of_rows(now.reshape(len(on), -1), self.near) + self.lately.sum(axis=1)
+        before = self.hidden(hidden, near).reshape(len(on), self.n_keys, -1) + features[..., :-1]  # (B, K, S)
+        return HeardNow(hidden, on[..., None], before, features[..., -1])
 
-    def before(self, heard: HeardNow) -> Tensor:
-        """Return what the past says of each key, shape (batch, n_keys, key_size)."""
-        return heard.before
-
-    def within(self, before: Tensor, heard: HeardNow, following: Tensor) -> Tensor:
+    def within(self, before: np.ndarray, heard: HeardNow, following: np.ndarray) -> np.ndarray:
         """Add what the lower keys of the following frame itself say of each; same shape as `before`."""
-        if self.output.lower is None:
+        if self.lower is None:
             return before
         on = heard.keys[..., 0]
-        events = torch.cat([following * (1 - on), (1 - following) * on, following], dim=-1)  # (B, 3 K)
-        return before + _sum_of_rows(events, self.lower).view_as(before)
+        events = np.concatenate([following * (1 - on), (1 - following) * on, following], axis=-1)  # (B, 3 K)
+        return before + _sum_of_rows(events, self.lower).reshape(before.shape)
 
-    def logits(self, within: Tensor, heard: HeardNow) -> Tensor:
+    def logits(self, within: np.ndarray, heard: HeardNow) -> np.ndarray:
         """Return the logit of each key, shape (batch, n_keys)."""
-        x = F.relu(self.output.middle(F.relu(within)))  # (B, K, S)
-        return (self.output.last(x) + heard.persistence).squeeze(-1)
+        x = np.maximum(np.maximum(within, 0) @ self.middle[0] + self.middle[1], 0)  # (B, K, S)
+        return (x @ self.last[0] + self.last[1])[..., 0] + heard.persistence
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``x @ weight + bias``; of one vector by the call that reads the weights fastest."""
-    if len(x) == 1:
-        return torch.addmv(bias.view(-1), weight.T, x[0])[None]
-    return torch.addmm(bias, x, weight)
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return the logistic function of each value."""
+    return 1 / (1 + np.exp(-np.maximum(x, -80)))  # beyond that it is 0, and the exponential of a float32 would overflow
 
 
-def _sum_of_rows(x: Tensor, weight: Tensor) -> Tensor:
+def _array(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's values, as rows that can be read one by one."""
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
+
+
+def _sum_of_rows(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return ``x @ weight``, where most of `x` is 0."""
-    piece, place = x.nonzero(as_tuple=True)
-    firsts = torch.searchsorted(piece, torch.arange(len(x), device=x.device))
-    return F.embedding_bag(place, weight, firsts, mode="sum", per_sample_weights=x[piece, place])
+    places = [values.nonzero()[0] for values in x]
+    return np.stack([np.einsum("p,pj->j", values[at], weight[at]) for values, at in zip(x, places)])
 
 
-def _rows(neighbours: Neighbours, n_keys: int) -> Tensor:
+def _rows(neighbours: Neighbours, n_keys: int) -> np.ndarray:
     """Write a convolution along the keys as a table: what each feature of each key adds to all keys, (F, K, K S)."""
-    weight = neighbours.convolution.weight[:, :, 0].permute(1, 2, 0)  # (F, W, S)
-    key = torch.arange(n_keys, device=weight.device)
+    weight = _array(neighbours.convolution.weight[:, :, 0].permute(1, 2, 0))  # (F, W, S)
+    key = np.arange(n_keys)
     tap = key[:, None] - key + neighbours.padding[0]  # (K, K): from each key to each
     reached = (tap >= 0) & (tap < weight.shape[1])
-    return (weight[:, tap.clamp(0, weight.shape[1] - 1)] * reached[..., None]).flatten(2)
+    return (weight[:, tap.clip(0, weight.shape[1] - 1)] * reached[..., None]).reshape(len(weight), n_keys, -1)
 
 
 def _nothing_yet(model: AttentionLSTM, n_pieces: int) -> ModelState:

@@ -141,10 +141,9 @@ def test_jupyterlab_listens_here_only_and_asks_for_its_token(tmp_path):
         for _ in range(600):
             time.sleep(0.1)
             files = list((tmp_path / "RUNTIME").glob("jpserver-*.json"))
-            about = files and files[0].read_text()
-            if about:
+            about = files and json.loads(files[0].read_text() or "null")
+            if about and listening(about["port"]):  # the file is there a little before the server listens
                 break
-        about = json.loads(about)
         assert listening(about["port"]) == {"127.0.0.1"}
         assert len(about["token"]) >= 32
         with pytest.raises(HTTPError, match="403"):
