@@ -191,7 +191,7 @@ def generation(pieces: list) -> Iterator[dict]:
 def ten_minutes(make: Callable) -> Timed:
     """Return what the first and the last minute of a piece of ten take, from the times at which frames are heard."""
     seconds, hear = {"first minute": [], "last minute": []}, Stepper.hear
-    for _ in range(ROUNDS // 2 + 1):
+    for _ in range(2 * ROUNDS):
         heard_at = []
         with patch.object(Stepper, "hear", lambda *args, at=heard_at: at.append(time.perf_counter()) or hear(*args)):
             make()
