@@ -19,9 +19,10 @@ The modules are the stages of one pipeline and are read in this order:
     audio       a roll -> sound; player shows and plays it in a notebook
 
 Beside them: ``shards`` and ``fingerprints`` keep the cache whole and tell whether it is still true, ``limits`` bounds
-what one file may take, ``stepping`` makes single frames fast, ``distributed`` joins several processes to one run,
-``runs`` and ``takes`` are what was trained and composed. In JupyterLab one turns and clicks ``forms``, ``keyboard``,
-and the views and panels: ``corpus_view``, ``training_view``, ``attention_view`` and ``generation_panel``.
+what one file may take, ``linear`` makes training fast and ``stepping`` single frames, ``distributed`` joins several
+processes to one run, ``runs`` and ``takes`` are what was trained and composed. In JupyterLab one turns and clicks
+``forms``, ``keyboard``, and the views and panels: ``corpus_view``, ``training_view``, ``attention_view`` and
+``generation_panel``.
 
 ``files`` writes whatever is written, whole or not at all; ``settings`` are what the configs are made of; ``commands``
 joins the stages for the command line. Import what you need, for example ``from musicgen.midi import read_midi``.

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musicgen.linear import Linear
+
 
 class CausalAttention(nn.Module):
     """The attention cell: it asks which of the earlier LSTM states matter now.
@@ -29,9 +31,9 @@ class CausalAttention(nn.Module):
     def __init__(self, hidden_size: int, attention_size: int, span: int):
         super().__init__()
         self.span = span
-        self.query_key_value = nn.Linear(hidden_size, 3 * attention_size)
+        self.query_key_value = Linear(hidden_size, 3 * attention_size)
         self.distance_bias = nn.Parameter(torch.zeros(span))
-        self.scale_shift = nn.Linear(attention_size, 2 * hidden_size)
+        self.scale_shift = Linear(attention_size, 2 * hidden_size)
         # At first the cell hands the LSTM's output on as it is.
         nn.init.zeros_(self.scale_shift.weight)
         nn.init.zeros_(self.scale_shift.bias)
@@ -70,7 +72,7 @@ class CausalAttention(nn.Module):
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
-        now = torch.arange(n_keys - n_queries, n_keys, device=self.distance_bias.device)[:, None]
-        distance = now - torch.arange(n_keys, device=now.device)  # (T, P + T), in frames
-        unseen = (distance < 0) | (distance >= self.span)
-        return self.distance_bias[distance.clamp(0, self.span - 1)].masked_fill(unseen, float("-inf"))
+        beyond, later = max(0, n_keys - self.span), n_queries - 1
+        row = F.pad(self.distance_bias[:n_keys].flip(0), (beyond, later), value=float("-inf"))
+        # Its first n_keys values are the bias of the last query; those of each query before it begin one further on.
+        return row.unfold(0, n_keys, 1).flip(0)  # (T, P + T)

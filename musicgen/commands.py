@@ -115,9 +115,8 @@ def benchmark(args: Namespace) -> dict:
 
     configs = _train_configs(args) if args.train else []
     rolls = read_polyphonic(args.file)
-    published = PUBLISHED.get(Path(args.file).stem, {})
     said = {"dataset": Path(args.file).stem, "split": args.split}
-    said |= {f"published_{output}": nll for output, nll in published.items()}
+    said |= {f"published_{output}": nll for output, nll in PUBLISHED.get(Path(args.file).stem, {}).items()}
     with TemporaryDirectory() as temporary:
         if args.train:
             trained = _train_on(rolls, *configs, args.out or temporary)

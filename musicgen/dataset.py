@@ -133,7 +133,8 @@ def prepare(
     sources = Status.of(settings, ((piece.name, piece.path) for piece in pieces))
     note_path = folder / f"{sources.key[:16]}.seen"
     seen = recall(note_path)
-    key = seen.get("key") or _content_key(settings, pieces)
+    contents = ([piece.name, file_hash(piece.path, MAX_FILE_BYTES)] for piece in pieces)
+    key = seen.get("key") or list_hash(settings, contents)[:16]
     data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
     data = Status.of({}, [(key, data_path)])
     untouched = data.key == seen.get("data")
@@ -143,10 +144,6 @@ def prepare(
     elif not untouched and data.settled and sources.settled:
         remember(note_path, {"key": key, "data": data.key})
     return _open_cache(pieces, index, data_path, fps)
-
-
-def _content_key(settings: dict, pieces: Sequence[Piece]) -> str:
-    return list_hash(settings, ([piece.name, file_hash(piece.path, MAX_FILE_BYTES)] for piece in pieces))[:16]
 
 
 def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
@@ -198,10 +195,8 @@ def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm
     """Yield the rolls of those pieces that have one, and note their lengths, 0 for the others."""
     workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=8)
     # Absolute, since the workers of an earlier call may still stand in another folder.
-    sampled = workers(
-        joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces
-    )
-    for piece, result in zip(pieces, sampled):
+    calls = (joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces)
+    for piece, result in zip(pieces, workers(calls)):
         bar.update()
         if isinstance(result, str):
             note["skipped"].append([piece.name, result])
@@ -214,5 +209,5 @@ def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int)
     sampled = [piece for piece, length in zip(pieces, index["lengths"]) if length]
     lengths = np.array([length for length in index["lengths"] if length])
     frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_KEYS))
-    skipped = [(name, reason) for name, reason in index["skipped"]]
+    skipped = [*map(tuple, index["skipped"])]
     return RollCache(sampled, frames, np.cumsum(lengths) - lengths, lengths, fps, skipped, data_path.stem)

@@ -156,8 +156,7 @@ class GenerationPanel(Panel):
             take = compose(self.model, prime, name, config, self.composer.value or None)
             made = time.perf_counter()
             self.show(take)
-            heard = time.perf_counter() - made
-            took = f"made in {made - started:.1f} s, its sound in {heard:.1f} s"
+            took = f"made in {made - started:.1f} s, its sound in {time.perf_counter() - made:.1f} s"
             self.message.tell(f"{take.roll.duration_seconds:g} s of music, {take.roll.n_notes} notes: {took}")
 
     def _compose_another(self) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musicgen.linear import Linear
+
 # Averages of each key's sounding that reach back about 5, 20 and 100 frames.
 DECAYS = (0.8, 0.95, 0.99)
 AVERAGE_SCALES = (1.0, 2.0, 4.0)  # slow averages of what is seldom on are small
@@ -124,7 +126,7 @@ class KeyOutput(nn.Module):
     def __init__(self, hidden_size: int, n_keys: int, key_size: int, key_reach: int, joint: bool):
         super().__init__()
         self.n_keys = n_keys
-        self.hidden = nn.Linear(hidden_size, n_keys * key_size)
+        self.hidden = Linear(hidden_size, n_keys * key_size)
         self.own = nn.Linear(N_FEATURES, key_size)
         self.near = Neighbours(N_NEAR, key_size, key_reach, above=True)
         self.lower = Neighbours(2, key_size, key_reach, above=False) if joint else None
@@ -161,7 +163,7 @@ class KeyOutput(nn.Module):
         return (self.last(x) + self.persistence(heard.keys)).squeeze(-1)
 
 
-class IndependentOutput(nn.Linear):
+class IndependentOutput(Linear):
     """The poster's output, with the methods of a `KeyOutput`: a linear layer to one logit for each key."""
 
     velocity = None

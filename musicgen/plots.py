@@ -145,9 +145,7 @@ def plot_attended(roll: PianoRoll, weights: np.ndarray, first_layer: int = 1) ->
     for layer, (ax, row) in enumerate(zip(axes[:, 0], weights), first_layer):
         plot_roll(roll[: n_frames + 2 * roll.fps], ax, f"What attention layer {layer} looks at", velocity_bar=False)
         strength = LinearSegmentedColormap.from_list("weight", [(*to_rgb(ORANGE), 0), (*to_rgb(ORANGE), 0.75)])
-        ax.pcolormesh(
-            edges, [0, 1], row[None], cmap=strength, transform=ax.get_xaxis_transform(), zorder=1, clip_on=True
-        )
+        ax.pcolormesh(edges, [0, 1], row[None], cmap=strength, transform=ax.get_xaxis_transform(), zorder=1)
         curve = ax.twinx()
         curve.stairs(100 * row, edges, color=ORANGE, linewidth=1.5)
         curve.set(ylim=(0, 250 * row.max()), ylabel="weight in %")

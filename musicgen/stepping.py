@@ -157,10 +157,9 @@ class _StepOutput(_IndependentStepOutput):
         if output.lower is not None:
             bias = bias + output.lower.convolution.bias.repeat(self.n_keys)
             higher = np.triu(np.ones((self.n_keys, self.n_keys), self.on.dtype), 1)
-            lower = np.einsum("sf,kj->fkjs", _array(output.lower_counts.weight), higher)  # (3, K, K, S)
-            lower = lower.reshape(3, self.n_keys, -1)  # (3, K, K S)
-            lower[:2] += _rows(output.lower, self.n_keys)
-            self.lower = lower.reshape(3 * self.n_keys, -1)
+            counts = np.einsum("sf,kj->fkjs", _array(output.lower_counts.weight), higher)  # (3, K, K, S)
+            self.lower = counts.reshape(3 * self.n_keys, -1)  # (3 K, K S)
+            self.lower[: 2 * self.n_keys] += _rows(output.lower, self.n_keys).reshape(2 * self.n_keys, -1)
         self.hidden, self.bias = _Linear(output.hidden.weight), _array(bias)
 
     def hear(self, hidden: np.ndarray, on: np.ndarray, loudness: np.ndarray) -> HeardNow:

@@ -73,7 +73,7 @@ def test_each_dependency_comes_in_by_its_doors_alone(package, doors):
     assert {module for module in SOURCES if package in packages(module)} <= doors
 
 
-FOUNDATIONS = ["piano_roll", "attention", "keys", "files", "settings", "limits", "resume", "distributed"]
+FOUNDATIONS = ["piano_roll", "linear", "files", "settings", "limits", "resume", "distributed"]
 
 
 @pytest.mark.parametrize("module", FOUNDATIONS)
@@ -84,6 +84,8 @@ def test_the_foundations_import_nothing_of_ours(module):
 @pytest.mark.parametrize(
     ("module", "wanted"),
     [
+        ("attention", {"linear"}),
+        ("keys", {"linear"}),
         ("model", {"attention", "keys", "settings"}),
         ("recipe", {"keys", "model", "settings"}),
         ("metrics", {"keys", "model", "piano_roll", "recipe"}),
