@@ -12,7 +12,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the last axis of `x`, of ``in_features`` values, to ``out_features``."""
-        on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        on_cpu = x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
         if on_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             return super().forward(x.to_mkldnn()).to_dense()
         return super().forward(x)

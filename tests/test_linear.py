@@ -45,6 +45,9 @@ def test_only_single_precision_on_a_cpu_that_has_it_goes_to_onednn():
             mapped(Linear, x)
         with patch("torch.backends.mkldnn.is_available", return_value=False):
             mapped(Linear, x)
+        with pytest.MonkeyPatch.context() as without:
+            without.setattr(torch.backends.mkldnn, "enabled", False)
+            mapped(Linear, x)
         assert not converted
         mapped(Linear, x)
         assert len(converted) == torch.backends.mkldnn.is_available()
