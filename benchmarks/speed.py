@@ -22,6 +22,7 @@ import pypianoroll
 import symusic
 import torch
 from joblib.externals.loky import get_reusable_executor
+from processes import processes
 from torch import nn
 from torch.nn import functional as F
 from turns import ROUNDS, Timed, rows, show, take_turns, write
@@ -228,7 +229,7 @@ def first_sound(pieces: list) -> Iterator[dict]:
     yield from rows("fresh process to first sound", "times a second", 1, seconds, "all")
 
 
-SECTIONS = {each.__name__: each for each in (sampling, corpus, training, windows, generation, first_sound)}
+SECTIONS = {each.__name__: each for each in (sampling, corpus, training, windows, processes, generation, first_sound)}
 
 
 def main() -> None:
