@@ -72,7 +72,6 @@ class CausalAttention(nn.Module):
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
-        beyond, later = max(0, n_keys - self.span), n_queries - 1
-        row = F.pad(self.distance_bias[:n_keys].flip(0), (beyond, later), value=float("-inf"))
+        row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
         # Its first n_keys values are the bias of the last query; those of each query before it begin one further on.
         return row.unfold(0, n_keys, 1).flip(0)  # (T, P + T)

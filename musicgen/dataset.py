@@ -149,8 +149,7 @@ def prepare(
 def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
     """Return the index of a cache that is whole, or None; rolls that are `untouched` were whole when last read."""
     index = read_sealed(index_path)
-    whole = "seals" in index and (untouched or is_whole(data_path, index["seals"]))
-    return index if whole else None
+    return index if "seals" in index and (untouched or is_whole(data_path, index["seals"])) else None
 
 
 def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path: Path, progress: bool) -> dict:
@@ -164,10 +163,13 @@ def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path:
     return index
 
 
-def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> np.ndarray | str:
+def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> tuple[int, np.ndarray, np.ndarray] | str:
+    """Return a roll as its length, the places of the cells that sound and what they hold: a tenth to hand over."""
     try:
         with bounded(seconds, n_bytes):
-            return read_midi(path, *settings).velocity
+            velocity = read_midi(path, *settings).velocity
+            places = np.flatnonzero(velocity).astype(np.uint32)
+            return len(velocity), places, velocity.ravel()[places]
     except MidiError as error:
         return error.reason
     except OverLimit as error:
@@ -201,8 +203,9 @@ def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm
         if isinstance(result, str):
             note["skipped"].append([piece.name, result])
         else:
-            yield result
-        note["lengths"].append(0 if isinstance(result, str) else len(result))
+            np.put(roll := np.zeros((result[0], N_KEYS), np.uint8), *result[1:])
+            yield roll
+        note["lengths"].append(0 if isinstance(result, str) else result[0])
 
 
 def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:

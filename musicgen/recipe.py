@@ -22,7 +22,6 @@ SCHEDULES = {
     "constant": lambda done: 1.0,
     "cosine": lambda done: min(1.0, (done + 1e-4) / WARM_UP) * (1 + math.cos(math.pi * done)) / 2,
 }
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class TrainConfig(Settings):
     weight_decay: float = setting(0.01, 0, 1)
     clip_norm: float = setting(100.0, 1e-6, math.inf, usual=(0.1, 1000))
     n_epochs: int = setting(10, 1, 100_000, usual=(1, 64))
-    precision: str = setting("float32", choices=PRECISIONS)
+    precision: str = setting("float32", choices=("float32", "bfloat16"))
     velocity_weight: float = setting(0.25, 0, 100, usual=(0, 2))
     seed: int = setting(0, 0, 2**63 - 1)
 
