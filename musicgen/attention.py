@@ -48,9 +48,7 @@ class CausalAttention(nn.Module):
 
     def weights(self, states: Tensor) -> Tensor:
         """Return the attention weights of a window that begins without a past, shape (B, T, T)."""
-        query, keys, _ = self._project(states, None)
-        scores = query @ keys.mT / query.shape[-1] ** 0.5
-        return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
+        return self._weigh(*self._project(states, None)[:2])
 
     def _project(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
@@ -64,11 +62,13 @@ class CausalAttention(nn.Module):
         for start in range(0, query.shape[1], self.span):
             asking = query[:, start : start + self.span]  # (B, S, A)
             first, end = max(0, n_past + start - (self.span - 1)), n_past + start + asking.shape[1]
-            bias = self._bias(asking.shape[1], end - first)  # (S, S + span - 1) at most
-            parts.append(
-                F.scaled_dot_product_attention(asking, keys[:, first:end], values[:, first:end], attn_mask=bias)
-            )
+            parts.append(self._weigh(asking, keys[:, first:end]) @ values[:, first:end])
         return torch.cat(parts, dim=1)
+
+    def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Return the weight of each key for each query; in bfloat16 only their product is, not the bias nor softmax."""
+        scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, S + span - 1) at most
+        return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""

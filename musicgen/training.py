@@ -161,10 +161,12 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         loss, nll = loss.detach(), scored.nll.detach()
-        add_up([loss, nll, *(weight.grad for weight in self.model.parameters() if weight.grad is not None)])
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        add_up([loss, nll, *gradients])
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} at update {self.progress.updates + 1}: {LESS}")
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if (norm := torch.nn.utils.get_total_norm(gradients)) > self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, norm)
         self.optimizer.step()
         self.progress.batch += 1
         self.progress.updates += 1

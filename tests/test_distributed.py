@@ -105,8 +105,11 @@ def test_two_processes_learn_what_one_learns(tmp_path, recipe):
     codes, told = train_in_two(tmp_path / "two" / "run", **recipe)
     assert codes == [0, 0]
     for name in ("best", "latest"):
-        one, two = kept(tmp_path / "one", name), kept(tmp_path / "two" / "run", name)
-        torch.testing.assert_close(two.model.state_dict(), one.model.state_dict(), rtol=1e-4, atol=1e-6)
+        one, two = (kept(path, name).model.state_dict() for path in (tmp_path / "one", tmp_path / "two" / "run"))
+        for weights in (one, two):
+            # What is added to all keys of attention moves no softmax: of its gradient, 0, AdamW sees the rounding alone.
+            weights["attentions.0.query_key_value.bias"][2:4] = 0
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
     for row, other in zip(rows(tmp_path / "one"), rows(tmp_path / "two" / "run"), strict=True):
         assert {**other, "seconds": 0} == pytest.approx({**row, "seconds": 0}, rel=1e-5)
     assert "epoch 3/3" in told[0] and told[1] == ""  # one progress bar
