@@ -23,8 +23,7 @@ import symusic
 import torch
 from joblib.externals.loky import get_reusable_executor
 from processes import processes
-from torch import nn
-from torch.nn import functional as F
+from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
@@ -33,16 +32,12 @@ from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_frames
 from musicgen.keys import Heard, settle
 from musicgen.midi import read_midi
-from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.model import AttentionLSTM
 from musicgen.primes import shipped_prime
-from musicgen.recipe import TrainConfig
 from musicgen.stepping import Stepper
-from musicgen.training import Trainer
-from musicgen.windows import WindowBatches, WindowConfig
 
 ROOT = Path(__file__).parents[1]
 N_FILES = 40
-HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
 RERUN_WINDOW = 512
 
 
@@ -85,76 +80,6 @@ def corpus(pieces: list) -> Iterator[dict]:
     }
     seconds = take_turns(contenders, before=lambda: get_reusable_executor().shutdown())
     yield from rows("corpus", "pieces/s", len(pieces), seconds, "cold, one core")
-
-
-def batches_of(pieces: list, window: int, batch: int) -> WindowBatches:
-    return WindowBatches(prepare(pieces, progress=False), WindowConfig(window_frames=window, batch_size=batch))
-
-
-def our_step(batches: WindowBatches, precision: str = "float32", **sizes) -> Callable:
-    """Make a function that takes a training step with the next batch, as `Trainer` does."""
-    model = AttentionLSTM(ModelConfig(hidden_size=HIDDEN, **sizes)).train()
-    config = TrainConfig(precision=precision)
-    trainer = Trainer(model, batches, lambda model: 0.0, config, tempfile.mkdtemp(), progress=False)
-    epoch = batches.epoch(0)
-    return lambda: trainer._update(next(epoch), 0.0)
-
-
-class Bare(nn.Module):
-    """What a tutorial has: an LSTM on the binary roll, and a linear layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.linear = nn.LSTM(88, HIDDEN, 2, batch_first=True), nn.Linear(HIDDEN, 88)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.lstm(frames)[0])
-
-
-def bare_step(batches: WindowBatches, many_to_one: bool = False, precision: str = "float32") -> Callable:
-    """The same for a bare LSTM; `many_to_one` has a window for each target and predicts the frame after it alone."""
-    model, epoch = Bare(), batches.epoch(0)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-
-    def step() -> None:
-        roll = torch.from_numpy((next(epoch)[0] > 0).astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits, target = model(roll[:, :-1]), roll[:, 1:]
-        if many_to_one:
-            logits, target = logits[:, -1], target[:, -1]
-        loss = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / target[..., 0].numel()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()
-
-    return step
-
-
-def training(pieces: list) -> Iterator[dict]:
-    """Take training steps; the independent output is the poster's, and has as much to do as the bare LSTM."""
-    for precision in ("float32", "bfloat16"):
-        batches, of = batches_of(pieces, WINDOW, BATCH), {"precision": precision}
-        contenders = {"bare LSTM": bare_step(batches, **of), "windowed many-to-one": bare_step(batches, True, **of)}
-        for layers in (0, 1, 2):
-            step = our_step(batches, output="independent", n_attention_layers=layers, **of)
-            contenders[f"musicgen, {layers} attention layers"] = step
-        contenders["musicgen, 2 attention layers, joint output"] = our_step(batches, **of)
-        targets = dict.fromkeys(contenders, BATCH * WINDOW) | {"windowed many-to-one": BATCH}
-        seconds = take_turns(contenders, 3 * ROUNDS)
-        yield from rows(f"training step, {precision}", "frames/s", targets, seconds, "bare LSTM")
-
-
-def windows(pieces: list) -> Iterator[dict]:
-    """Take training steps of as many frames in longer windows."""
-    for layers in (0, 1, 2):
-        sizes = {"output": "independent", "n_attention_layers": layers}
-        contenders = {
-            str(window): our_step(batches_of(pieces, window, 4096 // window), **sizes)
-            for window in (128, 256, 512, 1024, 2048)
-        }
-        section = f"window length, {layers} attention layers"
-        yield from rows(section, "frames/s", 4096, take_turns(contenders), "128")
 
 
 @torch.inference_mode()

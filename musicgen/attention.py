@@ -63,7 +63,7 @@ class CausalAttention(nn.Module):
             asking = query[:, start : start + self.span]  # (B, S, A)
             first, end = max(0, n_past + start - (self.span - 1)), n_past + start + asking.shape[1]
             parts.append(self._weigh(asking, keys[:, first:end]) @ values[:, first:end])
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
         """Return the weight of each key for each query; in bfloat16 only their product is, not the bias nor softmax."""

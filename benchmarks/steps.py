@@ -1,0 +1,97 @@
+"""Training steps: ours, those of a bare LSTM, and those with one target for each window."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from turns import ROUNDS, rows, take_turns
+
+from musicgen.dataset import prepare
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.recipe import TrainConfig
+from musicgen.training import Trainer
+from musicgen.windows import WindowBatches, WindowConfig
+
+HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
+
+
+def batches_of(pieces: list, window: int, batch: int) -> WindowBatches:
+    return WindowBatches(prepare(pieces, progress=False), WindowConfig(window_frames=window, batch_size=batch))
+
+
+def our_step(batches: WindowBatches, precision: str = "float32", **sizes) -> Callable:
+    """Make a function that takes a training step with the next batch, as `Trainer` does."""
+    model = AttentionLSTM(ModelConfig(hidden_size=HIDDEN, **sizes)).train()
+    config = TrainConfig(precision=precision)
+    trainer = Trainer(model, batches, lambda model: 0.0, config, tempfile.mkdtemp(), progress=False)
+    epoch = batches.epoch(0)
+    return lambda: trainer._update(next(epoch), 0.0)
+
+
+class Bare(nn.Module):
+    """What a tutorial has: an LSTM on the binary roll, and a linear layer; or one that hears how loud, as ours does."""
+
+    def __init__(self, loudness: bool):
+        super().__init__()
+        self.loudness = loudness
+        self.lstm = nn.LSTM(2 * 88 if loudness else 88, HIDDEN, 2, batch_first=True)
+        self.linear = nn.Linear(HIDDEN, 88)
+
+    def forward(self, velocity: Tensor) -> Tensor:
+        roll = (velocity > 0).float()
+        heard = torch.cat([roll, velocity / 127], dim=-1) if self.loudness else roll
+        return self.linear(self.lstm(heard)[0])
+
+
+def bare_step(
+    batches: WindowBatches, precision: str = "float32", many_to_one: bool = False, loudness: bool = False
+) -> Callable:
+    """The same for a bare LSTM; `many_to_one` has a window for each target and predicts the frame after it alone."""
+    model, epoch = Bare(loudness), batches.epoch(0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def step() -> None:
+        velocity = torch.from_numpy(next(epoch)[0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits, target = model(velocity[:, :-1]), (velocity[:, 1:] > 0).float()
+        if many_to_one:
+            logits, target = logits[:, -1], target[:, -1]
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / target[..., 0].numel()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def training(pieces: list) -> Iterator[dict]:
+    """Take training steps; the independent output is the poster's, and has as much to do as the bare LSTM."""
+    for precision in ("float32", "bfloat16"):
+        batches = batches_of(pieces, WINDOW, BATCH)
+        contenders = {
+            "bare LSTM": bare_step(batches, precision),
+            "bare LSTM that hears loudness": bare_step(batches, precision, loudness=True),
+            "windowed many-to-one": bare_step(batches, precision, many_to_one=True),
+        }
+        for layers in (0, 1, 2):
+            step = our_step(batches, precision, output="independent", n_attention_layers=layers)
+            contenders[f"musicgen, {layers} attention layers"] = step
+        contenders["musicgen, 2 attention layers, joint output"] = our_step(batches, precision)
+        targets = dict.fromkeys(contenders, BATCH * WINDOW) | {"windowed many-to-one": BATCH}
+        seconds = take_turns(contenders, 3 * ROUNDS)
+        yield from rows(f"training step, {precision}", "frames/s", targets, seconds, "bare LSTM")
+
+
+def windows(pieces: list) -> Iterator[dict]:
+    """Take training steps of as many frames in longer windows."""
+    for layers in (0, 1, 2):
+        sizes = {"output": "independent", "n_attention_layers": layers}
+        contenders = {
+            str(window): our_step(batches_of(pieces, window, 4096 // window), **sizes)
+            for window in (128, 256, 512, 1024, 2048)
+        }
+        section = f"window length, {layers} attention layers"
+        yield from rows(section, "frames/s", 4096, take_turns(contenders), "128")
