@@ -22,7 +22,7 @@ OPTIONS = "--batch-size 32 --window-frames 256 --optimizer adamw --n-epochs 2".s
 
 
 def processes(pieces: list) -> Iterator[dict]:
-    """Train the model that `train` makes by itself on a few pieces, and score it on others."""
+    """Train a model of the default sizes on a few pieces, and score it on others."""
     seconds = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         (data := Path(folder) / "data").mkdir()

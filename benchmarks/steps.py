@@ -68,7 +68,7 @@ def bare_step(
 
 
 def training(pieces: list) -> Iterator[dict]:
-    """Take training steps; the independent output is the poster's, and has as much to do as the bare LSTM."""
+    """Take training steps; ours with the poster's independent output has the sizes of the bare LSTM that hears loudness."""
     for precision in ("float32", "bfloat16"):
         batches = batches_of(pieces, WINDOW, BATCH)
         contenders = {

@@ -19,7 +19,7 @@ The modules are the stages of one pipeline and are read in this order:
     audio       a roll -> sound; player shows and plays it in a notebook
 
 Beside them: ``shards`` and ``fingerprints`` keep the cache whole and tell whether it is still true, ``limits`` bounds
-what one file may take, ``linear`` makes training fast and ``stepping`` single frames, ``distributed`` joins several
+what one file may take, ``linear`` makes products faster and ``stepping`` single frames, ``distributed`` joins several
 processes to one run, ``runs`` and ``takes`` are what was trained and composed. In JupyterLab one turns and clicks
 ``forms``, ``keyboard``, and the views and panels: ``corpus_view``, ``training_view``, ``attention_view`` and
 ``generation_panel``.

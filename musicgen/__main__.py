@@ -54,8 +54,8 @@ def train_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="go on where RUN_DIR stopped, with the same options")
     parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model: its weights, sizes and dropout")
-    text = "tell these apart, as in Bach,Chopin,Liszt"
-    parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=text)
+    names = "tell these apart, as in Bach,Chopin,Liszt"
+    parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
     add_config(parser, ModelConfig, "n_keys", "composers")
     add_config(parser, WindowConfig, "seed")
     add_config(parser, TrainConfig)

@@ -66,7 +66,7 @@ class CausalAttention(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Return the weight of each key for each query; in bfloat16 only their product is, not the bias nor softmax."""
+        """Return the weight of each key for each query; in bfloat16 only their products are, not bias and softmax."""
         scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, S + span - 1) at most
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
@@ -74,4 +74,4 @@ class CausalAttention(nn.Module):
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
         row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
         # Its first n_keys values are the bias of the last query; those of each query before it begin one further on.
-        return row.unfold(0, n_keys, 1).flip(0)  # (T, P + T)
+        return row.unfold(0, n_keys, 1).flip(0)  # (n_queries, n_keys)

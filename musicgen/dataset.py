@@ -164,7 +164,7 @@ def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path:
 
 
 def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> tuple[int, np.ndarray, np.ndarray] | str:
-    """Return a roll as its length, the places of the cells that sound and what they hold: a tenth to hand over."""
+    """Return a roll as its length, the places of the cells that sound, and what they hold: a tenth of its bytes."""
     try:
         with bounded(seconds, n_bytes):
             velocity = read_midi(path, *settings).velocity
@@ -203,7 +203,8 @@ def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm
         if isinstance(result, str):
             note["skipped"].append([piece.name, result])
         else:
-            np.put(roll := np.zeros((result[0], N_KEYS), np.uint8), *result[1:])
+            roll = np.zeros((result[0], N_KEYS), np.uint8)
+            np.put(roll, *result[1:])
             yield roll
         note["lengths"].append(0 if isinstance(result, str) else result[0])
 

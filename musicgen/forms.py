@@ -8,7 +8,6 @@ from dataclasses import Field, fields
 
 import traitlets
 from ipywidgets import HTML, BoundedFloatText, BoundedIntText, Box, Dropdown, FloatLogSlider, FloatSlider, Image, Layout
-from ipywidgets.widgets import Widget
 
 from musicgen.panel import Message, Panel, picture_html
 from musicgen.plots import Axes, png_bytes
@@ -118,7 +117,7 @@ def _is_shown(each: Field) -> bool:
     return bool(each.metadata["choices"]) or each.metadata["limits"][0] is not None
 
 
-def _row(name: str, text: str, parts: list[Widget]) -> Box:
+def _row(name: str, text: str, parts: list) -> Box:
     """Put the name of a setting, which tells its help, beside what sets it."""
     style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
     label = f'<span style="{style}" title="{html.escape(text)}">{name.replace("_", " ")}</span>'
@@ -127,12 +126,12 @@ def _row(name: str, text: str, parts: list[Widget]) -> Box:
     return row
 
 
-def _choice(each: Field, start: Settings) -> list[Widget]:
+def _choice(each: Field, start: Settings) -> list:
     options = Dropdown(options=each.metadata["choices"], value=getattr(start, each.name), layout=Layout(width="190px"))
     return [options, options]
 
 
-def _number(each: Field, start: Settings) -> list[Widget]:
+def _number(each: Field, start: Settings) -> list:
     """Return a box, and it again with its slider to the left, unless the range is endless."""
     whole, value = isinstance(each.default, int), getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import expit as sigmoid
+from torch import Tensor
 
 from musicgen.keys import N_VELOCITIES, given_lower_keys, settle
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
 from musicgen.settings import Settings, setting
-from musicgen.stepping import HeardNow, Stepper, sigmoid
+from musicgen.stepping import HeardNow, Stepper
 
 DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime, heard at once
@@ -130,8 +132,7 @@ def continue_frames(
     music = np.concatenate([primes, np.zeros((len(primes), n_frames, primes.shape[2]), np.uint8)], axis=1)
     last = primes[:, -1] if primes.shape[1] else np.zeros_like(music[:, 0])
     for index in range(primes.shape[1], music.shape[1]):
-        last = sampler.next_frame(stepper.hear(np.concatenate([last] * copies) / 127), last)
-        music[:, index] = last
+        music[:, index] = last = sampler.next_frame(stepper.hear(np.concatenate([last] * copies) / 127), last)
     return music
 
 
@@ -161,7 +162,7 @@ class _Sampler:
             following = self._bounded(following, up, logits)
         return np.where(following, last, 0) + self._velocities(following & up, within)
 
-    def _mixed(self, logits: np.ndarray, n_pieces: int) -> np.ndarray:
+    def _mixed(self, logits: np.ndarray | Tensor, n_pieces: int) -> np.ndarray | Tensor:
         """Move the logits along the line from those without to those with the composer, where both are there."""
         told, untold = logits[:n_pieces], logits[-n_pieces:]
         return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told

@@ -204,6 +204,7 @@ def settle(
     Parameters
     ----------
     output : KeyOutput or IndependentOutput
+        Or the output of a `stepping.Stepper`: then arrays take the place of tensors.
     heard : Heard
         What is known before each frame.
     decide : callable

@@ -96,9 +96,8 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
 
 def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
     """Draw rolls by their titles, one below the other on the same axes; return the uppermost."""
-    figure, axes = plt.subplots(
-        len(rolls), figsize=(10, 3.2 * len(rolls)), layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
+    size = (10, 3.2 * len(rolls))
+    figure, axes = plt.subplots(len(rolls), figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
     plt.close(figure)
     for ax, (title, roll) in zip(axes.flat, rolls.items()):
         plot_roll(roll, ax, title, prime_frames, rest="").label_outer()

@@ -15,7 +15,7 @@ from musicgen.settings import Settings, setting
 
 WARM_UP = 0.02
 OPTIMIZERS = {
-    "sgd": lambda weights, c: torch.optim.SGD(weights, c.learning_rate, momentum=c.momentum, fused=True),
+    "sgd": lambda weights, c: torch.optim.SGD(weights, c.learning_rate, momentum=c.momentum),
     "adamw": lambda weights, c: torch.optim.AdamW(weights, c.learning_rate, weight_decay=c.weight_decay, fused=True),
 }
 SCHEDULES = {

@@ -2,8 +2,9 @@
 
 For a single frame a network is bound by the reading of its weights and by the number of calls. So the weights lie as
 the product with one vector reads them, attention keeps its past in place, and where nearly all inputs are 0, since of
-88 keys two or three sound, only the rows of the others are read and added up. The products with large matrices are
-torch's; all else is numpy's, whose calls cost least, on the CPU, wherever the model is.
+88 keys two or three sound, only the rows of the others are read and added up. Products with large matrices, attention
+and the velocities are torch's; the many small steps are numpy's, whose calls cost least. All of it is on the CPU,
+wherever the model is.
 """
 
 from copy import deepcopy
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit as sigmoid
 from torch import Tensor, nn
 
 from musicgen.attention import CausalAttention
@@ -19,10 +21,11 @@ from musicgen.model import AttentionLSTM, LayerState, ModelState
 
 
 class HeardNow(NamedTuple):
-    """What is known before one frame: as `Heard`, and what an output makes of that whatever the frame will be.
+    """What is known before one frame, and what an output makes of that whatever the frame will be.
 
-    `before` has the shape (batch, n_keys, key_size), `persistence` (batch, n_keys); of an independent output `before`
-    is the logits, and there is no more.
+    `hidden` is as in `Heard`; `keys` says only whether each sounds, shape (batch, n_keys, 1). `before` has the shape
+    (batch, n_keys, key_size), `persistence` (batch, n_keys); of an independent output `before` is the logits, and there
+    is no more.
     """
 
     hidden: np.ndarray
@@ -104,7 +107,7 @@ class _Attention:
         self.scale_shift = _Linear(attention.scale_shift.weight, attention.scale_shift.bias)
         self.distance_bias = attention.distance_bias.detach().cpu().flip(0)  # that of the oldest first
         self.past = self.distance_bias.new_empty(n_pieces, 2 * self.span, 2 * self.size)  # keys and values
-        self.past[:, : self.end] = torch.cat([state.keys, state.values], dim=-1)
+        self.past[:, : self.end] = torch.cat([state.keys, state.values], dim=-1).detach()
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         query_key_value = torch.from_numpy(self.query_key_value(states))  # (B, 3 A)
@@ -124,7 +127,7 @@ class _Attention:
 class _IndependentStepOutput:
     """An `IndependentOutput`, whose logits nothing in the frame itself changes."""
 
-    velocity, within, logits = None, IndependentOutput.within, IndependentOutput.logits
+    velocity, within, logits = None, IndependentOutput.within, IndependentOutput.logits  # they hand on what they get
 
     def __init__(self, output: IndependentOutput, _: KeyState | None):
         self.linear = _Linear(output.weight, output.bias)
@@ -142,7 +145,7 @@ class _StepOutput(_IndependentStepOutput):
     """A `KeyOutput` with the memory of the keys that it looks at, and the methods that decide on a frame."""
 
     def __init__(self, output: KeyOutput, state: KeyState):
-        self.velocity, self.n_keys = deepcopy(output.velocity).cpu(), output.n_keys
+        self.velocity, self.n_keys = deepcopy(output.velocity).cpu(), output.n_keys  # the model's own stays where it is
         self.on, self.age, self.averages = map(_array, state)
         self.decays, self.scales = (np.array(numbers, self.on.dtype)[:, None] for numbers in (DECAYS, AVERAGE_SCALES))
         near = _rows(output.near, self.n_keys)  # (F, K, K S)
@@ -189,11 +192,6 @@ class _StepOutput(_IndependentStepOutput):
         """Return the logit of each key, shape (batch, n_keys)."""
         x = np.maximum(np.maximum(within, 0) @ self.middle[0] + self.middle[1], 0)  # (B, K, S)
         return (x @ self.last[0] + self.last[1])[..., 0] + heard.persistence
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return the logistic function of each value."""
-    return 1 / (1 + np.exp(-np.maximum(x, -80)))  # beyond that it is 0, and the exponential of a float32 would overflow
 
 
 def _array(tensor: Tensor) -> np.ndarray:

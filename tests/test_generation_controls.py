@@ -46,7 +46,8 @@ def test_a_style_of_0_is_as_without_a_composer_and_of_1_as_with_one(model_of, ou
 
     assert piece("Liszt", 1.0) == piece("Liszt", 1 + 1e-9) != piece(None, 1.0)  # the second hears both ways
     assert piece("Liszt", 0.0) == piece(None, 1.0)
-    assert piece("Liszt", 0.0, max_polyphony=9) == piece(None, 1.0, max_polyphony=9)
+    for control in ({"max_polyphony": 9}, {"top_p": 0.5}):
+        assert piece("Liszt", 0.0, **control) == piece(None, 1.0, **control)
     assert piece(None, 7.0) == piece(None, 1.0)
 
 

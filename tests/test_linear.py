@@ -57,3 +57,9 @@ def test_only_single_precision_on_a_cpu_that_has_it_goes_to_onednn():
 def test_it_maps_without_gradients_too():
     layer, x = Linear(5, 3), CASES["frames of two pieces"]
     torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_it_can_be_compiled():
+    layer, x = Linear(5, 3), CASES["frames of two pieces"]
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
