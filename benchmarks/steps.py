@@ -68,7 +68,7 @@ def bare_step(
 
 
 def training(pieces: list) -> Iterator[dict]:
-    """Take training steps; ours with the poster's independent output has the sizes of the bare LSTM that hears loudness."""
+    """Take training steps; with the poster's independent output ours has the sizes of the LSTM that hears loudness."""
     for precision in ("float32", "bfloat16"):
         batches = batches_of(pieces, WINDOW, BATCH)
         contenders = {
