@@ -131,7 +131,7 @@ def ten_minutes(pieces: list[Callable]) -> Timed:
 
 @torch.inference_mode()
 def same_minute(model: AttentionLSTM) -> Timed:
-    """Let a stepper hear a minute that has heard nothing, and one that has heard nine: no piece has two such alike."""
+    """Let a stepper hear a minute that is made for it, which is timed too, and one that has heard nine before."""
     minute = np.tile(shipped_prime("Chopin", 8).velocity, (20, 1))[:1200, None] / 127  # (1200, 1, 88)
     steppers = {"at the beginning": None, "after nine minutes": Stepper(model, torch.tensor([1]), None)}
 

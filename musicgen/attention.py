@@ -66,7 +66,7 @@ class CausalAttention(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Return the weight of each key for each query; in bfloat16 only their products are, not bias and softmax."""
+        """Return the weight of each key for each query; under autocast only products are in bfloat16."""
         scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, S + span - 1) at most
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
