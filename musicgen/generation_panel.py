@@ -4,7 +4,6 @@ import html
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
-from tempfile import TemporaryDirectory
 
 from ipywidgets import HTML, BoundedFloatText, Box, Dropdown, FileUpload, Label, Layout, Stack, VBox, Widget
 
@@ -15,7 +14,7 @@ from musicgen.keyboard import PianoKeyboard
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
 from musicgen.panel import FRAME, Message, Panel, button
-from musicgen.performance import MidiError, Performance
+from musicgen.performance import Performance
 from musicgen.piano_roll import PianoRoll
 from musicgen.player import player
 from musicgen.primes import PRIMES, shipped_prime
@@ -24,30 +23,6 @@ from musicgen.takes import Take, compose
 ROW = {"align_items": "center", "grid_gap": "6px", "flex_flow": "row wrap"}
 HOW_TO = "<i>A panel to compose with: run this cell in JupyterLab.</i>"
 Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
-
-
-def read_upload(name: str, content: bytes) -> Performance:
-    """Read a MIDI file that came without a path.
-
-    Parameters
-    ----------
-    name : str
-        What it is called where it comes from. It is told in messages, and never opened.
-    content : bytes
-        The file.
-
-    Raises
-    ------
-    MidiError
-        If it is no MIDI file that can be sampled.
-    """
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "upload.mid"
-        path.write_bytes(content)
-        try:
-            return read_performance(path)
-        except MidiError as error:
-            raise MidiError(PureWindowsPath(name).name[:60], error.reason) from None
 
 
 class PrimeChooser(VBox):
@@ -60,7 +35,7 @@ class PrimeChooser(VBox):
         self.uploaded: tuple[Performance, str] | None = None
         self.keyboard = PianoKeyboard()
         shipped = {f"{composer}: {prime.title}": composer for composer, prime in PRIMES.items()}
-        listed = {f"{piece.composer}: {piece.title}"[:90]: piece for piece in pieces}
+        listed = [(f"{piece.composer}: {piece.title}"[:90], piece) for piece in pieces]  # some titles come twice
         self.shipped = Dropdown(options=shipped, value="Chopin", layout=Layout(width="420px"))
         self.piece = Dropdown(options=listed, layout=Layout(width="420px"))
         ways: dict[str, tuple[Widget, Callable[[], Opening]]] = {
@@ -105,8 +80,8 @@ class PrimeChooser(VBox):
         self.uploaded = None
         with self.message.errors():
             for file in self.upload.value:
-                performance = read_upload(file["name"], bytes(file["content"]))
-                name = PureWindowsPath(file["name"]).name[:60]
+                name = PureWindowsPath(file["name"]).name[:60]  # told in messages, and never opened
+                performance = read_performance(name, bytes(file["content"]))
                 self.uploaded = performance, name
                 self.message.tell(f"{name}: {len(performance.notes):,} notes")
 

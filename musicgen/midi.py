@@ -15,6 +15,7 @@ from musicgen.performance import DEFAULT_TEMPO, MAX_SECONDS, RAW_NOTE_DTYPE, Mid
 from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, PianoRoll
 
 MAX_FILE_BYTES = 4_000_000
+TOO_LARGE = f"larger than {MAX_FILE_BYTES:,} bytes, which no piano piece is"
 DRUM_CHANNEL = 9
 SUSTAIN_CONTROL = 64
 TICKS_PER_FRAME = 48  # in the files we write
@@ -43,7 +44,7 @@ def read_midi(
     return read_performance(path).to_roll(fps, sustain, max_seconds)
 
 
-def read_performance(path: Path | str) -> Performance:
+def read_performance(path: Path | str, content: bytes | None = None) -> Performance:
     """Read the piano notes of a MIDI file.
 
     Notes are paired per track, channel and pitch, first on, first off; note_on with velocity 0 is a note_off.
@@ -53,6 +54,8 @@ def read_performance(path: Path | str) -> Performance:
     ----------
     path : Path or str
         A MIDI file of type 0 or 1, also inside a RIFF (RMID).
+    content : bytes, optional
+        What is in it, where it came without a path: then `path` is only its name, and nothing is opened.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def read_performance(path: Path | str) -> Performance:
         If the file cannot be read, is no such MIDI file, or holds no piano note.
     """
     path = Path(path)
-    ticks_per_beat, events = _parse(path, _read_bytes(path))
+    ticks_per_beat, events = _parse(path, _read_bytes(path) if content is None else content)
     events.tempos.sort(key=lambda change: change[0])
     for changes in events.pedal.values():
         changes.sort(key=lambda change: change[0])
@@ -114,7 +117,7 @@ def _read_bytes(path: Path) -> bytes:
         if not path.is_file():
             raise MidiError(path, "not a file" if path.exists() else "no such file")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise MidiError(path, f"larger than {MAX_FILE_BYTES:,} bytes, which no piano piece is")
+            raise MidiError(path, TOO_LARGE)
         return path.read_bytes()
     except OSError as error:
         raise MidiError(path, error.strerror or type(error).__name__) from error
@@ -122,6 +125,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _parse(path: Path, content: bytes) -> tuple[int, _Events]:
     """Return the ticks of a beat and what happens, and turn each of mido's many ways to fail into a MidiError."""
+    if len(content) > MAX_FILE_BYTES:
+        raise MidiError(path, TOO_LARGE)
     if content[:4] == b"RIFF" and content[8:12] == b"RMID":
         content = content[content.find(b"MThd") :]
     if content[:4] != b"MThd":

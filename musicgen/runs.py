@@ -1,6 +1,7 @@
 """Training runs side by side: what was set, and what came of it."""
 
 import html
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,21 +33,26 @@ class Run:
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """Read all runs below a folder that have finished an epoch, in the order in which they were begun.
+    """Read all runs below a folder that have finished an epoch, by their names, run-2 before run-10.
 
-    What cannot be read as a checkpoint is left out.
+    A run whose latest checkpoint is damaged counts up to its best one; what has no sound checkpoint is left out.
     """
-    runs = []
-    for path in sorted(Path(folder).glob("*/best.safetensors"), key=lambda path: path.parent.stat().st_ctime):
+    folders = {path.parent for path in Path(folder).glob("*/best.safetensors")}
+    in_order = sorted(folders, key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", path.name)])
+    return [run for run in map(_read_run, in_order) if run]
+
+
+def _read_run(folder: Path) -> Run | None:
+    for name in ("latest", "best"):
         try:
-            latest = path.with_name("latest.safetensors")
-            checkpoint = load_checkpoint(latest if latest.exists() else path)
+            checkpoint = load_checkpoint(folder / f"{name}.safetensors")
         except CheckpointError:
             continue
         record = checkpoint.record
-        settings = asdict(checkpoint.model.config) | record.get("windows", {}) | record["training"]
-        runs.append(Run(path.parent.name, settings, record["progress"]["history"]))
-    return runs
+        if history := record.get("progress", {}).get("history"):
+            settings = asdict(checkpoint.model.config) | record.get("windows", {}) | record.get("training", {})
+            return Run(folder.name, settings, history)
+    return None
 
 
 def compare_runs(runs: list[Run]) -> list[dict]:

@@ -46,13 +46,14 @@ class Follower:
         self.baselines, self.show, self.stop = baselines, show, stop
         self.updates = updates or []
         self.n_before = len(self.updates)
-        self.before = (0.0, 0)  # loss_sum and n_frames
+        self.before: tuple[float, int] | None = None  # loss_sum and n_frames
         self.started, self.drawn = time.monotonic(), -np.inf
 
     def __call__(self, trainer: Trainer) -> bool:
         """Take note of an update; return whether the run is to stop."""
         at = trainer.progress
-        loss_sum, n_frames = self.before  # both are 0 again at the end of an epoch
+        # Both are 0 again at the end of an epoch; of a run taken up within one, the first update cannot be told apart.
+        loss_sum, n_frames = self.before or ((at.loss_sum, at.n_frames) if at.batch > 1 else (0.0, 0))
         if at.n_frames > n_frames:
             loss = (at.loss_sum - loss_sum) / (at.n_frames - n_frames)
             self.updates.append((at.updates, loss, trainer.optimizer.param_groups[0]["lr"]))
@@ -146,7 +147,8 @@ class TrainingPanel(Panel):
             configs = [each.value for each in self.forms.values()]
             if None in configs:
                 raise ValueError("these settings contradict each other: see the red line below them")
-            taken = [int(path.name.removeprefix("run-")) for path in self.folder.glob("run-[0-9]*")]
+            numbers = (path.name.removeprefix("run-") for path in self.folder.glob("run-*"))
+            taken = [int(number) for number in numbers if number.isdecimal()]
             self.trainer = self.make_trainer(f"run-{max(taken, default=0) + 1}", *configs)
             self._run(resume=False)
 

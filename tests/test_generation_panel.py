@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from musicgen.corpus import Piece
-from musicgen.generation_panel import GenerationPanel, read_upload, thumbnail
-from musicgen.midi import MidiError, midi_bytes, write_midi
+from musicgen.generation_panel import GenerationPanel, thumbnail
+from musicgen.midi import MidiError, midi_bytes, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 
 
@@ -84,8 +84,15 @@ def test_a_bad_upload_is_told_by_its_name_alone(panel, name, content):
     assert "<script>" not in panel.prime.message.value and "upload.mid" not in panel.prime.message.value
     assert panel.prime.uploaded is None
     with pytest.raises(MidiError) as error:
-        read_upload(name, content)
-    assert error.value.path.name == name.split("/")[-1]
+        read_performance(name, content)
+    assert str(error.value.path) == name
+
+
+def test_each_of_two_performances_of_one_piece_can_be_chosen(tiny_model, music, tmp_path):
+    write_midi(music, tmp_path / "piece.mid")
+    pieces = [Piece(tmp_path / "piece.mid", name, "Somebody", "Two notes", "test") for name in ("one", "two")]
+    options = GenerationPanel(tiny_model(n_keys=88), pieces).prime.piece.options
+    assert [piece.name for _, piece in options] == ["one", "two"]
 
 
 def test_what_cannot_be_made_is_told(panel):

@@ -41,6 +41,7 @@ def folder(tiny_model, tmp_path):
         for file in ("best", "latest"):
             save_checkpoint(tmp_path / name / f"{file}.safetensors", tiny_model(), {}, record)
     save_checkpoint(tmp_path / "begun" / "latest.safetensors", tiny_model(), {}, {"training": {}})
+    save_checkpoint(tmp_path / "begun" / "best.safetensors", tiny_model(), {}, {"progress": {"history": []}})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "best.safetensors").write_bytes(b"no checkpoint")
     return tmp_path
@@ -48,7 +49,18 @@ def folder(tiny_model, tmp_path):
 
 def test_runs_come_back_from_their_folders(folder):
     runs = {run.name: run for run in load_runs(folder)}
-    assert set(runs) == {"a", "b"}
+    assert list(runs) == ["a", "b"]
     assert runs["b"].best["validation_nll"] == 4.0
     assert runs["a"].settings["seed"] == 3 and runs["a"].settings["hidden_size"] == 8
     assert load_runs(folder / "nothing") == []
+
+
+def test_a_run_with_a_damaged_latest_checkpoint_counts_up_to_its_best(folder):
+    (folder / "b" / "latest.safetensors").write_bytes(b"no checkpoint")
+    assert [run.name for run in load_runs(folder)] == ["a", "b"]
+
+
+def test_runs_are_in_the_order_of_their_numbers(folder):
+    for name, number in {"a": 10, "b": 9}.items():
+        (folder / name).rename(folder / f"run-{number}")
+    assert [run.name for run in load_runs(folder)] == ["run-9", "run-10"]

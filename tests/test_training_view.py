@@ -69,6 +69,16 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
     assert matplotlib.image.imread(io.BytesIO(png)).shape[2] == 4
 
 
+def test_a_follower_of_a_run_taken_up_within_an_epoch_begins_with_an_update_it_saw(make_trainer, monkeypatch):
+    monkeypatch.setattr(training_view, "REDRAW_SECONDS", np.inf)
+    whole, after = (Follower({}, lambda *told: None) for _ in range(2))
+    make_trainer("whole", ModelConfig(**SIZES), TrainConfig(n_epochs=2)).run(watch=whole)
+    settings = ModelConfig(**SIZES), TrainConfig(n_epochs=2)
+    make_trainer("parts", *settings).run(watch=lambda trainer: trainer.progress.updates == 2)
+    make_trainer("parts", *settings).run(True, after)
+    np.testing.assert_allclose(after.updates, whole.updates[3:])
+
+
 def panel_of(make_trainer, tmp_path, **recipe):
     forms = {"model": form(ModelConfig, **SIZES), "recipe": form(TrainConfig, **recipe)}
     return TrainingPanel(make_trainer, forms, {"Markov": 3.0}, tmp_path)
@@ -81,6 +91,7 @@ def test_a_run_of_the_panel_ends_and_is_listed(make_trainer, tmp_path):
     assert "run-1" in panel.table.value and panel.curves.value
     assert "update 8" in panel.message.value
     assert panel.stop.disabled and panel.resume.disabled, "at its end there is nothing to stop or to go on with"
+    (tmp_path / "run-7 copy").mkdir()
     panel.start.click()
     wait_for(lambda: "run-2" in panel.table.value)
 
