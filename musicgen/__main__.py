@@ -36,6 +36,12 @@ def add_data_dir(parser: ArgumentParser) -> None:
     parser.add_argument("data_dir", metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv")
 
 
+def add_training(parser: ArgumentParser, *without: str, **defaults) -> None:
+    """Add the options of a training run; the windows have its seed."""
+    for kind, left_out in zip(commands.training_configs(), (("n_keys", "composers"), ("seed",), ())):
+        add_config(parser, kind, *left_out, *without, **defaults)
+
+
 def sample_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.sample`."""
     parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
@@ -46,19 +52,13 @@ def sample_options(parser: ArgumentParser) -> None:
 
 def train_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.train`."""
-    from musicgen.model import ModelConfig
-    from musicgen.recipe import TrainConfig
-    from musicgen.windows import WindowConfig
-
     add_data_dir(parser)
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="gets the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="go on where RUN_DIR stopped, with the same options")
-    parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model: its weights, sizes and dropout")
+    parser.add_argument("--start", metavar="CHECKPOINT", help="begin with this model: weights, sizes, composers")
     names = "tell these apart, as in Bach,Chopin,Liszt"
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
-    add_config(parser, ModelConfig, "n_keys", "composers")
-    add_config(parser, WindowConfig, "seed")
-    add_config(parser, TrainConfig)
+    add_training(parser)
 
 
 def evaluate_options(parser: ArgumentParser) -> None:
@@ -87,19 +87,13 @@ BENCHMARK_DEFAULTS = {
 
 def benchmark_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.benchmark`."""
-    from musicgen.model import ModelConfig
-    from musicgen.recipe import TrainConfig
-    from musicgen.windows import WindowConfig
-
     parser.add_argument("file", metavar="FILE.mat", help="JSB_Chorales, Nottingham, MuseData or Piano_midi")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", metavar="CHECKPOINT", help="score this model")
     model.add_argument("--train", action="store_true", help="train one on the file first; the options below are for it")
     parser.add_argument("--split", default="test", choices=SPLITS, help="what is scored (default: %(default)s)")
     parser.add_argument("--out", metavar="RUN_DIR", help="gets the checkpoints and log.csv (default: not kept)")
-    add_config(parser, ModelConfig, "n_keys", "composers", **BENCHMARK_DEFAULTS)
-    add_config(parser, WindowConfig, "seed", "hide_composer", **BENCHMARK_DEFAULTS)
-    add_config(parser, TrainConfig, **BENCHMARK_DEFAULTS)
+    add_training(parser, "hide_composer", **BENCHMARK_DEFAULTS)
 
 
 def generate_options(parser: ArgumentParser) -> None:

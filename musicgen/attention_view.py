@@ -29,7 +29,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
     Raises
     ------
     ValueError
-        If the moment lies outside the piece, or the model has no attention.
+        If the moment lies outside the piece, or the model has no attention, or does not know the composer.
     """
     if not model.config.n_attention_layers:
         raise ValueError("the model has no attention layer to look at")
@@ -38,6 +38,6 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
             f"the moment must lie from 0 to {roll.duration_seconds:g} s, within the piece, not {seconds:g}"
         )
     n_frames = int(seconds * roll.fps) + 1
-    labels = torch.tensor([1 + model.config.composers.index(composer) if composer else 0])
-    frames = torch.from_numpy(roll.velocity[None, :n_frames]).float() / 127
+    labels = torch.tensor([model.config.label_of(composer)])
+    frames = torch.tensor(roll.velocity[None, :n_frames]) / 127
     return np.stack([weights[0, -1].numpy() for weights in model.eval().attention_weights(frames, labels)])

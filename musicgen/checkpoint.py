@@ -94,9 +94,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
-            config = ModelConfig(**record.pop("model"))
-            _check_shapes(file, config)
-            _check_size(file, config, path.stat().st_size)
+            model = _empty_model(ModelConfig(**record.pop("model")))
+            _check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:300]}"
@@ -105,7 +104,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
     if name := _not_finite(tensors):
         raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
-    return Checkpoint(_build(config, tensors), {k: v for k, v in tensors.items() if not k.startswith("model.")}, record)
+    model.load_state_dict({name: tensors.pop(f"model.{name}") for name in model.state_dict()}, assign=True)
+    return Checkpoint(model.eval(), tensors, record)
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:
@@ -130,36 +130,25 @@ def _check_header(path: Path) -> None:
             raise ValueError(f"its header of {n_bytes:,} bytes is longer than {HEADER_BYTES:,}")
 
 
-def _check_shapes(file, config: ModelConfig) -> None:
-    """Compare the header with the config before anything is allocated."""
-    wanted = {f"model.{name}": list(weight.shape) for name, weight in _empty_model(config).state_dict().items()}
-    found = {name: file.get_slice(name) for name in file.keys() if name.startswith("model.")}
-    for name in sorted(wanted.keys() | found.keys()):
+def _check_tensors(file, model: AttentionLSTM, n_bytes: int) -> None:
+    """Compare the header with the model before anything is allocated, and bound what comes along with the weights."""
+    wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
+    found = {name: file.get_slice(name) for name in file.keys()}
+    for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
         shape = found[name].get_shape() if name in found else "missing"
         if shape != wanted.get(name):
             raise ValueError(f"{name} is {shape}, where its config asks for {wanted.get(name, 'nothing')}")
         if found[name].get_dtype() != "F32":
             raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32")
-
-
-def _check_size(file, config: ModelConfig, n_bytes: int) -> None:
-    """Bound what comes along with the weights: an optimiser's state is twice as large as they are."""
-    n_weights = sum(weight.numel() for weight in _empty_model(config).parameters())
-    if n_bytes > 16 * n_weights + MORE_BYTES:
+    n_weights = sum(weight.numel() for weight in model.parameters())
+    if n_bytes > 16 * n_weights + MORE_BYTES:  # an optimiser's state is twice as large as the weights
         raise ValueError(f"its {n_bytes:,} bytes are too many for a model of {n_weights:,} weights")
-    if other := {file.get_slice(name).get_dtype() for name in file.keys()} - DTYPES:
+    if other := {tensor.get_dtype() for tensor in found.values()} - DTYPES:
         raise ValueError(f"it holds numbers of type {min(other)}")
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
-
-
-def _build(config: ModelConfig, tensors: Mapping[str, Tensor]) -> AttentionLSTM:
-    model = _empty_model(config)
-    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -12,6 +12,7 @@ from musicgen.corpus import load_corpus, make_chorales, match_composer
 from musicgen.dataset import RollCache, prepare
 from musicgen.files import write_whole
 from musicgen.midi import read_midi, read_performance, write_midi
+from musicgen.performance import Performance
 from musicgen.piano_roll import N_KEYS, PianoRoll
 from musicgen.polyphonic import PUBLISHED, read_polyphonic
 
@@ -49,21 +50,24 @@ def _train_together(args: Namespace) -> dict:
     """Do the command, in one of the processes of the run."""
     from musicgen.distributed import one_by_one, rank
 
-    configs = _train_configs(args)
+    configs = [config_of(kind, args) for kind in training_configs()]
     with one_by_one():
         rolls = prepare(load_corpus(args.data_dir), progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
     start = _load_piano_model(args.start) if args.start else None
+    if start and composers not in ((), start.model.config.composers):
+        raise ValueError(f"{args.start!r} has composers of its own: leave --composers out")
     return _train_on(rolls, replace(configs[0], composers=composers), *configs[1:], args.out, args.resume, start)
 
 
-def _train_configs(args: Namespace) -> list:
+def training_configs() -> tuple[type, ...]:
+    """Return what configures a training run: its model, its windows, and the recipe."""
     from musicgen.model import ModelConfig
     from musicgen.recipe import TrainConfig
     from musicgen.windows import WindowConfig
 
-    return [config_of(kind, args) for kind in (ModelConfig, WindowConfig, TrainConfig)]
+    return ModelConfig, WindowConfig, TrainConfig
 
 
 def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, resume: bool = False, start=None) -> dict:
@@ -113,7 +117,7 @@ def benchmark(args: Namespace) -> dict:
     """Score a model on one of the published polyphonic data sets."""
     from musicgen.metrics import evaluate, fit_baselines
 
-    configs = _train_configs(args) if args.train else []
+    configs = [config_of(kind, args) for kind in training_configs()] if args.train else []
     rolls = read_polyphonic(args.file)
     said = {"dataset": Path(args.file).stem, "split": args.split}
     said |= {f"published_{output}": nll for output, nll in PUBLISHED.get(Path(args.file).stem, {}).items()}
@@ -136,18 +140,17 @@ def generate_piece(args: Namespace) -> dict:
     """Compose a piece out of the opening of another."""
     from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
-    from musicgen.primes import PRIMES, shipped_prime
 
-    config = config_of(GenerationConfig, args)
+    for path, endings in ((args.out, (".mid", ".midi")), (args.wav, (".wav",)), (args.png, (".png",))):
+        if path and Path(path).suffix.lower() not in endings:
+            raise ValueError(f"{path!r} does not end in {' or '.join(endings)}, as what is written there must")
+    config, asked = config_of(GenerationConfig, args), (args.composer or "").strip()
     performance = read_performance(args.prime) if args.prime else None
     model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
-    style = match_composer(args.composer, model.config.composers) if args.composer and model.config.composers else None
-    prime = None
-    if args.beats and performance:
-        prime = performance.first_beats(args.beats)
-    elif args.beats:
-        args.composer = (style or args.composer or "Bach").split()[-1]
-        prime = shipped_prime(args.composer, args.beats) if args.composer in PRIMES or not style else None
+    if asked and performance and not model.config.composers:
+        raise ValueError(f"the model was taught no composers: --composer {asked} would change nothing")
+    style = match_composer(asked, model.config.composers) if asked and model.config.composers else None
+    prime, title = _choose_prime(performance, args, style, asked)
     started = time.perf_counter()
     roll = generate(model, prime, config, style)
     seconds = time.perf_counter() - started
@@ -158,15 +161,32 @@ def generate_piece(args: Namespace) -> dict:
 
         write_wav(render(roll), args.wav)
     if args.png:
-        _write_figure(roll, prime_frames, args)
+        _write_figure(roll, prime_frames, title, args)
     return {
         "n_notes": roll.n_notes,
+        "prime": title,
+        "prime_seconds": prime_frames / roll.fps,
         "composer": style,
         "seconds": roll.duration_seconds,
         "generation_seconds": round(seconds, 2),
         "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),
         "files": [path for path in (args.out, args.wav, args.png) if path],
     }
+
+
+def _choose_prime(
+    performance: Performance | None, args: Namespace, style: str | None, asked: str
+) -> tuple[PianoRoll | None, str | None]:
+    """Return the opening of the file or else a shipped one, if there is one of the composer, and its title."""
+    from musicgen.primes import PRIMES, shipped_prime
+
+    composer = (style or asked or "Bach").split()[-1]
+    if not args.beats or (not performance and style and composer not in PRIMES):
+        return None, None
+    if performance:
+        return performance.first_beats(args.beats), Path(args.prime).stem
+    prime = shipped_prime(composer, args.beats)
+    return prime, f"{composer}: {PRIMES[composer].title}"
 
 
 def _load_piano_model(path: Path | str):
@@ -178,16 +198,15 @@ def _load_piano_model(path: Path | str):
     return checkpoint
 
 
-def _write_figure(roll: PianoRoll, prime_frames: int, args: Namespace) -> None:
+def _write_figure(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
     """Draw the piece, below the one it was primed with where that is a file."""
     from musicgen.plots import plot_comparison, plot_roll, save_figure
 
-    if not prime_frames:
-        ax = plot_roll(roll, title="A generated piece, without a prime")
-    elif args.prime:
-        ax = plot_comparison(read_midi(args.prime), roll, prime_frames, Path(args.prime).stem[:60])
+    if title and args.prime:
+        ax = plot_comparison(read_midi(args.prime), roll, prime_frames, title[:60])
     else:
-        ax = plot_roll(roll, title=f"A generated piece, primed with {args.composer}", prime_frames=prime_frames)
+        told = f"primed with {title}" if title else "without a prime"
+        ax = plot_roll(roll, title=f"A generated piece, {told}", prime_frames=prime_frames)
     save_figure(ax, args.png)
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from musicgen.files import whole_folder
 
 SPLITS = ("train", "validation", "test")
+UNKNOWN = "unknown"  # the composer of a file that no table lists
 TABLES = ("maestro-v*.csv", "pieces.csv")
 COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}  # of MAESTRO's table, those used here
 
@@ -128,9 +129,8 @@ def match_composer(name: str, known: Collection[str]) -> str:
     matches = [each for each in known if wanted in {each.casefold(), surnames.get(each, each).casefold()}]
     if len(matches) != 1:
         found = "more than one composer" if matches else "no composer"
-        raise ValueError(
-            f"{name!r} is the name of {found} here; there are {', '.join(sorted(matches or known)) or 'none'}"
-        )
+        there = ", ".join(sorted(set(matches or known) - {UNKNOWN})) or "no composers that are known"
+        raise ValueError(f"{name!r} is the name of {found} here; there are {there}")
     return matches[0]
 
 
@@ -174,7 +174,7 @@ def _found_pieces(folder: Path) -> list[Piece]:
         raise CorpusError(folder, "holds no .mid or .midi file")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     splits = _split_by_hash(names)
-    return [Piece(path, name, "unknown", path.stem, splits[name]) for name, path in names.items()]
+    return [Piece(path, name, UNKNOWN, path.stem, splits[name]) for name, path in names.items()]
 
 
 def _split_by_hash(names: Iterable[str]) -> dict[str, str]:

@@ -81,7 +81,9 @@ class RollCache(Sequence):
         """
         chosen = [i for i, piece in enumerate(self.pieces) if all(getattr(piece, k) == v for k, v in wanted.items())]
         if not chosen:
-            raise ValueError(f"none of the {len(self)} pieces has {wanted}")
+            told = " and ".join(f"{name} {value!r}" for name, value in wanted.items())
+            few = "; without a table that splits them it takes three or more" if len(self) < 3 else ""
+            raise ValueError(f"none of the {len(self)} pieces has {told}{few}")
         return self._only(chosen)
 
     def _only(self, chosen: list[int]) -> "RollCache":

@@ -84,9 +84,7 @@ def generate(
     """
     if model.config.n_keys != N_KEYS:
         raise ValueError(f"the model has {model.config.n_keys} keys, a piano {N_KEYS}")
-    if composer is not None and composer not in model.config.composers:
-        raise ValueError(f"the model does not know {composer!r}, only {', '.join(model.config.composers) or 'nobody'}")
-    label = 1 + model.config.composers.index(composer) if composer else 0
+    label = model.config.label_of(composer)
     fps = prime.fps if prime else DEFAULT_FPS
     n_frames = round(config.seconds * fps)
     given = prime.velocity if prime else np.zeros((0, N_KEYS), np.uint8)
@@ -122,7 +120,7 @@ def continue_frames(
     copies = 1
     if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
         labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
-    given = torch.from_numpy(primes).to(device)  # (B, P, K)
+    given = torch.tensor(primes, device=device)  # (B, P, K)
     state = None
     for first in range(0, primes.shape[1] - 1, CHUNK_FRAMES):
         part = given[:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]

@@ -72,6 +72,12 @@ class ModelConfig(Settings):
         if len(set(self.composers)) < len(self.composers):
             raise ValueError(f"composers names one twice: {', '.join(self.composers)}")
 
+    def label_of(self, composer: str | None) -> int:
+        """Return what stands for a composer, or for any; ValueError if it is none of ``composers``."""
+        if composer is not None and composer not in self.composers:
+            raise ValueError(f"the model does not know {composer!r}, only {', '.join(self.composers) or 'nobody'}")
+        return 1 + self.composers.index(composer) if composer is not None else 0
+
 
 class LayerState(NamedTuple):
     """What one layer keeps between two calls, so that music can be heard or made piece by piece.

@@ -19,17 +19,7 @@ CONTROLS_HEIGHT, TRACK_HEIGHT = 120, 268  # pixels
 # The frame runs the player's script and hands out files; it has no access to the page around it. That page tells it
 # whether it is light or dark by some more pixels of height. Below the frame lies the figure: it is what shows where
 # frames are taken out (on GitHub, in a notebook that is not trusted).
-FRAME = """<style>
-.musicgen-player {{ position: relative; overflow: hidden; }}
-.musicgen-player iframe {{ position: absolute; inset: 0; width: 100%; height: 100%; border: 0; }}
-[data-jp-theme-light="true"] .musicgen-player, .vscode-light .musicgen-player {{ padding-bottom: 8px; }}
-[data-jp-theme-light="false"] .musicgen-player, .vscode-dark .musicgen-player {{ padding-bottom: 16px; }}
-</style>
-<div class="musicgen-player" style="height: {height}px; box-sizing: content-box">
-<img src="data:image/png;base64,{figure}" alt="{title}">
-<p>Trust this notebook, or run it, to hear it.</p>
-<iframe title="player: {title}" sandbox="allow-scripts allow-downloads" srcdoc="{page}"></iframe>
-</div>"""
+FRAME = Path(__file__).with_name("player_frame.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +52,8 @@ class Player:
         """The player as a part of a page: a sandboxed frame."""
         title = html.escape(", ".join(self.rolls))
         figure = b64encode(self._figure).decode()
-        return FRAME.format(height=self._height, figure=figure, title=title, page=html.escape(self.page))
+        frame, page = FRAME.read_text(encoding="utf-8"), html.escape(self.page)
+        return frame.format(height=self._height, figure=figure, title=title, page=page)
 
     @property
     def _height(self) -> int:

@@ -120,6 +120,7 @@ def test_generate_writes_the_piece_its_sound_and_its_figure(run, folder, checkpo
     wanted = ["--prime", folder / "piece 7.mid", "--beats", 3, "--seconds", 4, "--checkpoint", checkpoint]
     said = run("generate", "--out", files[0], "--wav", files[1], "--png", files[2], *wanted)
     assert (said["seconds"], said["files"]) == (4.0, [str(file) for file in files])
+    assert (said["prime"], said["prime_seconds"]) == ("piece 7", 1.5)
     prime = read_midi(folder / "piece 7.mid")[:30]
     np.testing.assert_array_equal(read_midi(files[0]).active[:30], prime.active)
     assert soundfile.info(files[1]).duration > 4
@@ -130,7 +131,7 @@ def test_generate_works_without_a_prime(run, checkpoint, tmp_path):
     wanted = ["--beats", 0, "--seconds", 2, "--seed", 4, "--checkpoint", checkpoint]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
     assert (said["seconds"], said["realtime_factor"] > 0) == (2.0, True)
-    assert said["composer"] is None
+    assert (said["composer"], said["prime"], said["prime_seconds"]) == (None, None, 0)
 
 
 def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoint, tmp_path):
@@ -145,7 +146,7 @@ def test_a_composer_that_the_model_was_not_told_is_still_a_prime(run, tiny_model
     save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_keys=88), {}, {})
     wanted = ["--composer", "Chopin", "--seconds", 5, "--checkpoint", tmp_path / "small.safetensors"]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
-    assert said["composer"] is None
+    assert (said["composer"], said["prime"]) == (None, "Chopin: Étude in A flat major, op. 25 no. 1")
     prime = shipped_prime("Chopin")
     np.testing.assert_array_equal(read_midi(tmp_path / "new.mid").active[: prime.n_frames], prime.active)
 
@@ -191,6 +192,12 @@ BAD = {
     "generate --out a.mid --beats 0 --seconds 1e-9": "seconds",
     "generate --out a.mid --composer Salieri --checkpoint piano.safetensors": "there are Bach, Liszt",
     "generate --out a.mid --composer Salieri --checkpoint plain.safetensors": "Salieri",
+    "generate --out a.mid --prime good.mid --composer Bach --checkpoint plain.safetensors": "--composer Bach",
+    "generate --out a.wav --checkpoint plain.safetensors": "'a.wav' does not end in .mid",
+    "generate --out a.mid --wav a.mp3 --checkpoint plain.safetensors": "'a.mp3' does not end in .wav",
+    "train good --out run --start piano.safetensors --composers unknown": "composers of its own",
+    "train good --out run --composers Mozart": "no composers that are known",
+    "train pair --out run": "three or more",
     "generate --out a.mid --sedd 3": "sedd",
     "generate": "--out",
     "compose": "compose",
@@ -201,11 +208,11 @@ BAD = {
 @pytest.mark.parametrize(("line", "named"), BAD.items())
 def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "broken", "lonely", "good"):
+    for name in ("empty", "broken", "lonely", "pair", "good"):
         (tmp_path / name).mkdir()
     for index in range(4):
         (tmp_path / "good" / f"{index}.mid").write_bytes((folder / "piece 1.mid").read_bytes())
-    for name in ("good.mid", "lonely/a.mid"):
+    for name in ("good.mid", "lonely/a.mid", "pair/a.mid", "pair/b.mid"):
         (tmp_path / name).write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("text.mid", "broken/text.mid"):
         (tmp_path / name).write_text("hello")
