@@ -38,6 +38,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
             f"the moment must lie from 0 to {roll.duration_seconds:g} s, within the piece, not {seconds:g}"
         )
     n_frames = int(seconds * roll.fps) + 1
-    labels = torch.tensor([model.config.label_of(composer)])
-    frames = torch.tensor(roll.velocity[None, :n_frames]) / 127
-    return np.stack([weights[0, -1].numpy() for weights in model.eval().attention_weights(frames, labels)])
+    device = next(model.parameters()).device
+    labels = torch.tensor([model.config.label_of(composer)], device=device)
+    frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
+    return np.stack([weights[0, -1].cpu().numpy() for weights in model.eval().attention_weights(frames, labels)])
