@@ -1,5 +1,6 @@
-"""Training steps: ours, those of a bare LSTM, and those with one target for each window."""
+"""Training steps, on a GPU where there is one: ours, those of a bare LSTM, those with one target for each window."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -15,15 +16,20 @@ from musicgen.training import Trainer
 from musicgen.windows import WindowBatches, WindowConfig
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PLACE = f", {torch.cuda.get_device_name()}" if DEVICE == "cuda" else ""
+CAN_COMPILE = DEVICE == "cuda" or shutil.which("g++")  # on a CPU torch writes C++
 
 
 def batches_of(pieces: list, window: int, batch: int) -> WindowBatches:
     return WindowBatches(prepare(pieces, progress=False), WindowConfig(window_frames=window, batch_size=batch))
 
 
-def our_step(batches: WindowBatches, precision: str = "float32", **sizes) -> Callable:
+def our_step(batches: WindowBatches, precision: str = "float32", compiled: bool = False, **sizes) -> Callable:
     """Make a function that takes a training step with the next batch, as `Trainer` does."""
-    model = AttentionLSTM(ModelConfig(hidden_size=HIDDEN, **sizes)).train()
+    model = AttentionLSTM(ModelConfig(hidden_size=HIDDEN, **sizes)).train().to(DEVICE)
+    if compiled:
+        model.compile()
     config = TrainConfig(precision=precision)
     trainer = Trainer(model, batches, lambda model: 0.0, config, tempfile.mkdtemp(), progress=False)
     epoch = batches.epoch(0)
@@ -49,12 +55,12 @@ def bare_step(
     batches: WindowBatches, precision: str = "float32", many_to_one: bool = False, loudness: bool = False
 ) -> Callable:
     """The same for a bare LSTM; `many_to_one` has a window for each target and predicts the frame after it alone."""
-    model, epoch = Bare(loudness), batches.epoch(0)
+    model, epoch = Bare(loudness).to(DEVICE), batches.epoch(0)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
     def step() -> None:
-        velocity = torch.from_numpy(next(epoch)[0])
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        velocity = torch.from_numpy(next(epoch)[0]).to(DEVICE)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16"):
             logits, target = model(velocity[:, :-1]), (velocity[:, 1:] > 0).float()
         if many_to_one:
             logits, target = logits[:, -1], target[:, -1]
@@ -79,10 +85,14 @@ def training(pieces: list) -> Iterator[dict]:
         for layers in (0, 1, 2):
             step = our_step(batches, precision, output="independent", n_attention_layers=layers)
             contenders[f"musicgen, {layers} attention layers"] = step
+        if CAN_COMPILE:
+            contenders["musicgen, 2 attention layers, torch.compile"] = our_step(
+                batches, precision, True, output="independent"
+            )
         contenders["musicgen, 2 attention layers, joint output"] = our_step(batches, precision)
         targets = dict.fromkeys(contenders, BATCH * WINDOW) | {"windowed many-to-one": BATCH}
         seconds = take_turns(contenders, 3 * ROUNDS)
-        yield from rows(f"training step, {precision}", "frames/s", targets, seconds, "bare LSTM")
+        yield from rows(f"training step, {precision}{PLACE}", "frames/s", targets, seconds, "bare LSTM")
 
 
 def windows(pieces: list) -> Iterator[dict]:
@@ -93,5 +103,5 @@ def windows(pieces: list) -> Iterator[dict]:
             str(window): our_step(batches_of(pieces, window, 4096 // window), **sizes)
             for window in (128, 256, 512, 1024, 2048)
         }
-        section = f"window length, {layers} attention layers"
+        section = f"window length, {layers} attention layers{PLACE}"
         yield from rows(section, "frames/s", 4096, take_turns(contenders), "128")
