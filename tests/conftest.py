@@ -27,6 +27,16 @@ def tiny_model():
     return build
 
 
+@pytest.fixture
+def pyplot_keeps_nothing():
+    """Draw without a screen, and see that no figure stays with pyplot: it would be shown twice in a notebook."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    yield
+    assert plt.get_fignums() == []
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Start a Chromium without a window, in which sound may start by itself."""

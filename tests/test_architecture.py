@@ -1,18 +1,9 @@
-import matplotlib
 import pytest
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 from musicgen.architecture import plot_architecture
 from musicgen.model import ModelConfig
 
-
-@pytest.fixture(autouse=True)
-def pyplot_keeps_nothing():
-    yield
-    assert plt.get_fignums() == []
+pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 
 
 def texts_of(ax):

@@ -1,25 +1,17 @@
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 
 from musicgen import charts
+
+pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 
 LUMA = [0.299, 0.587, 0.114]  # how bright red, green and blue look
 HISTORY = [
     {"epoch": 1, "train_nll": 6.0, "validation_nll": 5.5, "seconds": 3.0},
     {"epoch": 2, "train_nll": 4.5, "validation_nll": 4.25, "seconds": 6.1},
 ]
-
-
-@pytest.fixture(autouse=True)
-def pyplot_keeps_nothing():
-    yield
-    assert plt.get_fignums() == []
 
 
 def texts_of(ax):

@@ -1,26 +1,18 @@
 import io
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.collections import PolyCollection
 
 from musicgen import plots
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
+pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
+
 # Two long notes, one of a single frame, and one struck again: 5 notes over 3 s.
 NOTES = [(48, 30, 0, 20), (55, 90, 4, 60), (79, 127, 30, 31), (62, 60, 8, 12), (62, 64, 13, 15)]
 ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
-
-
-@pytest.fixture(autouse=True)
-def pyplot_keeps_nothing():
-    yield
-    assert plt.get_fignums() == []
 
 
 def bars_of(ax):
