@@ -102,7 +102,8 @@ def output(data: Path) -> Iterator[tuple[dict, list]]:
 
 def learning_rate(data: Path) -> Iterator[tuple[dict, list]]:
     """Try the poster's recipe at learning rates below, within and above its range; and AdamW in its place."""
-    recipes = [("sgd", rate) for rate in (0.0005, 0.001, 0.003, 0.01, 0.03)] + [("adamw", 0.001), ("adamw", 0.003)]
+    rates = {"sgd": (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1), "adamw": (0.001, 0.003, 0.01)}
+    recipes = [(optimizer, rate) for optimizer, tried in rates.items() for rate in tried]
     for seed, (optimizer, rate) in itertools.product(SEEDS, recipes):
         setting = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
         options = {"hidden_size": 128, "output": "independent", "n_epochs": 1, "precision": "bfloat16"}

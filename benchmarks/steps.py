@@ -100,8 +100,8 @@ def windows(pieces: list) -> Iterator[dict]:
     for layers in (0, 1, 2):
         sizes = {"output": "independent", "n_attention_layers": layers}
         contenders = {
-            str(window): our_step(batches_of(pieces, window, 4096 // window), **sizes)
+            f"{window} frames": our_step(batches_of(pieces, window, 4096 // window), **sizes)
             for window in (128, 256, 512, 1024, 2048)
         }
         section = f"window length, {layers} attention layers{PLACE}"
-        yield from rows(section, "frames/s", 4096, take_turns(contenders), "128")
+        yield from rows(section, "frames/s", 4096, take_turns(contenders), "128 frames")

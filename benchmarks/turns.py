@@ -71,7 +71,8 @@ def draw(kept: list[dict], path: Path) -> None:
         ratios = [float(row["ratio"]) for row in rows_here]
         bars = ax.barh([row["name"] for row in rows_here], ratios, color=BLUE)
         ax.bar_label(bars, [f"{ratio:,.0f}" if ratio > 100 else f"{ratio:.3g}" for ratio in ratios], padding=3)
-        ax.set(title=section, xlabel=f"times {rows_here[0]['to']}", xscale="log" if max(ratios) > 20 else "linear")
+        held_against = f"{rows_here[0]['unit']}, as a multiple of: {rows_here[0]['to']}"
+        ax.set(title=section, xlabel=held_against, xscale="log" if max(ratios) > 20 else "linear")
         ax.margins(x=0.2)  # room for the values
     for ax in axes.flat[len(sections) :]:
         ax.set_axis_off()
