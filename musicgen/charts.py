@@ -63,7 +63,7 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     _draw_baselines(ax, baselines)
     _in_decades(ax)
     ax.set(title=title, ylabel="loss in nats per frame", xlim=(0, max(n_updates, 1)))
-    ax.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.88))
+    ax.legend(frameon=False, loc="upper right")
     below.plot(number, rate, color=GREY)
     below.set(xlabel="update", ylabel="learning\nrate", ylim=(0, 1.1 * rate.max(initial=1e-9)))
     return ax
@@ -83,7 +83,7 @@ def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes 
     _in_decades(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(title="All runs", xlabel="epoch", ylabel="validation loss in nats per frame")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.16, 1))
     return ax
 
 
@@ -99,7 +99,7 @@ def _in_decades(ax: Axes) -> None:
 def _draw_baselines(ax: Axes, baselines: dict[str, float]) -> None:
     for name, nll in baselines.items():
         ax.axhline(nll, color=GREY, linewidth=1.5, linestyle=":")
-        ax.text(0.99, nll, f"{name} {nll:.2f}", ha="right", va="bottom", transform=ax.get_yaxis_transform())
+        ax.text(1.01, nll, f"{name}\n{nll:.2f}", va="center", transform=ax.get_yaxis_transform())
 
 
 def plot_distribution(

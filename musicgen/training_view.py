@@ -71,7 +71,8 @@ class Follower:
         left = elapsed / max(1, len(self.updates) - self.n_before) * (n_updates - at.updates)
         clock = f"after {_minutes(elapsed)}" if ended else f"{_minutes(left)} left"
         line = f"epoch {min(at.epoch + 1, config.n_epochs)} of {config.n_epochs}, update {at.updates}, {clock}"
-        ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, line)
+        title = f"{trainer.best_path.parent.name}: {line}"
+        ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, title)
         self.show(at.updates / max(1, n_updates), line, png_bytes(ax))
         self.drawn = time.monotonic()
 

@@ -23,7 +23,7 @@ def test_a_learning_curve_shows_both_losses_and_the_baselines():
     curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines if "SGD" in line.get_label()}
     assert curves == {"SGD train": [6.0, 4.5], "SGD validation": [5.5, 4.25]}
     assert [line.get_ydata()[0] for line in ax.lines[2:]] == [4.14, 8.68]
-    assert texts_of(ax) == ["Markov 4.14", "marginal 8.68"]
+    assert texts_of(ax) == ["Markov\n4.14", "marginal\n8.68"]
     assert ax.get_ylabel() == "loss in nats per frame"
 
 
@@ -109,7 +109,7 @@ def test_a_run_is_drawn_while_it_runs():
     assert training.get_xydata().tolist() == [[1, 8], [2, 7], [3, 6]]
     assert validation.get_xydata().tolist() == [[2, 5.5]]
     assert ax.figure.axes[1].lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
-    assert (ax.get_title(), ax.get_xlim(), texts_of(ax)) == ("epoch 2 of 5", (0, 9), ["Markov 4.14"])
+    assert (ax.get_title(), ax.get_xlim(), texts_of(ax)) == ("epoch 2 of 5", (0, 9), ["Markov\n4.14"])
     assert charts.plot_training(np.zeros((0, 3)), [], {}, n_updates=9).get_xlim() == (0, 9), "before the first update"
 
 
