@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.checkpoint import load_checkpoint
-from musicgen.corpus import load_corpus
+from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
-from musicgen.descriptors import in_key_shares
+from musicgen.evaluation.statistics import in_key_shares
 from musicgen.generation import GenerationConfig, continue_frames
 from musicgen.piano_roll import PianoRoll
 
@@ -77,7 +77,7 @@ def polyphonic(data: Path) -> Iterator[tuple[dict, list]]:
         setting = {"output": output, "max_transpose": transpose, "seed": 0}
         setting |= options["transposed" if transpose else "plain"]
         options = {name: value for name, value in options.items() if name not in ("transposed", "plain")}
-        line = flags(options | {"key_size": 24} | setting)
+        line = flags(options | {"pitch_size": 24} | setting)
         yield {"dataset": name} | setting, ["benchmark", data / f"{name}.mat", "--train", *line]
 
 

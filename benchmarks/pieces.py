@@ -21,17 +21,17 @@ import torch
 from tqdm import tqdm
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.comparison import markov_piece
-from musicgen.corpus import load_corpus
+from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
-from musicgen.descriptors import statistics
-from musicgen.files import write_whole
+from musicgen.evaluation.likelihood import Baselines, piece_nlls
+from musicgen.evaluation.likeness import markov_piece
+from musicgen.evaluation.novelty import NoveltyIndex
+from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_frames
-from musicgen.metrics import Baselines, piece_nlls
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
-from musicgen.novelty import NoveltyIndex
 from musicgen.piano_roll import PianoRoll
+from musicgen.support.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 COMPOSERS = ("Bach", "Beethoven", "Chopin", "Liszt", "Schubert")
@@ -117,7 +117,7 @@ def main() -> None:
     made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
     index = NoveltyIndex(splits["train"])
     scores = composer_scores(checkpoint.model, made)
-    with write_whole(RESULTS / "pieces.csv") as temporary, temporary.open("w", newline="") as stream:
+    with atomic_write(RESULTS / "pieces.csv") as temporary, temporary.open("w", newline="") as stream:
         for piece, score in zip(made, scores):
             rest = described(piece)
             shared = {"shared_notes": index.longest_shared_run(rest).n_notes}

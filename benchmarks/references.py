@@ -19,12 +19,12 @@ from experiments import PRIME_FRAMES, RESULTS
 from pieces import COMPOSERS, described, real, surname
 from tqdm import tqdm
 
-from musicgen.comparison import markov_piece
-from musicgen.corpus import load_corpus
+from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
-from musicgen.descriptors import in_key_shares, statistics
-from musicgen.metrics import fit_baselines
-from musicgen.novelty import NoveltyIndex
+from musicgen.evaluation.likelihood import fit_baselines
+from musicgen.evaluation.likeness import markov_piece
+from musicgen.evaluation.novelty import NoveltyIndex
+from musicgen.evaluation.statistics import in_key_shares, statistics
 
 N_FRAMES = PRIME_FRAMES + 64 * 20
 

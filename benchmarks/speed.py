@@ -28,13 +28,13 @@ from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.corpus import load_corpus, make_chorales
+from musicgen.corpora.folder import load_corpus, make_chorales
+from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_frames
-from musicgen.keys import Heard, given_lower_keys, settle
+from musicgen.keys import FrameFeatures, decode_frame, teacher_forced_logits
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
-from musicgen.primes import shipped_prime
 from musicgen.stepping import Stepper
 
 ROOT = Path(__file__).parents[1]
@@ -94,9 +94,9 @@ def rerun(model: AttentionLSTM, n_frames: int) -> None:
     window = torch.from_numpy(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
     for _ in range(n_frames):
         heard, _ = model(window)
-        last = Heard(*(known[:, -1] for known in heard))
+        last = FrameFeatures(*(known[:, -1] for known in heard))
         uniform = torch.rand(1, 88)
-        following, _ = settle(model.output, last, lambda logits, u=uniform: (u < logits.sigmoid()).float())
+        following, _ = decode_frame(model.output, last, lambda logits, u=uniform: (u < logits.sigmoid()).float())
         window = torch.cat([window[:, 1:], following[:, None] / 2], dim=1)
 
 
@@ -144,7 +144,7 @@ def same_minute(model: AttentionLSTM) -> Timed:
     def hear(name: str) -> None:
         stepper = steppers[name] or Stepper(model, torch.tensor([1]), None)
         for frame, following in zip(minute, [*minute[1:], minute[0]]):
-            given_lower_keys(stepper.output, stepper.hear(frame), (following > 0).astype(np.float32))
+            teacher_forced_logits(stepper.output, stepper.hear(frame), (following > 0).astype(np.float32))
 
     for _ in range(9):
         hear("after nine minutes")
@@ -157,8 +157,8 @@ def lap(): times.append(time.perf_counter())
 import torch; lap()
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.generation import GenerationConfig, generate
-from musicgen.audio import render
-from musicgen.primes import shipped_prime; lap()
+from musicgen.lab.audio import render
+from musicgen.corpora.primes import shipped_prime; lap()
 model = load_checkpoint(SHIPPED_CHECKPOINT).model; lap()
 roll = generate(model, shipped_prime("Bach", 8), GenerationConfig(seconds=14), "Johann Sebastian Bach"); lap()
 render(roll); lap()

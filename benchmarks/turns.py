@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from musicgen.files import write_whole
-from musicgen.plots import BLUE
+from musicgen.lab.plots import BLUE
+from musicgen.support.files import atomic_write
 
 TABLE = Path(__file__).parent / "results" / "speed.csv"
 ROUNDS = 9
@@ -54,7 +54,7 @@ def write(found: list[dict]) -> None:
     """Put sections in the place of what the table had of them, and draw it anew."""
     kept = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     kept = [row for row in kept if row["section"] not in {new["section"] for new in found}] + found
-    with write_whole(TABLE) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_write(TABLE) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, kept[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)

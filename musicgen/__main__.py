@@ -6,10 +6,10 @@ from argparse import ArgumentParser
 from dataclasses import fields
 
 from musicgen import commands
-from musicgen.corpus import SPLITS
-from musicgen.files import printable
+from musicgen.corpora.folder import SPLITS
 from musicgen.piano_roll import DEFAULT_FPS
-from musicgen.settings import help_of
+from musicgen.support.files import printable
+from musicgen.support.settings import help_of
 
 
 class Parser(ArgumentParser):
@@ -38,7 +38,7 @@ def add_data_dir(parser: ArgumentParser) -> None:
 
 def add_training(parser: ArgumentParser, *without: str, **defaults) -> None:
     """Add the options of a training run; the windows have its seed."""
-    for kind, left_out in zip(commands.training_configs(), (("n_keys", "composers"), ("seed",), ())):
+    for kind, left_out in zip(commands.training_configs(), (("n_pitches", "composers"), ("seed",), ())):
         add_config(parser, kind, *left_out, *without, **defaults)
 
 
@@ -93,13 +93,13 @@ def benchmark_options(parser: ArgumentParser) -> None:
     model.add_argument("--train", action="store_true", help="train one on the file first; the options below are for it")
     parser.add_argument("--split", default="test", choices=SPLITS, help="what is scored (default: %(default)s)")
     parser.add_argument("--out", metavar="RUN_DIR", help="gets the checkpoints and log.csv (default: not kept)")
-    add_training(parser, "hide_composer", **BENCHMARK_DEFAULTS)
+    add_training(parser, "composer_dropout", **BENCHMARK_DEFAULTS)
 
 
 def generate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.generate_piece`."""
+    from musicgen.corpora.primes import PRIMES
     from musicgen.generation import GenerationConfig
-    from musicgen.primes import PRIMES
 
     parser.add_argument("--out", required=True, metavar="OUT.mid", help="the piece as a MIDI file")
     parser.add_argument("--wav", metavar="OUT.wav", help="and as sound")

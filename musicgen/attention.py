@@ -70,8 +70,8 @@ class CausalAttention(nn.Module):
         scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, S + span - 1) at most
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
-    def _bias(self, n_queries: int, n_keys: int) -> Tensor:
+    def _bias(self, n_queries: int, n_pitches: int) -> Tensor:
         """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
-        row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
-        # Its first n_keys values are the bias of the last query; those of each query before it begin one further on.
-        return row.unfold(0, n_keys, 1).flip(0)  # (n_queries, n_keys)
+        row = F.pad(self.distance_bias[:n_pitches].flip(0), (max(0, n_pitches - self.span), n_queries - 1), value=-torch.inf)
+        # Its first n_pitches values are the bias of the last query; those of each query before it begin one further on.
+        return row.unfold(0, n_pitches, 1).flip(0)  # (n_queries, n_pitches)

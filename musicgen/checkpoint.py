@@ -12,10 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from musicgen.files import write_whole
 from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.support.files import atomic_write
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
+OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}  # in older checkpoints
 DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
 MORE_BYTES = 2**26
 HEADER_BYTES = 2**24  # JSON takes some twenty times as much memory as its text
@@ -74,7 +75,7 @@ def save_checkpoint(
     if name := _not_finite(everything):
         raise ValueError(f"{str(path)!r}: not written, since {name} holds values that are not finite")
     text = json.dumps({"model": asdict(model.config), **record})
-    with write_whole(path, previous) as temporary:
+    with atomic_write(path, previous) as temporary:
         temporary.write_bytes(save(everything, {"record": text, "sha256": _digest(everything, text)}))
 
 
@@ -94,7 +95,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
-            model = _empty_model(ModelConfig(**record.pop("model")))
+            sizes = {OLD_NAMES.get(name, name): value for name, value in record.pop("model").items()}
+            model = _empty_model(ModelConfig(**sizes))
             _check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from musicgen.corpus import load_corpus, make_chorales, match_composer
+from musicgen.corpora.folder import load_corpus, make_chorales, match_composer
 from musicgen.dataset import RollCache, prepare
-from musicgen.files import write_whole
 from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.performance import Performance
-from musicgen.piano_roll import N_KEYS, PianoRoll
+from musicgen.piano_roll import N_PITCHES, PianoRoll
 from musicgen.polyphonic import PUBLISHED, read_polyphonic
+from musicgen.support.files import atomic_write
 
 # torch and matplotlib take seconds to import: only the commands that need them do so.
 
@@ -23,7 +23,7 @@ def sample(args: Namespace) -> dict:
     """Sample one MIDI file into a piano roll."""
     performance = read_performance(args.file)
     roll = performance.to_roll(args.fps, args.sustain)
-    with write_whole(args.out) as temporary, temporary.open("wb") as stream:
+    with atomic_write(args.out) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, velocity=roll.velocity, fps=roll.fps)
     dropped = sum(performance.dropped.values())
     return {"n_frames": roll.n_frames, "n_notes": roll.n_notes, "dropped": dropped, "reasons": performance.dropped}
@@ -39,7 +39,7 @@ def prepare_corpus(args: Namespace) -> dict:
 
 def train(args: Namespace) -> dict:
     """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
-    from musicgen.distributed import joined, rank
+    from musicgen.scaling.torchrun import joined, rank
 
     with joined():
         told = _train_together(args)
@@ -48,7 +48,7 @@ def train(args: Namespace) -> dict:
 
 def _train_together(args: Namespace) -> dict:
     """Do the command, in one of the processes of the run."""
-    from musicgen.distributed import one_by_one, rank
+    from musicgen.scaling.torchrun import one_by_one, rank
 
     configs = [config_of(kind, args) for kind in training_configs()]
     with one_by_one():
@@ -74,9 +74,9 @@ def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, res
     """Train on the train split, select on the validation split."""
     import torch
 
-    from musicgen.distributed import mean_of, n_ranks, rank
-    from musicgen.metrics import fit_baselines, piece_nlls
+    from musicgen.evaluation.likelihood import fit_baselines, piece_nlls
     from musicgen.model import AttentionLSTM
+    from musicgen.scaling.torchrun import mean_of, n_ranks, rank
     from musicgen.training import Trainer
     from musicgen.windows import WindowBatches
 
@@ -106,7 +106,7 @@ def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, res
 
 def evaluate_checkpoint(args: Namespace) -> dict:
     """Score a checkpoint, teacher-forced, on whole pieces of one split."""
-    from musicgen.metrics import Baselines, evaluate
+    from musicgen.evaluation.likelihood import Baselines, evaluate
 
     checkpoint = _load_piano_model(args.checkpoint)
     rolls = prepare(load_corpus(args.data_dir)).select(split=args.split)
@@ -115,7 +115,7 @@ def evaluate_checkpoint(args: Namespace) -> dict:
 
 def benchmark(args: Namespace) -> dict:
     """Score a model on one of the published polyphonic data sets."""
-    from musicgen.metrics import evaluate, fit_baselines
+    from musicgen.evaluation.likelihood import evaluate, fit_baselines
 
     configs = [config_of(kind, args) for kind in training_configs()] if args.train else []
     rolls = read_polyphonic(args.file)
@@ -157,7 +157,7 @@ def generate_piece(args: Namespace) -> dict:
     prime_frames = prime.n_frames if prime else 0
     write_midi(roll, args.out)
     if args.wav:
-        from musicgen.audio import render, write_wav
+        from musicgen.lab.audio import render, write_wav
 
         write_wav(render(roll), args.wav)
     if args.png:
@@ -178,7 +178,7 @@ def _choose_prime(
     performance: Performance | None, args: Namespace, style: str | None, asked: str
 ) -> tuple[PianoRoll | None, str | None]:
     """Return the opening of the file or else a shipped one, if there is one of the composer, and its title."""
-    from musicgen.primes import PRIMES, shipped_prime
+    from musicgen.corpora.primes import PRIMES, shipped_prime
 
     composer = (style or asked or "Bach").split()[-1]
     if not args.beats or (not performance and style and composer not in PRIMES):
@@ -193,14 +193,14 @@ def _load_piano_model(path: Path | str):
     from musicgen.checkpoint import CheckpointError, load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    if (n_keys := checkpoint.model.config.n_keys) != N_KEYS:
-        raise CheckpointError(f"{str(path)!r}: its model has {n_keys} keys, a piano {N_KEYS}")
+    if (n_pitches := checkpoint.model.config.n_pitches) != N_PITCHES:
+        raise CheckpointError(f"{str(path)!r}: its model has {n_pitches} keys, a piano {N_PITCHES}")
     return checkpoint
 
 
 def _write_figure(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
     """Draw the piece, below the one it was primed with where that is a file."""
-    from musicgen.plots import plot_comparison, plot_roll, save_figure
+    from musicgen.lab.plots import plot_comparison, plot_roll, save_figure
 
     if title and args.prime:
         ax = plot_comparison(read_midi(args.prime), roll, prime_frames, title[:60])
@@ -212,7 +212,7 @@ def _write_figure(roll: PianoRoll, prime_frames: int, title: str | None, args: N
 
 def download(args: Namespace) -> dict:
     """Fetch MAESTRO v2.0.0, or write the Bach chorales that come with music21."""
-    from musicgen.download import download_maestro
+    from musicgen.corpora.maestro import download_maestro
 
     folder = make_chorales(args.out) if args.chorales else download_maestro(args.out)
     return {"path": str(folder), "n_files": len(load_corpus(folder))}

@@ -10,13 +10,13 @@ import numpy as np
 from platformdirs import user_cache_path
 from tqdm import tqdm
 
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.fingerprints import Status, file_hash, list_hash, read_sealed, recall, remember, text_hash, write_sealed
-from musicgen.limits import OverLimit, bounded
 from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
 from musicgen.performance import MAX_SECONDS
-from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll, check_fps
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, check_fps
 from musicgen.shards import Shards, growing, is_whole
+from musicgen.support.limits import OverLimit, bounded
 
 # Part of the cache's key: raise it with every change in what the sampler makes of a file.
 SAMPLER_VERSION = 3
@@ -205,7 +205,7 @@ def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm
         if isinstance(result, str):
             note["skipped"].append([piece.name, result])
         else:
-            roll = np.zeros((result[0], N_KEYS), np.uint8)
+            roll = np.zeros((result[0], N_PITCHES), np.uint8)
             np.put(roll, *result[1:])
             yield roll
         note["lengths"].append(0 if isinstance(result, str) else result[0])
@@ -214,6 +214,6 @@ def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm
 def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:
     sampled = [piece for piece, length in zip(pieces, index["lengths"]) if length]
     lengths = np.array([length for length in index["lengths"] if length])
-    frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_KEYS))
+    frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_PITCHES))
     skipped = [*map(tuple, index["skipped"])]
     return RollCache(sampled, frames, np.cumsum(lengths) - lengths, lengths, fps, skipped, data_path.stem)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen.files import write_whole
+from musicgen.support.files import atomic_write
 
 # A file written to twice within a clock's tick looks untouched: what is younger than this is always read.
 SETTLED_SECONDS = 2.0
@@ -47,7 +47,7 @@ def file_hash(path: Path, most_bytes: float = math.inf) -> str:
 def write_sealed(path: Path, content: dict) -> None:
     """Write JSON, whole or not at all, behind its own hash, so that `read_sealed` sees any change of either."""
     text = json.dumps(content)
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"{text_hash(text)}\n{text}")
 
 

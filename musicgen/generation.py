@@ -8,11 +8,11 @@ import torch
 from scipy.special import expit as sigmoid
 from torch import Tensor
 
-from musicgen.keys import N_VELOCITIES, given_lower_keys, settle
+from musicgen.keys import N_VELOCITIES, decode_frame, teacher_forced_logits
 from musicgen.model import AttentionLSTM
-from musicgen.piano_roll import DEFAULT_FPS, N_KEYS, PianoRoll
-from musicgen.settings import Settings, setting
-from musicgen.stepping import HeardNow, Stepper
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
+from musicgen.stepping import StepFeatures, Stepper
+from musicgen.support.settings import Settings, setting
 
 DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime, heard at once
@@ -49,7 +49,7 @@ class GenerationConfig(Settings):
     temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
     release_temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
     top_p: float = setting(1.0, 1e-6, 1, usual=(0.5, 1))
-    max_polyphony: int = setting(N_KEYS, 1, N_KEYS)
+    max_polyphony: int = setting(N_PITCHES, 1, N_PITCHES)
     style: float = setting(1.0, 0, 10, usual=(0, 3))
     seed: int = setting(0, 0, 2**63 - 1)
 
@@ -82,12 +82,12 @@ def generate(
     ValueError
         If the prime is longer than the piece, or the model is not one of 88 keys, or does not know the composer.
     """
-    if model.config.n_keys != N_KEYS:
-        raise ValueError(f"the model has {model.config.n_keys} keys, a piano {N_KEYS}")
+    if model.config.n_pitches != N_PITCHES:
+        raise ValueError(f"the model has {model.config.n_pitches} keys, a piano {N_PITCHES}")
     label = model.config.label_of(composer)
     fps = prime.fps if prime else DEFAULT_FPS
     n_frames = round(config.seconds * fps)
-    given = prime.velocity if prime else np.zeros((0, N_KEYS), np.uint8)
+    given = prime.velocity if prime else np.zeros((0, N_PITCHES), np.uint8)
     if len(given) > n_frames:
         raise ValueError(f"the prime lasts {len(given) / fps:g} s, longer than the piece of {config.seconds:g} s")
     return PianoRoll(continue_frames(model, given[None], n_frames - len(given), config, [label])[0], fps)
@@ -102,7 +102,7 @@ def continue_frames(
     Parameters
     ----------
     model : AttentionLSTM
-    primes : numpy.ndarray of uint8, shape (batch, n_prime, n_keys)
+    primes : numpy.ndarray of uint8, shape (batch, n_prime, n_pitches)
         Velocities; `n_prime` may be 0.
     n_frames : int
         How many frames to add.
@@ -113,7 +113,7 @@ def continue_frames(
 
     Returns
     -------
-    numpy.ndarray of uint8, shape (batch, n_prime + n_frames, n_keys)
+    numpy.ndarray of uint8, shape (batch, n_prime + n_frames, n_pitches)
     """
     device = next(model.eval().parameters()).device
     labels = torch.tensor(composers, device=device)
@@ -141,7 +141,7 @@ class _Sampler:
         self.output, self.config, self.loudness = stepper.output, config, loudness
         self.random = torch.Generator().manual_seed(config.seed)
 
-    def next_frame(self, heard: HeardNow, last: np.ndarray) -> np.ndarray:
+    def next_frame(self, heard: StepFeatures, last: np.ndarray) -> np.ndarray:
         """Return the velocities of the next frame after `last`, both of shape (B, K)."""
         uniform = torch.rand(last.shape, generator=self.random).numpy()
         up = last == 0
@@ -153,7 +153,7 @@ class _Sampler:
             probability = sigmoid(self._mixed(logits, len(last)) / temperature)
             return np.concatenate([(uniform < probability) & possible] * copies).astype(logits.dtype)
 
-        following, within = settle(self.output, heard, decide)
+        following, within = decode_frame(self.output, heard, decide)
         following = following[: len(last)] > 0
         if self.config.max_polyphony < last.shape[1]:
             logits = self._mixed(self.output.logits(within, heard), len(last)) / temperature
@@ -165,11 +165,11 @@ class _Sampler:
         told, untold = logits[:n_pieces], logits[-n_pieces:]
         return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told
 
-    def _possible(self, heard: HeardNow, up: np.ndarray, temperature: np.ndarray) -> np.ndarray | bool:
+    def _possible(self, heard: StepFeatures, up: np.ndarray, temperature: np.ndarray) -> np.ndarray | bool:
         """Return which keys may be on: those that sound, and the likeliest of the others up to `top_p`."""
         if self.config.top_p == 1:
             return True
-        logits, _ = given_lower_keys(self.output, heard, heard.keys[..., 0])
+        logits, _ = teacher_forced_logits(self.output, heard, heard.keys[..., 0])
         struck = sigmoid(self._mixed(logits, len(up)) / temperature) * up
         order = np.argsort(-struck)
         probability = np.take_along_axis(struck, order, -1)

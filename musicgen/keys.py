@@ -25,11 +25,11 @@ N_VELOCITIES = 32  # bins of four MIDI velocities
 UP, HELD = -5.0, 6.2
 
 
-class KeyState(NamedTuple):
-    """What a `KeyMemory` keeps between two calls, of each key.
+class PitchState(NamedTuple):
+    """What a `PitchHistory` keeps between two calls, of each key.
 
-    `on` and `age` have shape (batch, n_keys): whether it sounds, and for how many frames it has done so or not;
-    `averages` (batch, n_decays, n_keys): how much it sounded lately.
+    `on` and `age` have shape (batch, n_pitches): whether it sounds, and for how many frames it has done so or not;
+    `averages` (batch, n_decays, n_pitches): how much it sounded lately.
     """
 
     on: Tensor
@@ -37,21 +37,21 @@ class KeyState(NamedTuple):
     averages: Tensor
 
 
-class Heard(NamedTuple):
+class FrameFeatures(NamedTuple):
     """What is known before a frame.
 
-    `hidden` (..., hidden_size) is of all keys together, `keys` (..., n_keys, N_FEATURES) of each of them.
+    `hidden` (..., hidden_size) is of all keys together, `keys` (..., n_pitches, N_FEATURES) of each of them.
     """
 
     hidden: Tensor
     keys: Tensor
 
 
-class KeyMemory(nn.Module):
+class PitchHistory(nn.Module):
     """What each key did up to each frame. Nothing in it is learned."""
 
-    def forward(self, loudness: Tensor, state: KeyState | None) -> tuple[Tensor, KeyState]:
-        """Return the features of each key, shape (batch, n_frames, n_keys, N_FEATURES), and the state after them.
+    def forward(self, loudness: Tensor, state: PitchState | None) -> tuple[Tensor, PitchState]:
+        """Return the features of each key, shape (batch, n_frames, n_pitches, N_FEATURES), and the state after them.
 
         The features: does it sound; was it struck in this frame; how loud is it; its averages, fast to slow; and how
         long it has sounded, or has not (on a logarithmic scale).
@@ -64,12 +64,12 @@ class KeyMemory(nn.Module):
         time = torch.log1p(age) / 3
         averages_by_key = (average * scale for average, scale in zip(averages.unbind(1), AVERAGE_SCALES))
         features = [on, changed * on, loudness, *averages_by_key, time * on, time * (1 - on)]
-        return torch.stack(features, dim=-1), KeyState(on[:, -1], age[:, -1], averages[:, :, -1])
+        return torch.stack(features, dim=-1), PitchState(on[:, -1], age[:, -1], averages[:, :, -1])
 
 
-def _nothing_yet(on: Tensor, n_decays: int) -> KeyState:
+def _nothing_yet(on: Tensor, n_decays: int) -> PitchState:
     silence = torch.zeros_like(on[:, 0])
-    return KeyState(silence, silence + OLDEST, silence[:, None].repeat(1, n_decays, 1))
+    return PitchState(silence, silence + OLDEST, silence[:, None].repeat(1, n_decays, 1))
 
 
 def _frames_since(changed: Tensor, age: Tensor) -> Tensor:
@@ -88,53 +88,53 @@ def _decaying_averages(on: Tensor, before: Tensor) -> Tensor:
     return weights @ on[:, None] + decay ** (frame[:, None] + 1) * before[:, :, None]  # (B, D, T, K)
 
 
-class Neighbours(nn.Module):
+class PitchConv(nn.Module):
     """A convolution along the keys, over the keys up to `reach` below and, if wanted, as many above and the key itself.
 
     Beyond the ends of the keyboard nothing sounds.
     """
 
-    def __init__(self, n_features: int, key_size: int, reach: int, above: bool):
+    def __init__(self, n_features: int, pitch_size: int, reach: int, above: bool):
         super().__init__()
         self.padding = (reach, reach) if above else (reach, -1)
-        self.convolution = nn.Conv2d(n_features, key_size, (1, 2 * reach + 1 if above else reach))
+        self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * reach + 1 if above else reach))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_keys, n_features) to (..., n_keys, key_size)."""
+        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size)."""
         flat = features.reshape(-1, 1, *features.shape[-2:]).permute(0, 3, 1, 2)  # (N, F, 1, K), channels last
         mapped = self.convolution(F.pad(flat, self.padding))  # (N, S, 1, K)
         return mapped.permute(0, 2, 3, 1).reshape(*features.shape[:-1], mapped.shape[1])
 
 
-class KeyOutput(nn.Module):
+class PitchOutput(nn.Module):
     """From what is known before a frame to the probability of each key in it.
 
     Parameters
     ----------
     hidden_size : int
         Values that the layers below give for a frame.
-    n_keys : int
-    key_size : int
+    n_pitches : int
+    pitch_size : int
         Values that are worked out for each key.
-    key_reach : int
+    pitch_reach : int
         Keys to either side that a key looks at.
     joint : bool
         Whether a key also looks at the lower keys of its own frame. If not, the keys of a frame are independent
         given the past.
     """
 
-    def __init__(self, hidden_size: int, n_keys: int, key_size: int, key_reach: int, joint: bool):
+    def __init__(self, hidden_size: int, n_pitches: int, pitch_size: int, pitch_reach: int, joint: bool):
         super().__init__()
-        self.n_keys = n_keys
-        self.hidden = Linear(hidden_size, n_keys * key_size)
-        self.own = nn.Linear(N_FEATURES, key_size)
-        self.near = Neighbours(N_NEAR, key_size, key_reach, above=True)
-        self.lower = Neighbours(2, key_size, key_reach, above=False) if joint else None
-        self.lower_counts = nn.Linear(3, key_size, bias=False) if joint else None
-        self.middle = nn.Linear(key_size, key_size)
-        self.last = nn.Linear(key_size, 1)
+        self.n_pitches = n_pitches
+        self.hidden = Linear(hidden_size, n_pitches * pitch_size)
+        self.own = nn.Linear(N_FEATURES, pitch_size)
+        self.near = PitchConv(N_NEAR, pitch_size, pitch_reach, above=True)
+        self.lower = PitchConv(2, pitch_size, pitch_reach, above=False) if joint else None
+        self.lower_counts = nn.Linear(3, pitch_size, bias=False) if joint else None
+        self.middle = nn.Linear(pitch_size, pitch_size)
+        self.last = nn.Linear(pitch_size, 1)
         self.persistence = nn.Linear(N_FEATURES, 1)
-        self.velocity = nn.Sequential(nn.ReLU(), nn.Linear(key_size, 64), nn.ReLU(), nn.Linear(64, N_VELOCITIES))
+        self.velocity = nn.Sequential(nn.ReLU(), nn.Linear(pitch_size, 64), nn.ReLU(), nn.Linear(64, N_VELOCITIES))
         self._begin_as_markov_chain()
 
     def _begin_as_markov_chain(self) -> None:
@@ -143,12 +143,12 @@ class KeyOutput(nn.Module):
         nn.init.constant_(self.persistence.bias, UP)
         nn.init.constant_(self.persistence.weight[:, 0], HELD)
 
-    def before(self, heard: Heard) -> Tensor:
-        """Return what the past says of each key, shape (..., n_keys, key_size)."""
-        hidden = self.hidden(heard.hidden).unflatten(-1, (self.n_keys, -1))  # (..., K, S)
+    def before(self, heard: FrameFeatures) -> Tensor:
+        """Return what the past says of each key, shape (..., n_pitches, pitch_size)."""
+        hidden = self.hidden(heard.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         return hidden + self.own(heard.keys) + self.near(heard.keys[..., :N_NEAR])
 
-    def within(self, before: Tensor, heard: Heard, following: Tensor) -> Tensor:
+    def within(self, before: Tensor, heard: FrameFeatures, following: Tensor) -> Tensor:
         """Add what the lower keys of the following frame itself say of each; same shape as `before`."""
         if self.lower is None:
             return before
@@ -157,26 +157,26 @@ class KeyOutput(nn.Module):
         counted = torch.cat([events, following[..., None]], dim=-1)  # (..., K, 3): and sounding
         return before + self.lower(events) + self.lower_counts(counted.cumsum(dim=-2) - counted)
 
-    def logits(self, within: Tensor, heard: Heard) -> Tensor:
-        """Return the logit of each key, shape (..., n_keys)."""
+    def logits(self, within: Tensor, heard: FrameFeatures) -> Tensor:
+        """Return the logit of each key, shape (..., n_pitches)."""
         x = F.relu(self.middle(F.relu(within)))  # (..., K, S)
         return (self.last(x) + self.persistence(heard.keys)).squeeze(-1)
 
 
 class IndependentOutput(Linear):
-    """The poster's output, with the methods of a `KeyOutput`: a linear layer to one logit for each key."""
+    """The poster's output, with the methods of a `PitchOutput`: a linear layer to one logit for each key."""
 
     velocity = None
 
-    def before(self, heard: Heard) -> Tensor:
-        """Return the logits, shape (..., n_keys)."""
+    def before(self, heard: FrameFeatures) -> Tensor:
+        """Return the logits, shape (..., n_pitches)."""
         return self(heard.hidden)
 
-    def within(self, before: Tensor, heard: Heard, following: Tensor) -> Tensor:
+    def within(self, before: Tensor, heard: FrameFeatures, following: Tensor) -> Tensor:
         """Return `before`: no key looks at another."""
         return before
 
-    def logits(self, within: Tensor, heard: Heard) -> Tensor:
+    def logits(self, within: Tensor, heard: FrameFeatures) -> Tensor:
         """Return the logits as they are."""
         return within
 
@@ -186,14 +186,14 @@ def velocity_bins(velocity: Tensor) -> Tensor:
     return velocity.long() * N_VELOCITIES // 128
 
 
-def given_lower_keys(output: KeyOutput | IndependentOutput, heard: Heard, following: Tensor) -> tuple[Tensor, Tensor]:
+def teacher_forced_logits(output: PitchOutput | IndependentOutput, heard: FrameFeatures, following: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of the frames that follow, each key given those below it, and what `within` says of them."""
     within = output.within(output.before(heard), heard, following)
     return output.logits(within, heard), within
 
 
-def settle(
-    output: KeyOutput | IndependentOutput, heard: Heard, decide: Callable[[Tensor], Tensor]
+def decode_frame(
+    output: PitchOutput | IndependentOutput, heard: FrameFeatures, decide: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Decide on each key of a frame given the lower ones, all keys at once.
 
@@ -203,19 +203,19 @@ def settle(
 
     Parameters
     ----------
-    output : KeyOutput or IndependentOutput
+    output : PitchOutput or IndependentOutput
         Or the output of a `stepping.Stepper`: then arrays take the place of tensors.
-    heard : Heard
+    heard : FrameFeatures
         What is known before each frame.
     decide : callable
         Takes logits, returns 1 where a key shall sound and 0 elsewhere, each by its own logit alone.
 
     Returns
     -------
-    following : Tensor, shape (..., n_keys)
+    following : Tensor, shape (..., n_pitches)
         The frames.
     within : Tensor
-        As `KeyOutput.within` gives it for them.
+        As `PitchOutput.within` gives it for them.
     """
     before, following = output.before(heard), heard.keys[..., 0]
     while True:

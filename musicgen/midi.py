@@ -10,9 +10,9 @@ import mido
 import numpy as np
 from mido.midifiles import midifiles as mido_reader
 
-from musicgen.files import write_whole
 from musicgen.performance import DEFAULT_TEMPO, MAX_SECONDS, RAW_NOTE_DTYPE, MidiError, Performance, TempoMap
 from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, PianoRoll
+from musicgen.support.files import atomic_write
 
 MAX_FILE_BYTES = 4_000_000
 TOO_LARGE = f"larger than {MAX_FILE_BYTES:,} bytes, which no piano piece is"
@@ -89,7 +89,7 @@ def write_midi(roll: PianoRoll, path: Path | str) -> None:
     path : Path or str
         The file to write, whole or not at all.
     """
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(midi_bytes(roll))
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from musicgen.attention import CausalAttention
-from musicgen.keys import Heard, IndependentOutput, KeyMemory, KeyOutput, KeyState
-from musicgen.settings import Settings, setting
+from musicgen.keys import FrameFeatures, IndependentOutput, PitchHistory, PitchOutput, PitchState
+from musicgen.support.settings import Settings, setting
 
 OUTPUTS = ("independent", "shared", "joint")
 COMPOSER_SIZE = 32  # values in the embedding of a composer
@@ -21,7 +21,7 @@ class ModelConfig(Settings):
 
     Parameters
     ----------
-    n_keys : int
+    n_pitches : int
         Values in a frame, in and out (1..512); a piano has 88 keys.
     hidden_size : int
         Units of each LSTM layer (1..4096).
@@ -36,17 +36,17 @@ class ModelConfig(Settings):
     dropout : float
         Share of a layer's outputs that is zeroed in training (0..0.9).
     output : str
-        ``independent``, the poster's linear layer to one logit per key; ``shared``, a `KeyOutput` that treats all
+        ``independent``, the poster's linear layer to one logit per key; ``shared``, a `PitchOutput` that treats all
         keys by the same rules, still independently; or ``joint``, in which the keys of a frame know each other.
-    key_size : int
-        Values that a `KeyOutput` works out for each key (1..512).
-    key_reach : int
+    pitch_size : int
+        Values that a `PitchOutput` works out for each key (1..512).
+    pitch_reach : int
         Keys to either side that it looks at (1..128); 36 are three octaves.
     composers : tuple of str
         Whose music the model tells apart; it can be told any of them, or none.
     """
 
-    n_keys: int = setting(88, 1, 512)
+    n_pitches: int = setting(88, 1, 512)
     hidden_size: int = setting(256, 1, 4096, usual=(16, 1024))
     n_layers: int = setting(2, 1, 16, usual=(1, 4))
     n_attention_layers: int = setting(2, 0, 16, usual=(0, 4))
@@ -54,8 +54,8 @@ class ModelConfig(Settings):
     attention_span: int = setting(256, 1, 8192, usual=(16, 1024))
     dropout: float = setting(0.0, 0, 0.9)
     output: str = setting("joint", choices=OUTPUTS)
-    key_size: int = setting(16, 1, 512, usual=(4, 64))
-    key_reach: int = setting(36, 1, 128, usual=(1, 87))
+    pitch_size: int = setting(16, 1, 512, usual=(4, 64))
+    pitch_reach: int = setting(36, 1, 128, usual=(1, 87))
     composers: tuple[str, ...] = setting(())
 
     def __post_init__(self):
@@ -96,7 +96,7 @@ class ModelState(NamedTuple):
     """What the whole model keeps between two calls: of each layer, and of each key if its output looks at them."""
 
     layers: list[LayerState]
-    keys: KeyState | None
+    keys: PitchState | None
 
 
 class AttentionLSTM(nn.Module):
@@ -119,7 +119,7 @@ class AttentionLSTM(nn.Module):
         super().__init__()
         self.config = config
         self.composer = nn.Embedding(len(config.composers) + 1, COMPOSER_SIZE) if config.composers else None
-        n_inputs = 2 * config.n_keys + (COMPOSER_SIZE if config.composers else 0)
+        n_inputs = 2 * config.n_pitches + (COMPOSER_SIZE if config.composers else 0)
         sizes = [n_inputs] + [config.hidden_size] * config.n_layers
         self.lstms = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:]))
         plain = config.n_layers - config.n_attention_layers
@@ -130,15 +130,15 @@ class AttentionLSTM(nn.Module):
             for layer in range(config.n_layers)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.memory = None if config.output == "independent" else KeyMemory()
+        self.memory = None if config.output == "independent" else PitchHistory()
         self.output = self._make_output(config)
         self._initialise()
 
     @staticmethod
-    def _make_output(config: ModelConfig) -> KeyOutput | IndependentOutput:
+    def _make_output(config: ModelConfig) -> PitchOutput | IndependentOutput:
         if config.output == "independent":
-            return IndependentOutput(config.hidden_size, config.n_keys)
-        return KeyOutput(config.hidden_size, config.n_keys, config.key_size, config.key_reach, config.output == "joint")
+            return IndependentOutput(config.hidden_size, config.n_pitches)
+        return PitchOutput(config.hidden_size, config.n_pitches, config.pitch_size, config.pitch_reach, config.output == "joint")
 
     def _initialise(self) -> None:
         """Start where learning starts at once.
@@ -158,12 +158,12 @@ class AttentionLSTM(nn.Module):
 
     def forward(
         self, frames: Tensor, state: ModelState | None = None, composers: Tensor | None = None
-    ) -> tuple[Heard, ModelState]:
+    ) -> tuple[FrameFeatures, ModelState]:
         """Return what is known after each frame, that is, before the one that follows it.
 
         Parameters
         ----------
-        frames : Tensor of float, shape (batch, n_frames, n_keys)
+        frames : Tensor of float, shape (batch, n_frames, n_pitches)
             0 where a key is up, else how loud it was struck, up to 1: a binary roll is one of equal loudness.
         state : ModelState, optional
             What the call before returned; by default the piece begins here.
@@ -172,8 +172,8 @@ class AttentionLSTM(nn.Module):
 
         Returns
         -------
-        heard : Heard
-            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_keys, features); an independent output
+        heard : FrameFeatures
+            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_pitches, features); an independent output
             looks at no key, and of its features there is only the first.
         state : ModelState
             To go on from.
@@ -185,10 +185,10 @@ class AttentionLSTM(nn.Module):
             layers.append(after)
             x = self.dropout(x)
         if self.memory is None:
-            return Heard(x, (frames > 0).to(frames.dtype)[..., None]), ModelState(layers, None)
+            return FrameFeatures(x, (frames > 0).to(frames.dtype)[..., None]), ModelState(layers, None)
         with torch.autocast(frames.device.type, enabled=False):
             keys, key_state = self.memory(frames, state.keys if state else None)  # (B, T, K, F)
-        return Heard(x, keys), ModelState(layers, key_state)
+        return FrameFeatures(x, keys), ModelState(layers, key_state)
 
     def _inputs(self, frames: Tensor, composers: Tensor | None) -> Tensor:
         """Join whether a key sounds, how loud, and whose music it is, in every frame."""
@@ -204,7 +204,7 @@ class AttentionLSTM(nn.Module):
 
         Parameters
         ----------
-        frames : Tensor of float, shape (batch, n_frames, n_keys)
+        frames : Tensor of float, shape (batch, n_frames, n_pitches)
         composers : Tensor of int, shape (batch,), optional
             Both as in `forward`.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
-N_KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1
+N_PITCHES = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
 
 NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
@@ -39,8 +39,8 @@ class PianoRoll:
     def __post_init__(self):
         if not isinstance(self.velocity, np.ndarray) or self.velocity.dtype != np.uint8:
             raise ValueError("velocity must be a numpy array of uint8")
-        if self.velocity.ndim != 2 or self.velocity.shape[1] != N_KEYS:
-            raise ValueError(f"velocity must have shape (n_frames, {N_KEYS}), not {self.velocity.shape}")
+        if self.velocity.ndim != 2 or self.velocity.shape[1] != N_PITCHES:
+            raise ValueError(f"velocity must have shape (n_frames, {N_PITCHES}), not {self.velocity.shape}")
         if self.velocity.size and self.velocity.max() > 127:
             raise ValueError(f"velocity must lie in 0..127, found {self.velocity.max()}")
         check_fps(self.fps)
@@ -119,7 +119,7 @@ class PianoRoll:
         room = starts[1:] - starts[:-1] >= 2
         ends[:-1] = np.where(again, starts[1:] - room, ends[:-1])
         length = n_frames if n_frames is not None else int(ends.max(initial=0))
-        velocity = np.zeros((length, N_KEYS), np.uint8)
+        velocity = np.zeros((length, N_PITCHES), np.uint8)
         for key, start, end, loudness in zip(notes["pitch"] - LOWEST_PITCH, starts, ends, notes["velocity"]):
             velocity[start:end, key] = loudness
         return cls(velocity, fps)
@@ -130,11 +130,11 @@ def starts_of_runs(active: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    active : numpy.ndarray of bool, shape (n_frames, n_keys)
+    active : numpy.ndarray of bool, shape (n_frames, n_pitches)
 
     Returns
     -------
-    numpy.ndarray of bool, shape (n_frames, n_keys)
+    numpy.ndarray of bool, shape (n_frames, n_pitches)
     """
     starts = active.copy()
     starts[1:] &= ~active[:-1]
@@ -157,7 +157,7 @@ def pad(excerpts: Sequence[np.ndarray], n_frames: int | None = None) -> tuple[np
         The frames of each that are music. A loss must leave out the rest.
     """
     lengths = np.array([len(excerpt) for excerpt in excerpts])
-    padded = np.zeros((len(excerpts), n_frames or lengths.max(), N_KEYS), excerpts[0].dtype)
+    padded = np.zeros((len(excerpts), n_frames or lengths.max(), N_PITCHES), excerpts[0].dtype)
     for row, excerpt in zip(padded, excerpts):
         row[: len(excerpt)] = excerpt
     return padded, lengths

@@ -7,10 +7,10 @@ import joblib
 import numpy as np
 from scipy.io import loadmat
 
-from musicgen.corpus import CorpusError, Piece
+from musicgen.corpora.folder import CorpusError, Piece
 from musicgen.dataset import RollCache
-from musicgen.limits import system_bounded
-from musicgen.piano_roll import N_KEYS
+from musicgen.piano_roll import N_PITCHES
+from musicgen.support.limits import system_bounded
 
 # Nats per step on the test split. Independent: the lowest of the recurrent and convolutional networks whose keys are
 # independent within a step. Joint: RNN-NADE, Boulanger-Lewandowski, Bengio, Vincent 2012, table 1.
@@ -86,7 +86,7 @@ def _read_cells(path: Path, name: str, variables: dict) -> list[np.ndarray]:
         raise CorpusError(path, f"cannot be read: {name} is missing, or no 1 x N cells")
     for number, matrix in enumerate(cells[0], 1):
         numbers = isinstance(matrix, np.ndarray) and matrix.dtype.kind in "buif" and matrix.ndim == 2
-        if not numbers or not len(matrix) or matrix.shape[1] != N_KEYS or not np.isin(matrix, (0, 1)).all():
-            wanted = f"zeros and ones of shape (n_steps, {N_KEYS})"
+        if not numbers or not len(matrix) or matrix.shape[1] != N_PITCHES or not np.isin(matrix, (0, 1)).all():
+            wanted = f"zeros and ones of shape (n_steps, {N_PITCHES})"
             raise CorpusError(path, f"cannot be read: {name}, piece {number} is no matrix of {wanted}")
     return list(cells[0])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, velocity_bins
+from musicgen.keys import N_VELOCITIES, FrameFeatures, teacher_forced_logits, velocity_bins
 from musicgen.model import AttentionLSTM
-from musicgen.settings import Settings, setting
+from musicgen.support.settings import Settings, setting
 
 WARM_UP = 0.02
 OPTIMIZERS = {
@@ -81,7 +81,7 @@ def next_frame_loss(
     Parameters
     ----------
     model : AttentionLSTM
-    frames : numpy.ndarray of uint8, shape (batch, n_frames + 1, n_keys)
+    frames : numpy.ndarray of uint8, shape (batch, n_frames + 1, n_pitches)
         Velocities, 0 where a key is up.
     lengths : numpy.ndarray of int, shape (batch,)
         What lies behind is padding and does not count.
@@ -97,19 +97,19 @@ def next_frame_loss(
         heard, _ = model(velocity[:, :-1] / 127, composers=torch.from_numpy(composers).to(device))
         # Without padding, as nearly always, nothing needs to be picked out, neither now nor in the gradients.
         places = slice(None) if counted.all() else counted.flatten().to(device)
-        heard = Heard(*(known.flatten(0, 1)[places] for known in heard))  # (N, H), (N, K, F)
+        heard = FrameFeatures(*(known.flatten(0, 1)[places] for known in heard))  # (N, H), (N, K, F)
         return frame_loss(model, heard, velocity[:, 1:].flatten(0, 1)[places])
 
 
-def frame_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> Loss:
-    """Score the frames that follow what was heard, their `velocity` of shape (N, n_keys); see `next_frame_loss`."""
+def frame_loss(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor) -> Loss:
+    """Score the frames that follow what was heard, their `velocity` of shape (N, n_pitches); see `next_frame_loss`."""
     following = (velocity > 0).float()  # (N, K)
-    logits, within = given_lower_keys(model.output, heard, following)
+    logits, within = teacher_forced_logits(model.output, heard, following)
     nll = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="sum")
     return Loss(nll, len(following), *velocity_loss(model, heard, velocity, within))
 
 
-def velocity_loss(model: AttentionLSTM, heard: Heard, velocity: Tensor, within: Tensor) -> tuple[Tensor, int]:
+def velocity_loss(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor, within: Tensor) -> tuple[Tensor, int]:
     """Score the velocities of the struck keys, by what `within` says of the frames; return their number, too."""
     if model.output.velocity is None:
         return velocity.new_zeros((), dtype=torch.float32), 0

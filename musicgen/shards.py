@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from musicgen.files import write_whole
 from musicgen.fingerprints import text_hash
+from musicgen.support.files import atomic_write
 
 CHUNK_BYTES = 2**20
 
@@ -91,7 +91,7 @@ class Shards:
                 whole.append(line)
                 n_bytes += shard["n_bytes"]
             stream.truncate(n_bytes)
-        with write_whole(self.journal_path) as temporary:
+        with atomic_write(self.journal_path) as temporary:
             temporary.write_text("".join(whole))
 
 

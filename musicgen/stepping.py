@@ -16,15 +16,15 @@ from scipy.special import expit as sigmoid
 from torch import Tensor, nn
 
 from musicgen.attention import CausalAttention
-from musicgen.keys import AVERAGE_SCALES, DECAYS, OLDEST, IndependentOutput, KeyOutput, KeyState, Neighbours
+from musicgen.keys import AVERAGE_SCALES, DECAYS, OLDEST, IndependentOutput, PitchConv, PitchOutput, PitchState
 from musicgen.model import AttentionLSTM, LayerState, ModelState
 
 
-class HeardNow(NamedTuple):
+class StepFeatures(NamedTuple):
     """What is known before one frame, and what an output makes of that whatever the frame will be.
 
-    `hidden` is as in `Heard`; `keys` says only whether each sounds, shape (batch, n_keys, 1). `before` has the shape
-    (batch, n_keys, key_size), `persistence` (batch, n_keys); of an independent output `before` is the logits, and there
+    `hidden` is as in `FrameFeatures`; `keys` says only whether each sounds, shape (batch, n_pitches, 1). `before` has the shape
+    (batch, n_pitches, pitch_size), `persistence` (batch, n_pitches); of an independent output `before` is the logits, and there
     is no more.
     """
 
@@ -51,15 +51,15 @@ class Stepper:
     def __init__(self, model: AttentionLSTM, composers: Tensor, state: ModelState | None):
         state = state or _nothing_yet(model, len(composers))
         self.layers = [_Layer(*layer) for layer in zip(model.lstms, model.attentions, state.layers)]
-        inputs, n_inputs = self.layers[0].inputs, 2 * model.config.n_keys
+        inputs, n_inputs = self.layers[0].inputs, 2 * model.config.n_pitches
         self.weight, self.bias = _array(inputs.weight[:n_inputs]), _array(inputs.bias)  # (2 K, 4 H), (4 H,)
         if model.composer is not None:
             self.bias = self.bias + _array(model.composer(composers)) @ _array(inputs.weight[n_inputs:])  # (B, 4 H)
-        kind = _StepOutput if isinstance(model.output, KeyOutput) else _IndependentStepOutput
+        kind = _StepOutput if isinstance(model.output, PitchOutput) else _IndependentStepOutput
         self.output = kind(model.output, state.keys)
 
-    def hear(self, loudness: np.ndarray) -> HeardNow:
-        """Take in the next frame, of shape (batch, n_keys); return what is known before the one that follows it."""
+    def hear(self, loudness: np.ndarray) -> StepFeatures:
+        """Take in the next frame, of shape (batch, n_pitches); return what is known before the one that follows it."""
         loudness = loudness.astype(self.weight.dtype)
         on = (loudness > 0).astype(loudness.dtype)
         x = self.layers[0].step(self.bias + _sum_of_rows(np.concatenate([on, loudness], -1), self.weight))  # (B, H)
@@ -129,44 +129,44 @@ class _IndependentStepOutput:
 
     velocity, within, logits = None, IndependentOutput.within, IndependentOutput.logits  # they hand on what they get
 
-    def __init__(self, output: IndependentOutput, _: KeyState | None):
+    def __init__(self, output: IndependentOutput, _: PitchState | None):
         self.linear = _Linear(output.weight, output.bias)
 
-    def hear(self, hidden: np.ndarray, on: np.ndarray, _: np.ndarray) -> HeardNow:
+    def hear(self, hidden: np.ndarray, on: np.ndarray, _: np.ndarray) -> StepFeatures:
         """Return what is known before the next frame."""
-        return HeardNow(hidden, on[..., None], self.linear(hidden), None)
+        return StepFeatures(hidden, on[..., None], self.linear(hidden), None)
 
-    def before(self, heard: HeardNow) -> np.ndarray:
-        """Return what the past says: the logits, shape (batch, n_keys)."""
+    def before(self, heard: StepFeatures) -> np.ndarray:
+        """Return what the past says: the logits, shape (batch, n_pitches)."""
         return heard.before
 
 
 class _StepOutput(_IndependentStepOutput):
-    """A `KeyOutput` with the memory of the keys that it looks at, and the methods that decide on a frame."""
+    """A `PitchOutput` with the memory of the keys that it looks at, and the methods that decide on a frame."""
 
-    def __init__(self, output: KeyOutput, state: KeyState):
-        self.velocity, self.n_keys = deepcopy(output.velocity).cpu(), output.n_keys  # the model's own stays where it is
+    def __init__(self, output: PitchOutput, state: PitchState):
+        self.velocity, self.n_pitches = deepcopy(output.velocity).cpu(), output.n_pitches  # the model's own stays where it is
         self.on, self.age, self.averages = map(_array, state)
         self.decays, self.scales = (np.array(numbers, self.on.dtype)[:, None] for numbers in (DECAYS, AVERAGE_SCALES))
-        near = _rows(output.near, self.n_keys)  # (F, K, K S)
-        self.near, lately = near[:3].reshape(3 * self.n_keys, -1), self.scales[..., None] * near[3:]  # (D, K, K S)
+        near = _rows(output.near, self.n_pitches)  # (F, K, K S)
+        self.near, lately = near[:3].reshape(3 * self.n_pitches, -1), self.scales[..., None] * near[3:]  # (D, K, K S)
         self.lately = np.einsum("bdk,dkj->bdj", self.averages, lately)  # what `near` makes of the averages
-        self.sounding = ((1 - self.decays[..., None]) * lately).swapaxes(0, 1).reshape(self.n_keys, -1)  # (K, D K S)
-        bias = output.hidden.bias + output.near.convolution.bias.repeat(self.n_keys)
+        self.sounding = ((1 - self.decays[..., None]) * lately).swapaxes(0, 1).reshape(self.n_pitches, -1)  # (K, D K S)
+        bias = output.hidden.bias + output.near.convolution.bias.repeat(self.n_pitches)
         self.features = _array(torch.cat([output.own.weight, output.persistence.weight]).T)  # (F, S + 1)
         self.features_bias = _array(torch.cat([output.own.bias, output.persistence.bias]))
         self.middle, self.last = ((_array(map_.weight.T), _array(map_.bias)) for map_ in (output.middle, output.last))
         self.lower = None
         if output.lower is not None:
-            bias = bias + output.lower.convolution.bias.repeat(self.n_keys)
-            higher = np.triu(np.ones((self.n_keys, self.n_keys), self.on.dtype), 1)
+            bias = bias + output.lower.convolution.bias.repeat(self.n_pitches)
+            higher = np.triu(np.ones((self.n_pitches, self.n_pitches), self.on.dtype), 1)
             counts = np.einsum("sf,kj->fkjs", _array(output.lower_counts.weight), higher)  # (3, K, K, S)
-            self.lower = counts.reshape(3 * self.n_keys, -1)  # (3 K, K S)
-            self.lower[: 2 * self.n_keys] += _rows(output.lower, self.n_keys).reshape(2 * self.n_keys, -1)
+            self.lower = counts.reshape(3 * self.n_pitches, -1)  # (3 K, K S)
+            self.lower[: 2 * self.n_pitches] += _rows(output.lower, self.n_pitches).reshape(2 * self.n_pitches, -1)
         self.hidden, self.bias = _Linear(output.hidden.weight), _array(bias)
 
-    def hear(self, hidden: np.ndarray, on: np.ndarray, loudness: np.ndarray) -> HeardNow:
-        """Take in a frame, as `KeyMemory` does; return what is known before the next."""
+    def hear(self, hidden: np.ndarray, on: np.ndarray, loudness: np.ndarray) -> StepFeatures:
+        """Take in a frame, as `PitchHistory` does; return what is known before the next."""
         struck = on * (1 - self.on)
         self.age = np.where(on == self.on, np.minimum(self.age + 1, OLDEST), 0)
         self.averages = self.decays * self.averages + (1 - self.decays) * on[:, None]  # (B, D, K)
@@ -177,10 +177,10 @@ class _StepOutput(_IndependentStepOutput):
         features = np.concatenate([now, self.scales * self.averages, ages], axis=1).swapaxes(1, 2)  # (B, K, F)
         features = features @ self.features + self.features_bias  # (B, K, S + 1)
         near = self.bias + _sum_of_rows(now.reshape(len(on), -1), self.near) + self.lately.sum(axis=1)
-        before = self.hidden(hidden, near).reshape(len(on), self.n_keys, -1) + features[..., :-1]  # (B, K, S)
-        return HeardNow(hidden, on[..., None], before, features[..., -1])
+        before = self.hidden(hidden, near).reshape(len(on), self.n_pitches, -1) + features[..., :-1]  # (B, K, S)
+        return StepFeatures(hidden, on[..., None], before, features[..., -1])
 
-    def within(self, before: np.ndarray, heard: HeardNow, following: np.ndarray) -> np.ndarray:
+    def within(self, before: np.ndarray, heard: StepFeatures, following: np.ndarray) -> np.ndarray:
         """Add what the lower keys of the following frame itself say of each; same shape as `before`."""
         if self.lower is None:
             return before
@@ -188,8 +188,8 @@ class _StepOutput(_IndependentStepOutput):
         events = np.concatenate([following * (1 - on), (1 - following) * on, following], axis=-1)  # (B, 3 K)
         return before + _sum_of_rows(events, self.lower).reshape(before.shape)
 
-    def logits(self, within: np.ndarray, heard: HeardNow) -> np.ndarray:
-        """Return the logit of each key, shape (batch, n_keys)."""
+    def logits(self, within: np.ndarray, heard: StepFeatures) -> np.ndarray:
+        """Return the logit of each key, shape (batch, n_pitches)."""
         x = np.maximum(np.maximum(within, 0) @ self.middle[0] + self.middle[1], 0)  # (B, K, S)
         return (x @ self.last[0] + self.last[1])[..., 0] + heard.persistence
 
@@ -205,13 +205,13 @@ def _sum_of_rows(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.stack([np.einsum("p,pj->j", values[at], weight[at]) for values, at in zip(x, places)])
 
 
-def _rows(neighbours: Neighbours, n_keys: int) -> np.ndarray:
+def _rows(neighbours: PitchConv, n_pitches: int) -> np.ndarray:
     """Write a convolution along the keys as a table: what each feature of each key adds to all keys, (F, K, K S)."""
     weight = _array(neighbours.convolution.weight[:, :, 0].permute(1, 2, 0))  # (F, W, S)
-    key = np.arange(n_keys)
+    key = np.arange(n_pitches)
     tap = key[:, None] - key + neighbours.padding[0]  # (K, K): from each key to each
     reached = (tap >= 0) & (tap < weight.shape[1])
-    return (weight[:, tap.clip(0, weight.shape[1] - 1)] * reached[..., None]).reshape(len(weight), n_keys, -1)
+    return (weight[:, tap.clip(0, weight.shape[1] - 1)] * reached[..., None]).reshape(len(weight), n_pitches, -1)
 
 
 def _nothing_yet(model: AttentionLSTM, n_pieces: int) -> ModelState:
@@ -219,6 +219,6 @@ def _nothing_yet(model: AttentionLSTM, n_pieces: int) -> ModelState:
     zeros, config = next(model.parameters()).new_zeros, model.config
     hidden, past = zeros(1, n_pieces, config.hidden_size), zeros(n_pieces, 0, config.attention_size)
     pasts = [past if isinstance(attention, CausalAttention) else None for attention in model.attentions]
-    on = zeros(n_pieces, config.n_keys)
-    keys = KeyState(on, on + OLDEST, zeros(n_pieces, len(DECAYS), config.n_keys))
+    on = zeros(n_pieces, config.n_pitches)
+    keys = PitchState(on, on + OLDEST, zeros(n_pieces, len(DECAYS), config.n_pitches))
     return ModelState([LayerState(hidden, hidden, past, past) for past in pasts], keys)

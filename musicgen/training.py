@@ -16,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from musicgen.distributed import add_up, rank, scatter_chance, share, start_alike, stop_on_signal
-from musicgen.files import printable, write_whole
 from musicgen.model import AttentionLSTM
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 from musicgen.resume import Progress, check_same, only_run, read_stand, resume_tensors
+from musicgen.scaling.torchrun import add_up, rank, scatter_chance, share, start_alike, stop_on_signal
+from musicgen.support.files import atomic_write, printable
 
 LESS = "the last good checkpoint is kept, take a lower learning rate"
 
@@ -29,7 +29,7 @@ class Batches(Protocol):
     """What a trainer learns from: epochs that depend on their number alone, so that they can be taken up again."""
 
     def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield batches: frames (batch, n_frames + 1, n_keys), lengths without padding and labels, both (batch,)."""
+        """Yield batches: frames (batch, n_frames + 1, n_pitches), lengths without padding and labels, both (batch,)."""
 
     def n_batches(self, number: int) -> int:
         """Return how many batches the epoch has."""
@@ -195,7 +195,7 @@ class Trainer:
             self._save(self.best_path, {})
         if rank():
             return
-        with write_whole(self.log_path) as temporary, temporary.open("w", newline="") as stream:
+        with atomic_write(self.log_path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, row)
             writer.writeheader()
             writer.writerows(self.progress.history)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from musicgen.dataset import RollCache
-from musicgen.piano_roll import N_KEYS, PianoRoll, pad
-from musicgen.settings import Settings, setting
+from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
+from musicgen.support.settings import Settings, setting
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WindowConfig(Settings):
         Each window is transposed by up to so many semitones (0..12), as far as the piano reaches.
     max_stretch : float
         Each window is played slower or faster by up to this share (0..0.5) of its tempo.
-    hide_composer : float
+    composer_dropout : float
         Share of the windows whose composer the model is not told (0..1), so that it can also do without.
     seed : int
         Fixes all that is drawn by chance.
@@ -34,7 +34,7 @@ class WindowConfig(Settings):
     batch_size: int = setting(8, 1, 1024, usual=(1, 64))
     max_transpose: int = setting(0, 0, 12)
     max_stretch: float = setting(0.0, 0, 0.5)
-    hide_composer: float = setting(0.2, 0, 1)
+    composer_dropout: float = setting(0.2, 0, 1)
     seed: int = setting(0, 0, 2**63 - 1)
 
 
@@ -81,7 +81,7 @@ class WindowBatches:
         for first in range(0, len(windows), self.config.batch_size):
             chosen = windows[first : first + self.config.batch_size]
             excerpts = [self._excerpt(*window, random) for window in chosen]
-            told = random.random(len(chosen)) >= self.config.hide_composer
+            told = random.random(len(chosen)) >= self.config.composer_dropout
             yield *pad(excerpts, self.config.window_frames + 1), self.labels[chosen[:, 0]] * told
 
     def n_batches(self, number: int) -> int:
@@ -129,7 +129,7 @@ def transpose(velocity: np.ndarray, semitones: int) -> np.ndarray:
     sounding = np.flatnonzero(velocity.any(axis=0))
     if not len(sounding):
         return velocity
-    return np.roll(velocity, np.clip(semitones, -sounding[0], N_KEYS - 1 - sounding[-1]), axis=1)
+    return np.roll(velocity, np.clip(semitones, -sounding[0], N_PITCHES - 1 - sounding[-1]), axis=1)
 
 
 def stretch(velocity: np.ndarray, factor: float) -> np.ndarray:

@@ -20,12 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.inference_mode = torch.no_grad  # a tensor that wraps another cannot live in inference mode
 
-from musicgen.attention_view import attention_at  # noqa: E402
 from musicgen.checkpoint import load_checkpoint  # noqa: E402
-from musicgen.corpus import Piece  # noqa: E402
+from musicgen.corpora.folder import Piece  # noqa: E402
 from musicgen.dataset import prepare  # noqa: E402
+from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
 from musicgen.generation import GenerationConfig, generate  # noqa: E402
-from musicgen.metrics import evaluate, fit_baselines, piece_nlls  # noqa: E402
+from musicgen.lab.attention_view import attention_at  # noqa: E402
 from musicgen.midi import write_midi  # noqa: E402
 from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402

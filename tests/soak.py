@@ -20,12 +20,12 @@ import torch
 from raw_midi import midi_bytes, note
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.corpus import load_corpus, make_chorales
+from musicgen.corpora.folder import load_corpus, make_chorales
+from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import prepare
+from musicgen.evaluation.likelihood import mean_nll
 from musicgen.generation import GenerationConfig, generate
-from musicgen.metrics import mean_nll
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.primes import PRIMES, shipped_prime
 from musicgen.recipe import TrainConfig
 from musicgen.stepping import Stepper
 from musicgen.training import Trainer

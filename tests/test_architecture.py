@@ -1,6 +1,6 @@
 import pytest
 
-from musicgen.architecture import plot_architecture
+from musicgen.lab.architecture import plot_architecture
 from musicgen.model import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
@@ -32,7 +32,7 @@ def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
 
 @pytest.mark.parametrize("output", ["shared", "joint"])
 def test_the_architecture_states_what_the_keys_know_of_each_other(output):
-    config = ModelConfig(hidden_size=192, output=output, key_size=12, key_reach=20, composers=("Bach", "Liszt"))
+    config = ModelConfig(hidden_size=192, output=output, pitch_size=12, pitch_reach=20, composers=("Bach", "Liszt"))
     texts = texts_of(plot_architecture(config))
     assert "LSTM 1: 176 + composer → 192" in texts
     assert "linear: 192 → 88 × 12" in texts

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from musicgen.attention_view import attention_at
+from musicgen.lab.attention_view import attention_at
 from musicgen.piano_roll import PianoRoll
 
 FRAMES = np.where(np.random.default_rng(0).random((60, 88)) < 0.05, 70, 0).astype(np.uint8)
@@ -10,7 +10,7 @@ ROLL = PianoRoll(FRAMES)  # 3 s
 
 @pytest.fixture
 def model(tiny_model):
-    return tiny_model(n_keys=88, n_layers=3, n_attention_layers=2, attention_span=20, composers=("Bach", "Liszt"))
+    return tiny_model(n_pitches=88, n_layers=3, n_attention_layers=2, attention_span=20, composers=("Bach", "Liszt"))
 
 
 def test_each_layer_shares_out_one_over_the_moment_and_its_span(model):
@@ -42,4 +42,4 @@ def test_a_moment_outside_the_piece_is_refused(model, seconds):
 
 def test_a_model_without_attention_has_nothing_to_show(tiny_model):
     with pytest.raises(ValueError, match="no attention"):
-        attention_at(tiny_model(n_keys=88, n_attention_layers=0), ROLL, 1)
+        attention_at(tiny_model(n_pitches=88, n_attention_layers=0), ROLL, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicgen.audio import mp3_bytes, render, write_wav
+from musicgen.lab.audio import mp3_bytes, render, write_wav
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 

@@ -13,10 +13,10 @@ from test_midi import BROKEN, RARE, SOUND
 
 from musicgen import dataset
 from musicgen.__main__ import main
-from musicgen.corpus import CorpusError, load_corpus
+from musicgen.corpora.folder import CorpusError, load_corpus
 from musicgen.dataset import prepare
-from musicgen.limits import bounded
 from musicgen.midi import MidiError, read_midi
+from musicgen.support.limits import bounded
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and odd names are not made here")
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from musicgen import charts
+from musicgen.lab import charts
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 

@@ -26,7 +26,7 @@ RECORD = {"training": {"seed": 3, "rate": 0.1}, "progress": {"history": [{"nll":
 @pytest.fixture
 def small(tiny_model):
     """Build a small model of the fullest kind."""
-    return lambda: tiny_model(key_size=4, key_reach=2, composers=("Johann Sebastian Bach", "Clara Schumann"))
+    return lambda: tiny_model(pitch_size=4, pitch_reach=2, composers=("Johann Sebastian Bach", "Clara Schumann"))
 
 
 @pytest.fixture
@@ -159,13 +159,13 @@ def without_bias(model):
     ("spoil", "reason"),
     [
         (config_with(hidden_size=9), r"\[.*\], where its config asks for \[.*9"),
-        (config_with(n_keys=4), r"is \[32, 42\], where its config asks for \[32, 40\]"),
+        (config_with(n_pitches=4), r"is \[32, 42\], where its config asks for \[32, 40\]"),
         (config_with(composers=["Franz Liszt"]), r"composer.weight is \[3, 32\], where its config asks for \[2, 32\]"),
         (config_with(composers=["Franz Liszt"] * 2), "composers names one twice"),
         (config_with(composers=[5, 6]), "composers must be names"),
         (config_with(output="shared"), "output.lower.* asks for nothing"),
         (config_with(output="telepathy"), "output must be one of independent, shared, joint, not 'telepathy'"),
-        (config_with(key_reach=3), "output.lower.convolution.weight is .*, where its config asks for"),
+        (config_with(pitch_reach=3), "output.lower.convolution.weight is .*, where its config asks for"),
         (config_with(attention_span=7), r"distance_bias is \[6\], where its config asks for \[7\]"),
         (config_with(n_layers=3, n_attention_layers=3), "attentions.2.* is missing, where its config asks for"),
         (config_with(n_attention_layers=1), "attentions.0.* asks for nothing"),
@@ -216,7 +216,7 @@ def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_allocated(s
     "metadata",
     [{}]
     + [{"record": text} for text in ("{", "[]", "null", "{}", '{"model": 5}', '{"model": {"colour": 5}}')]
-    + [{"record": '{"model": {"n_keys": NaN}}'}, {"record": "[" * 100_000}],
+    + [{"record": '{"model": {"n_pitches": NaN}}'}, {"record": "[" * 100_000}],
 )
 def test_a_header_that_is_not_ours_is_refused(saved, metadata):
     path = saved()
@@ -264,7 +264,7 @@ def test_a_strangers_long_words_are_not_told_in_full(saved):
 
     def change(header):
         kept = header["__metadata__"]
-        kept["record"] = kept["record"].replace('"n_keys"', json.dumps("x" * 10**6), 1)
+        kept["record"] = kept["record"].replace('"n_pitches"', json.dumps("x" * 10**6), 1)
 
     rewrite_header(path, change)
     with pytest.raises(CheckpointError) as caught:

@@ -12,9 +12,9 @@ from raw_midi import midi_bytes
 
 from musicgen.__main__ import COMMANDS, main
 from musicgen.checkpoint import load_checkpoint, save_checkpoint
+from musicgen.corpora.primes import shipped_prime
 from musicgen.midi import read_midi, write_midi
 from musicgen.piano_roll import PianoRoll
-from musicgen.primes import shipped_prime
 
 TINY = "--hidden-size 8 --attention-size 4 --attention-span 16 --window-frames 16 --n-epochs".split()
 
@@ -143,7 +143,7 @@ def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoin
 
 
 def test_a_composer_that_the_model_was_not_told_is_still_a_prime(run, tiny_model, tmp_path):
-    save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_keys=88), {}, {})
+    save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_pitches=88), {}, {})
     wanted = ["--composer", "Chopin", "--seconds", 5, "--checkpoint", tmp_path / "small.safetensors"]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
     assert (said["composer"], said["prime"]) == (None, "Chopin: Étude in A flat major, op. 25 no. 1")
@@ -216,9 +216,9 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp
         (tmp_path / name).write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("text.mid", "broken/text.mid"):
         (tmp_path / name).write_text("hello")
-    sizes = {"small": {}, "plain": {"n_keys": 88}, "piano": {"n_keys": 88, "composers": ("Liszt", "Bach")}}
+    sizes = {"small": {}, "plain": {"n_pitches": 88}, "piano": {"n_pitches": 88, "composers": ("Liszt", "Bach")}}
     for name, size in sizes.items():
-        save_checkpoint(f"{name}.safetensors", tiny_model(key_reach=2, **size), {}, {})
+        save_checkpoint(f"{name}.safetensors", tiny_model(pitch_reach=2, **size), {}, {})
     (tmp_path / "silent.mid").write_bytes(midi_bytes([[]]))
     try:
         code = main(line.format(folder=folder).split())

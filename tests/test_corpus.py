@@ -8,8 +8,16 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from musicgen import corpus
-from musicgen.corpus import CorpusError, Piece, load_corpus, make_chorales, match_composer, stays_inside, whole_folder
+from musicgen.corpora import folder as corpus
+from musicgen.corpora.folder import (
+    CorpusError,
+    Piece,
+    atomic_folder,
+    load_corpus,
+    make_chorales,
+    match_composer,
+    stays_inside,
+)
 from musicgen.midi import read_performance
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
@@ -150,11 +158,11 @@ def test_two_tables_are_refused(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, error):
-    with pytest.raises(error), whole_folder(tmp_path / "new" / "folder") as temporary:
+    with pytest.raises(error), atomic_folder(tmp_path / "new" / "folder") as temporary:
         make_files(temporary, "half")
         raise error
     assert os.listdir(tmp_path / "new") == []
-    with whole_folder(tmp_path / "new" / "folder") as temporary:
+    with atomic_folder(tmp_path / "new" / "folder") as temporary:
         make_files(temporary, "a", "b/c")
         assert not (tmp_path / "new" / "folder").exists()
     assert os.listdir(tmp_path / "new") == ["folder"]
@@ -239,7 +247,7 @@ def test_the_table_tells_the_length_at_75_quarters_a_minute(chorales):
 
 
 def test_chorales_are_made_once(chorales, monkeypatch):
-    monkeypatch.setattr("musicgen.corpus.whole_folder", None)
+    monkeypatch.setattr("musicgen.corpora.folder.atomic_folder", None)
     assert make_chorales(str(chorales[0])) == chorales[0]
 
 

@@ -4,9 +4,9 @@ import pytest
 
 matplotlib.use("Agg")
 
-from musicgen import corpus_view
-from musicgen.audio import Sound
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
+from musicgen.lab import corpus_view
+from musicgen.lab.audio import Sound
 from musicgen.midi import write_midi
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
@@ -14,7 +14,7 @@ from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 @pytest.fixture
 def pieces(tmp_path, monkeypatch):
     """Two pieces by Liszt, one by Bach, and a file that is broken."""
-    monkeypatch.setattr("musicgen.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
+    monkeypatch.setattr("musicgen.lab.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
     made = []
     for pitch, (composer, title) in enumerate([("Franz Liszt", "B"), ("J. S. Bach", "A"), ("Franz Liszt", "C")], 60):
         roll = PianoRoll.from_notes(np.array([(pitch, 70, 0, 100)], NOTE_DTYPE))

@@ -12,7 +12,7 @@ import pytest
 from raw_midi import midi_bytes, note, pedal
 
 from musicgen import dataset, fingerprints
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.dataset import prepare
 from musicgen.midi import read_midi
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from musicgen.descriptors import SCALES, in_key_shares, longest_repeat_seconds, self_similarity, statistics
+from musicgen.evaluation.statistics import SCALES, in_key_shares, longest_repeat_seconds, self_similarity, statistics
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 

@@ -12,16 +12,16 @@ from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 from test_kills import run
 
-from musicgen.audio import Sound, write_wav
 from musicgen.checkpoint import save_checkpoint
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
+from musicgen.corpora.maestro import download_maestro
 from musicgen.dataset import prepare
-from musicgen.download import download_maestro
-from musicgen.files import whole_folder, write_whole
+from musicgen.lab.audio import Sound, write_wav
+from musicgen.lab.plots import plot_roll, save_figure
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
-from musicgen.plots import plot_roll, save_figure
+from musicgen.support.files import atomic_folder, atomic_write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of a file's size")
 NOBODY = 65534
@@ -29,7 +29,7 @@ ROLL = PianoRoll((np.random.default_rng(1).random((200, 88)) < 0.1).astype(np.ui
 
 
 def write_text(path):
-    with write_whole(path) as temporary, temporary.open("w") as stream:
+    with atomic_write(path) as temporary, temporary.open("w") as stream:
         stream.write("x" * 9000)
 
 
@@ -50,7 +50,7 @@ def write_piece(path):
 
 
 def write_folder(path):
-    with whole_folder(path) as folder:
+    with atomic_folder(path) as folder:
         write_text(folder / "a.txt")
 
 

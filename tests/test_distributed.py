@@ -19,11 +19,11 @@ import torch
 import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
 from raw_midi import midi_bytes, note
 
-from musicgen import distributed
 from musicgen.__main__ import main
 from musicgen.checkpoint import load_checkpoint
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
+from musicgen.scaling import torchrun as distributed
 from musicgen.training import Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
@@ -58,7 +58,7 @@ def validate(model):
 def train(folder, batches, seed=0, **config):
     torch.manual_seed(seed)  # what a process begins with, before it hears of the others
     dropout = config.pop("dropout", 0.0)
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, dropout, key_size=2, key_reach=1, composers=("Liszt",)))
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, dropout, pitch_size=2, pitch_reach=1, composers=("Liszt",)))
     settings = TrainConfig(**{"n_epochs": 3, "learning_rate": 0.03, **config})
     Trainer(model, batches, validate, settings, folder, progress=True).run(resume=True)
 
@@ -166,7 +166,7 @@ def test_every_window_is_in_one_share_and_without_one_there_is_no_frame_to_predi
     assert [[len(frames), *lengths] for frames, lengths, _ in shares[5:]] == 2 * [[1, 1]]
 
 
-OPTIONS = "--hidden-size 6 --n-layers 1 --n-attention-layers 1 --key-size 3 --key-reach 2 --window-frames 16 --json"
+OPTIONS = "--hidden-size 6 --n-layers 1 --n-attention-layers 1 --pitch-size 3 --pitch-reach 2 --window-frames 16 --json"
 
 
 @pytest.fixture

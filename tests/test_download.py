@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from musicgen.corpus import CorpusError, load_corpus
-from musicgen.download import Archive, download_maestro
+from musicgen.corpora.folder import CorpusError, load_corpus
+from musicgen.corpora.maestro import Archive, download_maestro
 
 ROOT = "maestro-v2.0.0"
 TABLE = (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from musicgen.__main__ import make_parser
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.dataset import RollCache
-from musicgen.metrics import evaluate, fit_baselines
+from musicgen.evaluation.likelihood import evaluate, fit_baselines
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 DATA = Path("some data")
@@ -73,7 +73,7 @@ def test_the_floors_are_the_baselines_of_evaluate(references, tiny_model):
     frames = np.where(np.random.default_rng(5).random((20, 88)) < 0.3, 61, 0).astype(np.uint8)
     pieces = [Piece(DATA, str(number), "?", "?", split) for number, split in enumerate(["train", "validation", "test"])]
     rolls = RollCache(pieces, frames, np.cumsum(lengths) - lengths, lengths, 20, [], "key")
-    model = tiny_model(n_keys=88, output="independent")
+    model = tiny_model(n_pitches=88, output="independent")
     scores = evaluate(model, rolls.select(split="test"), fit_baselines(rolls.select(split="train")))
     [_, floor] = references.floors(rolls)
     assert floor["markov_nll"] == pytest.approx(scores["markov_nll"], abs=1e-3)

@@ -6,11 +6,11 @@ from dataclasses import fields
 import pytest
 from ipywidgets import FloatLogSlider, FloatSlider
 
-from musicgen import charts
-from musicgen.forms import follow, form
 from musicgen.generation import GenerationConfig
+from musicgen.lab import charts
+from musicgen.lab.forms import follow, form
+from musicgen.lab.panel import Message
 from musicgen.model import ModelConfig
-from musicgen.panel import Message
 from musicgen.recipe import OPTIMIZERS, TrainConfig
 from musicgen.windows import WindowConfig
 
@@ -28,9 +28,9 @@ def test_a_form_begins_with_the_defaults_and_shows_every_setting_that_has_limits
 
 
 def test_it_begins_with_what_it_is_told_and_keeps_what_it_does_not_show():
-    made = form(ModelConfig, ("n_keys",), n_keys=7, hidden_size=100, composers=("Bach",))
-    assert made.value == ModelConfig(n_keys=7, hidden_size=100, composers=("Bach",))
-    assert "n_keys" not in made.controls
+    made = form(ModelConfig, ("n_pitches",), n_pitches=7, hidden_size=100, composers=("Bach",))
+    assert made.value == ModelConfig(n_pitches=7, hidden_size=100, composers=("Bach",))
+    assert "n_pitches" not in made.controls
     with pytest.raises(ValueError, match="hidden_size"):
         form(ModelConfig, hidden_size=0)
 
@@ -64,11 +64,11 @@ def test_slider_and_box_move_together_but_a_box_may_go_beyond():
 
 
 def test_a_browser_that_moves_a_slider_onto_its_step_changes_nothing():
-    made = form(ModelConfig, key_reach=36)
-    slider_of(made, "key_reach").value = 32.0  # the nearest power of two
-    assert made.value.key_reach == 36
-    slider_of(made, "key_reach").value = 64.0
-    assert made.value.key_reach == 64
+    made = form(ModelConfig, pitch_reach=36)
+    slider_of(made, "pitch_reach").value = 32.0  # the nearest power of two
+    assert made.value.pitch_reach == 36
+    slider_of(made, "pitch_reach").value = 64.0
+    assert made.value.pitch_reach == 64
 
 
 def test_settings_that_contradict_each_other_give_no_config_but_a_message():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from musicgen.generation import GenerationConfig, continue_frames, generate
-from musicgen.keys import Heard
+from musicgen.keys import FrameFeatures
 from musicgen.piano_roll import PianoRoll
 from musicgen.stepping import Stepper
 
@@ -25,7 +25,7 @@ def prime_of(n_frames=14, fps=20, seed=0):
 @pytest.fixture
 def model_of(tiny_model):
     """Build models of a piano that are fast, and know two composers."""
-    return lambda **sizes: tiny_model(n_keys=88, **{"key_reach": 3, "key_size": 4, "composers": BOTH} | sizes)
+    return lambda **sizes: tiny_model(n_pitches=88, **{"pitch_reach": 3, "pitch_size": 4, "composers": BOTH} | sizes)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def steady_model(model_of):
 def heard_by(model, frames, composers):
     """What is known after the last of some frames, all heard again from the first."""
     heard, _ = model(torch.from_numpy(frames / np.float32(127)), composers=torch.tensor(composers))
-    return Heard(*(known[:, -1] for known in heard))
+    return FrameFeatures(*(known[:, -1] for known in heard))
 
 
 def test_a_long_prime_is_heard_in_parts_as_if_at_once(model_of, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_composer_is_told_by_name_and_a_stranger_refused(model_of):
 
 def test_a_model_of_another_keyboard_is_refused(tiny_model):
     with pytest.raises(ValueError, match="the model has 5 keys, a piano 88"):
-        generate(tiny_model(n_keys=5), None, GenerationConfig(seconds=1))
+        generate(tiny_model(n_pitches=5), None, GenerationConfig(seconds=1))
 
 
 def test_a_piece_leaves_nothing_behind_as_it_grows_but_its_frames(model_of, monkeypatch):

@@ -16,7 +16,7 @@ PRIME = PianoRoll(np.where(random.random((14, 88)) < 0.1, random.integers(1, 128
 @pytest.fixture
 def model_of(tiny_model):
     """Build models of a piano that are fast, and know two composers."""
-    return lambda **sizes: tiny_model(n_keys=88, key_reach=3, key_size=4, composers=("Bach", "Liszt"), **sizes)
+    return lambda **sizes: tiny_model(n_pitches=88, pitch_reach=3, pitch_size=4, composers=("Bach", "Liszt"), **sizes)
 
 
 @pytest.fixture

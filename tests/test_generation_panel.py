@@ -5,8 +5,8 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from musicgen.corpus import Piece
-from musicgen.generation_panel import GenerationPanel, thumbnail
+from musicgen.corpora.folder import Piece
+from musicgen.lab.generation_panel import GenerationPanel, thumbnail
 from musicgen.midi import MidiError, midi_bytes, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 
@@ -22,7 +22,7 @@ def music():
 def panel(tiny_model, tmp_path, music):
     write_midi(music, tmp_path / "piece.mid")
     piece = Piece(tmp_path / "piece.mid", "piece.mid", "Somebody", "Two notes", "test")
-    return GenerationPanel(tiny_model(n_keys=88, composers=("Bach",)), [piece], tmp_path / "made", seconds=6)
+    return GenerationPanel(tiny_model(n_pitches=88, composers=("Bach",)), [piece], tmp_path / "made", seconds=6)
 
 
 def upload(panel, name, content):
@@ -91,7 +91,7 @@ def test_a_bad_upload_is_told_by_its_name_alone(panel, name, content):
 def test_each_of_two_performances_of_one_piece_can_be_chosen(tiny_model, music, tmp_path):
     write_midi(music, tmp_path / "piece.mid")
     pieces = [Piece(tmp_path / "piece.mid", name, "Somebody", "Two notes", "test") for name in ("one", "two")]
-    options = GenerationPanel(tiny_model(n_keys=88), pieces).prime.piece.options
+    options = GenerationPanel(tiny_model(n_pitches=88), pieces).prime.piece.options
     assert [piece.name for _, piece in options] == ["one", "two"]
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from musicgen.keyboard import PianoKeyboard, played_roll
+from musicgen.lab.keyboard import PianoKeyboard, played_roll
 
 
 def test_times_are_rounded_to_frames_and_a_note_has_one_at_least():

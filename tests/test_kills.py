@@ -17,21 +17,22 @@ import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, her
 from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
-from musicgen import dataset, files
+from musicgen import dataset
 from musicgen.checkpoint import load_checkpoint
-from musicgen.corpus import Piece, load_corpus
-from musicgen.download import download_maestro
-from musicgen.files import write_whole
+from musicgen.corpora.folder import Piece, load_corpus
+from musicgen.corpora.maestro import download_maestro
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
+from musicgen.support import files
+from musicgen.support.files import atomic_write
 from musicgen.training import Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 PROCESSES.set_forkserver_preload(["test_kills"])  # torch is imported once
-OURS = str(Path(files.__file__).parent)
+OURS = str(Path(files.__file__).parents[1])
 
 
 class Sequences:
@@ -45,7 +46,7 @@ class Sequences:
 
 def train(folder):
     torch.manual_seed(1)
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 0.3, key_size=2, key_reach=1))
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 0.3, pitch_size=2, pitch_reach=1))
 
     def nll(model):
         return sum(weight.double().square().sum().item() for weight in model.parameters())
@@ -57,7 +58,7 @@ def sample(folder):
     pieces = []
     for index in range(6):
         content = midi_bytes([note(0, 480 + 96 * index, 60 + index)])
-        with write_whole(folder / f"{index}.mid") as temporary:
+        with atomic_write(folder / f"{index}.mid") as temporary:
             temporary.write_bytes(content)
         pieces.append(Piece(folder / f"{index}.mid", f"{index}.mid", "X", "Y", "train"))
     with joblib.parallel_config("sequential"):

@@ -10,10 +10,10 @@ import pytest
 from raw_midi import midi_bytes, note
 
 from musicgen import __main__, dataset, midi
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.dataset import prepare
-from musicgen.limits import OverLimit, bounded, system_bounded
 from musicgen.midi import read_midi
+from musicgen.support.limits import OverLimit, bounded, system_bounded
 
 HUGE = midi_bytes([b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 400_000 + b"\0\xff\x2f\0"])  # takes a second, and 80 MB
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system bounds memory on Linux only")
@@ -156,8 +156,8 @@ def test_a_name_is_shown_and_not_obeyed(tmp_path, monkeypatch, capsys, name):
 
 
 def test_dollars_in_a_files_name_are_no_formula(tmp_path):
+    from musicgen.lab.plots import plot_roll, save_figure
     from musicgen.piano_roll import PianoRoll
-    from musicgen.plots import plot_roll, save_figure
 
     ax = plot_roll(PianoRoll.from_notes(read_notes(tmp_path)), title=r"for $\undefined{5 and $6")
     save_figure(ax, tmp_path / "a.png")

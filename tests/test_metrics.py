@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen import metrics
-from musicgen.keys import Heard, settle
-from musicgen.metrics import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
+from musicgen.evaluation import likelihood as metrics
+from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
+from musicgen.keys import FrameFeatures, decode_frame
 from musicgen.piano_roll import PianoRoll
 from musicgen.recipe import TrainConfig, next_frame_loss
 
@@ -34,13 +34,13 @@ ROLLS = [random_roll(2 + seed * 7 % 23, seed) for seed in range(19)]  # 2 to 24 
 
 @pytest.fixture
 def model(tiny_model):
-    return tiny_model(n_keys=88, key_reach=4, composers=COMPOSERS)
+    return tiny_model(n_pitches=88, pitch_reach=4, composers=COMPOSERS)
 
 
 @pytest.fixture
 def stubborn(tiny_model):
     """A model that always claims key 0 and never another."""
-    model = tiny_model(n_keys=88, output="independent")
+    model = tiny_model(n_pitches=88, output="independent")
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
@@ -92,7 +92,7 @@ def frame_by_frame(model, roll):
     for t in range(1, roll.n_frames):
         with torch.no_grad():
             heard, _ = model(torch.tensor(roll.velocity[None, :t] / np.float32(127)))
-        yield Heard(*(known[:, -1] for known in heard)), roll.velocity[t - 1], roll.velocity[t]
+        yield FrameFeatures(*(known[:, -1] for known in heard)), roll.velocity[t - 1], roll.velocity[t]
 
 
 def predictions(model, heard, following):
@@ -100,7 +100,7 @@ def predictions(model, heard, following):
     output, target = model.output, torch.tensor(following[None] > 0).float()
     with torch.no_grad():
         within = output.within(output.before(heard), heard, target)
-        likeliest, _ = settle(output, heard, lambda logits: (logits > 0).float())
+        likeliest, _ = decode_frame(output, heard, lambda logits: (logits > 0).float())
         bins = output.velocity(within)[0].log_softmax(-1) - math.log(4) if output.velocity else None
         return output.logits(within, heard)[0].sigmoid().tolist(), likeliest[0].tolist(), bins
 
@@ -141,7 +141,7 @@ def slow_evaluation(model, rolls, baselines):
 @pytest.mark.parametrize(("chunk_frames", "output"), [(5, "joint"), (512, "joint"), (7, "shared")])
 def test_evaluation_is_what_a_slow_count_gives(tiny_model, monkeypatch, chunk_frames, output):
     monkeypatch.setattr(metrics, "CHUNK_FRAMES", chunk_frames)
-    model = tiny_model(3, n_keys=88, key_reach=4, key_size=4, output=output, composers=COMPOSERS)
+    model = tiny_model(3, n_pitches=88, pitch_reach=4, pitch_size=4, output=output, composers=COMPOSERS)
     for weight in model.output.parameters():
         weight.data *= 0.5  # so that no probability comes near 0 or 1
     rolls, baselines = ROLLS[:7], fit_baselines(ROLLS[3:])
@@ -198,8 +198,8 @@ def test_a_long_piece_counts_by_its_frames(model):
 
 def test_dropout_is_off_and_the_order_of_pieces_is_nothing(tiny_model):
     baselines = fit_baselines(ROLLS)
-    scores = evaluate(tiny_model(n_keys=88, key_reach=4), ROLLS, baselines)
-    others = evaluate(tiny_model(n_keys=88, key_reach=4, dropout=0.5).train(), ROLLS[::-1], baselines)
+    scores = evaluate(tiny_model(n_pitches=88, pitch_reach=4), ROLLS, baselines)
+    others = evaluate(tiny_model(n_pitches=88, pitch_reach=4, dropout=0.5).train(), ROLLS[::-1], baselines)
     assert others == pytest.approx(scores, rel=1e-5)
 
 

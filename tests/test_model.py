@@ -12,17 +12,17 @@ KINDS = ["independent", "shared", "joint"]
 BOTH = ("Bach", "Liszt")
 
 
-def frames_of(n_frames, batch=2, n_keys=5, seed=1):
+def frames_of(n_frames, batch=2, n_pitches=5, seed=1):
     """Loudness of random notes."""
     random = torch.Generator().manual_seed(seed)
-    loudness = 0.05 + 0.95 * torch.rand(batch, n_frames, n_keys, generator=random)
-    return ((torch.rand(batch, n_frames, n_keys, generator=random) < 0.3) * loudness).double()
+    loudness = 0.05 + 0.95 * torch.rand(batch, n_frames, n_pitches, generator=random)
+    return ((torch.rand(batch, n_frames, n_pitches, generator=random) < 0.3) * loudness).double()
 
 
 @pytest.fixture
 def exact(tiny_model):
     """Build models of double precision: what differs then differs by more than rounding."""
-    return lambda seed=0, **sizes: tiny_model(seed, **{"key_size": 4, "key_reach": 2} | sizes).double()
+    return lambda seed=0, **sizes: tiny_model(seed, **{"pitch_size": 4, "pitch_reach": 2} | sizes).double()
 
 
 def check_same(heard, other):
@@ -92,7 +92,7 @@ def test_another_future_changes_nothing_that_was_predicted(exact, output, t):
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=9), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5, 40]))
 def test_a_piece_in_any_parts_is_heard_as_the_whole(tiny_model, parts, shape, span):
-    sizes = {"n_layers": shape[0], "n_attention_layers": shape[1], "attention_span": span, "key_reach": 2}
+    sizes = {"n_layers": shape[0], "n_attention_layers": shape[1], "attention_span": span, "pitch_reach": 2}
     model, composers = tiny_model(composers=BOTH, **sizes).double(), torch.tensor([0, 2, 1])
     frames = frames_of(sum(parts), batch=3)
     state, heard = None, []
@@ -153,7 +153,7 @@ def test_composers_are_told_apart_and_none_is_the_default(exact):
 @torch.no_grad()
 def test_a_new_model_begins_as_a_plain_lstm_with_an_open_forget_gate():
     torch.manual_seed(0)
-    model = AttentionLSTM(ModelConfig(n_keys=5, hidden_size=8, key_reach=2)).double()
+    model = AttentionLSTM(ModelConfig(n_pitches=5, hidden_size=8, pitch_reach=2)).double()
     frames = frames_of(10)
     x = torch.cat([(frames > 0).double(), frames], dim=-1)
     for lstm in model.lstms:
@@ -163,8 +163,8 @@ def test_a_new_model_begins_as_a_plain_lstm_with_an_open_forget_gate():
 
 
 def test_dropout_acts_in_training_only(tiny_model):
-    model, frames = tiny_model(dropout=0.5, key_reach=2), frames_of(10).float()
-    assert torch.equal(model(frames)[0].hidden, tiny_model(dropout=0.0, key_reach=2)(frames)[0].hidden)
+    model, frames = tiny_model(dropout=0.5, pitch_reach=2), frames_of(10).float()
+    assert torch.equal(model(frames)[0].hidden, tiny_model(dropout=0.0, pitch_reach=2)(frames)[0].hidden)
     model.train()
     assert not torch.equal(model(frames)[0].hidden, model(frames)[0].hidden)
     assert torch.equal(model(frames)[0].keys, model(frames)[0].keys)
@@ -173,14 +173,14 @@ def test_dropout_acts_in_training_only(tiny_model):
 @pytest.mark.parametrize(
     ("field", "lowest", "highest"),
     [
-        ("n_keys", 1, 512),
+        ("n_pitches", 1, 512),
         ("hidden_size", 1, 4096),
         ("n_layers", 1, 16),
         ("n_attention_layers", 0, 3),
         ("attention_size", 1, 4096),
         ("attention_span", 1, 8192),
-        ("key_size", 1, 512),
-        ("key_reach", 1, 128),
+        ("pitch_size", 1, 512),
+        ("pitch_reach", 1, 128),
     ],
 )
 def test_sizes_out_of_range_are_refused_by_name(field, lowest, highest):
@@ -216,7 +216,7 @@ def test_other_settings_are_kept_and_composers_may_come_as_a_list():
 
 @torch.no_grad()
 def test_a_reach_beyond_the_keyboard_is_a_reach_over_all_of_it(exact):
-    model, frames = exact(n_keys=3, key_reach=7), frames_of(6, n_keys=3)
+    model, frames = exact(n_pitches=3, pitch_reach=7), frames_of(6, n_pitches=3)
     heard, _ = model(frames)
     within = model.output.within(model.output.before(heard), heard, torch.ones(2, 6, 3).double())
     assert model.output.logits(within, heard).shape == (2, 6, 3)

@@ -81,8 +81,8 @@ def test_it_is_committed_as_it_ran_from_top_to_bottom(path):
 @pytest.mark.parametrize(
     "draw",
     [
-        "from musicgen.charts import plot_bars\nplot_bars({'a': 1}).figure",
-        "from musicgen.plots import plot_roll\nplot_roll(PianoRoll(np.ones((4, 88), np.uint8))).figure",
+        "from musicgen.lab.charts import plot_bars\nplot_bars({'a': 1}).figure",
+        "from musicgen.lab.plots import plot_roll\nplot_roll(PianoRoll(np.ones((4, 88), np.uint8))).figure",
     ],
 )
 def test_the_first_figure_of_a_fresh_kernel_is_a_picture(draw):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicgen.novelty import NoveltyIndex, SharedRun
+from musicgen.evaluation.novelty import NoveltyIndex, SharedRun
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 

@@ -12,10 +12,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from musicgen.audio import Sound
+from musicgen.lab.audio import Sound
+from musicgen.lab.player import Player, player
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
-from musicgen.player import Player, player
 
 # A bass note that is held beneath two chords, at 20 frames a second: 6 s.
 NOTES = [(36, 80, 0, 120), (60, 70, 20, 40), (64, 70, 20, 40), (62, 100, 60, 90), (67, 100, 60, 90)]
@@ -28,7 +28,7 @@ STRANGE = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0}"
 def quick_sound(monkeypatch, request):
     """Play a plain tone of the right length; the piano is for the tests of audio."""
     if "browser" not in request.fixturenames:
-        monkeypatch.setattr("musicgen.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
+        monkeypatch.setattr("musicgen.lab.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
 
 
 def data_of(shown):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from musicgen import plots
+from musicgen.lab import plots
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")

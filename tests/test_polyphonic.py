@@ -14,8 +14,8 @@ import scipy.io
 import scipy.sparse
 
 from musicgen import polyphonic
-from musicgen.corpus import CorpusError
-from musicgen.metrics import evaluate, fit_baselines
+from musicgen.corpora.folder import CorpusError
+from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.polyphonic import read_polyphonic
 from musicgen.windows import WindowBatches, WindowConfig
 
@@ -91,7 +91,7 @@ def test_the_rest_of_the_package_takes_the_pieces(read, tiny_model):
     train, test = rolls.select(split="train"), rolls.select(split="test")
     windows = WindowBatches(train, WindowConfig(window_frames=4, batch_size=2, max_transpose=3)).epoch(0)
     assert sum((batch[1] - 1).sum() for batch in windows) >= 4 + 1 + 8
-    scores = evaluate(tiny_model(n_keys=88), test, fit_baselines(train))
+    scores = evaluate(tiny_model(n_pitches=88), test, fit_baselines(train))
     assert (scores["n_pieces"], scores["n_frames"]) == (2, 3 + 6)
     assert np.isfinite(scores["nll"])
     assert test.summary()["n_pieces"] == 2

@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 
-from musicgen.primes import PRIMES, read_voice, shipped_prime
+from musicgen.corpora.primes import PRIMES, read_voice, shipped_prime
 
 A_BEAT = 480  # ticks
 

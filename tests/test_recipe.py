@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.keys import HELD, UP, Heard
+from musicgen.keys import HELD, UP, FrameFeatures
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, frame_loss, next_frame_loss
 
@@ -16,20 +16,20 @@ KINDS = ["independent", "shared", "joint"]
 FLOAT32 = TrainConfig()
 
 
-def windows(seed=0, n_keys=5):
+def windows(seed=0, n_pitches=5):
     random = np.random.default_rng(seed)
-    shape = (len(LENGTHS), 7, n_keys)
+    shape = (len(LENGTHS), 7, n_pitches)
     return np.where(random.random(shape) < 0.4, random.integers(1, 128, shape), 0).astype(np.uint8)
 
 
 @pytest.fixture
 def small(tiny_model):
     """Build models of five keys that know two composers."""
-    return lambda **sizes: tiny_model(**{"key_size": 4, "key_reach": 2, "composers": ("Bach", "Liszt")} | sizes)
+    return lambda **sizes: tiny_model(**{"pitch_size": 4, "pitch_reach": 2, "composers": ("Bach", "Liszt")} | sizes)
 
 
 def test_the_loss_is_summed_over_keys_and_frames_and_tells_how_many_frames(small):
-    model = small(n_keys=2, output="independent")
+    model = small(n_pitches=2, output="independent")
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
@@ -50,7 +50,7 @@ def test_each_frame_is_predicted_from_those_before_it(small, output):
     for window, length, label in zip(frames, LENGTHS, LABELS):
         for t in range(1, length):
             heard, _ = model(torch.tensor(window[None, :t] / 127).float(), composers=torch.tensor([label]))
-            heard, following = Heard(*(known[:, -1] for known in heard)), torch.tensor(window[None, t] > 0)
+            heard, following = FrameFeatures(*(known[:, -1] for known in heard)), torch.tensor(window[None, t] > 0)
             within = model.output.within(model.output.before(heard), heard, following.float())
             probability = model.output.logits(within, heard).sigmoid()
             nll -= torch.where(following, probability, 1 - probability).log().sum().item()
@@ -64,9 +64,9 @@ def test_each_frame_is_predicted_from_those_before_it(small, output):
 @pytest.mark.parametrize("output", KINDS)
 @torch.no_grad()
 def test_the_probabilities_of_all_frames_that_may_follow_sum_to_1(small, output):
-    model = small(output=output, n_keys=4)
-    heard, _ = model(torch.from_numpy(windows(n_keys=4)[:1] / 127).float())
-    heard = Heard(*(known[:, -1] for known in heard))
+    model = small(output=output, n_pitches=4)
+    heard, _ = model(torch.from_numpy(windows(n_pitches=4)[:1] / 127).float())
+    heard = FrameFeatures(*(known[:, -1] for known in heard))
     every = [torch.tensor([[number >> key & 1 for key in range(4)]]) for number in range(16)]
     probabilities = [math.exp(-frame_loss(model, heard, 99 * frame).nll) for frame in every]
     assert sum(probabilities) == pytest.approx(1, abs=1e-6)
@@ -76,7 +76,7 @@ def test_the_probabilities_of_all_frames_that_may_follow_sum_to_1(small, output)
 @pytest.mark.parametrize("output", ["shared", "joint"])
 def test_a_new_model_is_the_markov_chain_of_the_constants(output):
     torch.manual_seed(0)
-    model = AttentionLSTM(ModelConfig(n_keys=2, hidden_size=8, key_reach=2, output=output))
+    model = AttentionLSTM(ModelConfig(n_pitches=2, hidden_size=8, pitch_reach=2, output=output))
     frames = np.array([[[0, 9], [99, 0], [99, 0], [0, 20]]], np.uint8)
     scored = next_frame_loss(model, frames, np.array([4]), np.array([0]), FLOAT32)
     struck, silent = math.log1p(math.exp(-UP)), math.log1p(math.exp(UP))

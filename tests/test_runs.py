@@ -3,7 +3,7 @@
 import pytest
 
 from musicgen.checkpoint import save_checkpoint
-from musicgen.runs import Run, compare_runs, load_runs, runs_table
+from musicgen.lab.runs import Run, compare_runs, load_runs, runs_table
 
 
 def history(*nlls):

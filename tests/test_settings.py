@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from musicgen.settings import Settings, check_setting, help_of, setting
+from musicgen.support.settings import Settings, check_setting, help_of, setting
 
 
 @dataclass(frozen=True)

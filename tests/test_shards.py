@@ -11,7 +11,7 @@ import pytest
 from raw_midi import midi_bytes, note
 
 from musicgen import dataset
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.dataset import prepare
 from musicgen.midi import read_midi
 from musicgen.shards import growing

@@ -5,16 +5,16 @@ import pytest
 import torch
 from scipy.special import expit
 
-from musicgen.keys import Heard, settle
+from musicgen.keys import FrameFeatures, decode_frame
 from musicgen.stepping import Stepper
 
 
-def loudness_of(n_pieces, n_frames, n_keys, seed=0):
+def loudness_of(n_pieces, n_frames, n_pitches, seed=0):
     """Notes of two frames, each cell of its own loudness; in the first piece nothing sounds at first."""
     random = torch.Generator().manual_seed(seed)
-    on = (torch.rand(n_pieces, n_frames, n_keys, generator=random) < 0.25).repeat_interleave(2, dim=1)[:, :n_frames]
+    on = (torch.rand(n_pieces, n_frames, n_pitches, generator=random) < 0.25).repeat_interleave(2, dim=1)[:, :n_frames]
     on[0, :5] = False
-    return on * (0.1 + 0.9 * torch.rand(n_pieces, n_frames, n_keys, generator=random)).double()
+    return on * (0.1 + 0.9 * torch.rand(n_pieces, n_frames, n_pitches, generator=random)).double()
 
 
 def decided(output, heard, seed):
@@ -23,9 +23,9 @@ def decided(output, heard, seed):
 
     def decide(logits):
         on = (uniform < expit(np.asarray(logits))).astype(np.asarray(logits).dtype)
-        return torch.from_numpy(on) if isinstance(heard, Heard) else on
+        return torch.from_numpy(on) if isinstance(heard, FrameFeatures) else on
 
-    following, within = settle(output, heard, decide)
+    following, within = decode_frame(output, heard, decide)
     return [np.asarray(each) for each in (following, within, output.logits(within, heard))]
 
 
@@ -36,21 +36,21 @@ def decided(output, heard, seed):
     [
         {"output": "independent"},
         {"output": "shared", "n_attention_layers": 0, "composers": ("Bach", "Liszt")},
-        {"output": "joint", "n_keys": 9, "key_reach": 2, "composers": ("Bach", "Liszt")},
+        {"output": "joint", "n_pitches": 9, "pitch_reach": 2, "composers": ("Bach", "Liszt")},
         {"output": "joint", "n_layers": 3, "n_attention_layers": 1, "attention_span": 1},
-        {"output": "joint", "n_layers": 1, "n_attention_layers": 1, "key_reach": 20},
+        {"output": "joint", "n_layers": 1, "n_attention_layers": 1, "pitch_reach": 20},
     ],
 )
 @torch.inference_mode()
 def test_it_says_what_the_model_says_from_whatever_frame_it_takes_over(tiny_model, sizes, n_pieces, n_before):
-    model = tiny_model(**{"key_reach": 3, "key_size": 4} | sizes).double()
+    model = tiny_model(**{"pitch_reach": 3, "pitch_size": 4} | sizes).double()
     labels = torch.tensor([2, 0, 1][:n_pieces]) if model.config.composers else torch.zeros(n_pieces, dtype=torch.long)
-    loudness = loudness_of(n_pieces, 26, model.config.n_keys)  # more than four spans of attention
+    loudness = loudness_of(n_pieces, 26, model.config.n_pitches)  # more than four spans of attention
     heard, _ = model(loudness, composers=labels)
     state = model(loudness[:, :n_before], composers=labels)[1] if n_before else None
     stepper, n_on = Stepper(model, labels, state), 0
     for t in range(n_before, 26):
-        now, wanted = stepper.hear(loudness[:, t].numpy()), Heard(*(known[:, t] for known in heard))
+        now, wanted = stepper.hear(loudness[:, t].numpy()), FrameFeatures(*(known[:, t] for known in heard))
         np.testing.assert_allclose(now.hidden, wanted.hidden, atol=1e-12)
         following, within, logits = decided(stepper.output, now, seed=t)
         wanted_following, wanted_within, wanted_logits = decided(model.output, wanted, seed=t)
@@ -77,7 +77,7 @@ def test_it_leaves_the_model_and_its_state_as_they_were(tiny_model):
 
 @torch.inference_mode()
 def test_a_model_in_single_precision_stays_in_it(tiny_model):
-    model = tiny_model(composers=("Bach",), key_reach=3, key_size=4)
+    model = tiny_model(composers=("Bach",), pitch_reach=3, pitch_size=4)
     stepper = Stepper(model, torch.tensor([1, 0]), None)
     for frame in loudness_of(2, 12, 5).numpy().swapaxes(0, 1):
         heard = stepper.hear(frame)

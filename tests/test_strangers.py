@@ -17,7 +17,7 @@ import pytest
 import musicgen
 
 ROOT = Path(__file__).parent.parent
-SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen.__file__).parent.glob("*.py")}
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(musicgen.__file__).parent.rglob("*.py")}
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "copyreg", "jsonpickle", "yaml"}
 NETWORK = {"socket", "socketserver", "ssl", "http", "urllib", "ftplib", "smtplib", "asyncio", "requests", "xmlrpc"}
 RUNNERS = {"eval", "exec", "compile", "__import__"}
@@ -94,7 +94,7 @@ folder = Path(sys.argv[1])
 for seed in range(3):
     said = main(["generate", "--seconds", "9", "--seed", str(seed), "--out", str(folder / f"{seed}.mid")])
     assert said == 0
-tiny = "--hidden-size 4 --attention-size 2 --attention-span 4 --n-epochs 1 --key-size 2".split()
+tiny = "--hidden-size 4 --attention-size 2 --attention-span 4 --n-epochs 1 --pitch-size 2".split()
 assert main(["prepare", sys.argv[1]]) == 0
 assert main(["train", sys.argv[1], "--out", sys.argv[1] + "/run", *tiny]) == 0
 assert main(["evaluate", sys.argv[1] + "/run/best.safetensors", sys.argv[1]]) == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from musicgen.generation import GenerationConfig
+from musicgen.lab.takes import Take, compose
 from musicgen.midi import read_midi
 from musicgen.piano_roll import PianoRoll
-from musicgen.takes import Take, compose
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_it_is_saved_under_a_plain_name_and_never_over_another(take, tmp_path):
 
 
 def test_a_piece_is_composed_with_or_without_a_prime(tiny_model, take):
-    model = tiny_model(n_keys=88)
+    model = tiny_model(n_pitches=88)
     made = compose(model, take.roll, "mine", GenerationConfig(seconds=3), None)
     assert (made.prime_frames, made.roll.n_frames, made.title) == (40, 60, "mine, seed 0")
     assert made.roll[:40] == take.roll

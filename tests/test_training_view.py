@@ -7,14 +7,14 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from musicgen import training_view
-from musicgen.forms import form
+from musicgen.lab import training_view
+from musicgen.lab.forms import form
+from musicgen.lab.training_view import LiveLossPlot, TrainingPanel
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
-from musicgen.training_view import Follower, TrainingPanel
 
-SIZES = {"n_keys": 5, "hidden_size": 8, "n_layers": 1, "n_attention_layers": 0, "output": "independent"}
+SIZES = {"n_pitches": 5, "hidden_size": 8, "n_layers": 1, "n_attention_layers": 0, "output": "independent"}
 
 
 class Sequences:
@@ -51,7 +51,7 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
     monkeypatch.setattr(training_view, "REDRAW_SECONDS", np.inf)
     trainer = make_trainer("run", ModelConfig(**SIZES), TrainConfig(n_epochs=2, schedule="cosine"))
     losses, shown = [], []
-    follower = Follower({"Markov": 3.0}, lambda *told: shown.append(told))
+    follower = LiveLossPlot({"Markov": 3.0}, lambda *told: shown.append(told))
 
     def watch(watched):
         at = watched.progress
@@ -71,7 +71,7 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
 
 def test_a_follower_of_a_run_taken_up_within_an_epoch_begins_with_an_update_it_saw(make_trainer, monkeypatch):
     monkeypatch.setattr(training_view, "REDRAW_SECONDS", np.inf)
-    whole, after = (Follower({}, lambda *told: None) for _ in range(2))
+    whole, after = (LiveLossPlot({}, lambda *told: None) for _ in range(2))
     make_trainer("whole", ModelConfig(**SIZES), TrainConfig(n_epochs=2)).run(watch=whole)
     settings = ModelConfig(**SIZES), TrainConfig(n_epochs=2)
     make_trainer("parts", *settings).run(watch=lambda trainer: trainer.progress.updates == 2)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
 from musicgen.dataset import RollCache
 from musicgen.piano_roll import PianoRoll
 from musicgen.windows import WindowBatches, WindowConfig, stretch, transpose
@@ -103,24 +103,24 @@ def test_velocities_come_as_they_were_played():
             assert (np.diff(played) == 6).all() and played[0] % 6 == 1
 
 
-def labels_of(hide_composer, composers=("Liszt", "Nobody", "Bach"), epoch=0):
+def labels_of(composer_dropout, composers=("Liszt", "Nobody", "Bach"), epoch=0):
     """The label of each window beside its piece; pieces 0 to 3 are by Bach, Liszt, Bach and Salieri."""
     rolls = marked([90, 70, 80, 60], ["Bach", "Liszt", "Bach", "Salieri"])
-    config = WindowConfig(window_frames=4, batch_size=6, hide_composer=hide_composer)
+    config = WindowConfig(window_frames=4, batch_size=6, composer_dropout=composer_dropout)
     batches = WindowBatches(rolls, config, composers)
     labels = np.concatenate([labels for _, _, labels in batches.epoch(epoch)])
     return np.column_stack([[piece for piece, _ in windows_of(batches, epoch)], labels])
 
 
 def test_a_window_is_labelled_with_the_place_of_its_composer():
-    pairs = labels_of(hide_composer=0)
+    pairs = labels_of(composer_dropout=0)
     assert {tuple(pair) for pair in pairs.tolist()} == {(0, 3), (1, 1), (2, 3), (3, 0)}
-    assert not labels_of(hide_composer=0, composers=())[:, 1].any()
+    assert not labels_of(composer_dropout=0, composers=())[:, 1].any()
 
 
 def test_a_share_of_the_composers_is_hidden_window_by_window():
-    assert not labels_of(hide_composer=1)[:, 1].any()
-    epochs = [labels_of(hide_composer=0.3, epoch=epoch) for epoch in range(10)]
+    assert not labels_of(composer_dropout=1)[:, 1].any()
+    epochs = [labels_of(composer_dropout=0.3, epoch=epoch) for epoch in range(10)]
     of_first_batches = [first[:6][first[:6, 0] < 3, 1] > 0 for first in epochs]
     assert any(0 < told.mean() < 1 for told in of_first_batches)
     pairs = np.concatenate(epochs)
@@ -236,7 +236,7 @@ def test_a_seed_below_zero_is_refused_before_the_work_begins():
         WindowConfig(seed=-1)
 
 
-@pytest.mark.parametrize(("field", "highest"), [("hide_composer", 1), ("max_stretch", 0.5)])
+@pytest.mark.parametrize(("field", "highest"), [("composer_dropout", 1), ("max_stretch", 0.5)])
 def test_shares_out_of_range_are_refused_by_name(field, highest):
     for share in (0, highest / 3, highest):
         assert getattr(WindowConfig(**{field: share}), field) == share

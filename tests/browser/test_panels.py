@@ -15,22 +15,22 @@ CELLS = [
 from pathlib import Path
 import torch
 from IPython.display import display
-from musicgen.architecture import plot_architecture
+from musicgen.lab.architecture import plot_architecture
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.corpus import load_corpus
+from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
-from musicgen.forms import follow, form
-from musicgen.generation_panel import GenerationPanel
+from musicgen.lab.forms import follow, form
+from musicgen.lab.generation_panel import GenerationPanel
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
-from musicgen.training_view import TrainingPanel, train_and_watch
+from musicgen.lab.training_view import TrainingPanel, train_and_watch
 from musicgen.windows import WindowBatches, WindowConfig
 rolls = prepare(load_corpus("midi"))
 batches = WindowBatches(rolls, WindowConfig(window_frames=32, batch_size=4))
 SIZES = {"hidden_size": 16, "attention_size": 8, "attention_span": 32, "output": "independent"}
 """,
-    "follow(form(ModelConfig, ('n_keys',), **SIZES), plot_architecture)",
+    "follow(form(ModelConfig, ('n_pitches',), **SIZES), plot_architecture)",
     """
 def make_trainer(name, sizes, recipe):
     validate = lambda model: 2.0

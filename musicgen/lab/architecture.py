@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
+from musicgen.lab.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for
 from musicgen.piano_roll import DEFAULT_FPS
-from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for
 
 MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
 
@@ -17,20 +17,20 @@ def plot_architecture(config, ax: Axes | None = None) -> Axes:
     ax = axes_for(ax, 12, height)
     ax.set(xlim=(0, 12), ylim=(0, height))  # one unit is one inch
     ax.axis("off")
-    _draw_program(ax, config.n_keys, np.linspace(height - 0.8, 0.3, 6))
+    _draw_program(ax, config.n_pitches, np.linspace(height - 0.8, 0.3, 6))
     _draw_model(ax, config, np.linspace(height - 0.8, 0.3, n_steps))
     return ax
 
 
-def _draw_program(ax: Axes, n_keys: int, rows: np.ndarray) -> None:
+def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
     """Draw the way from a MIDI file to the loss, and round the loop of generation to a new MIDI file."""
     left, middle, right = 1.35, 2.75, 4.15
-    data = [("MIDI file", f"sampled at {DEFAULT_FPS} Hz"), (f"piano roll (frames, {n_keys})", "windows within a piece")]
-    steps = [(text, GREY, label) for text, label in [*data, (f"frames (batch, frames, {n_keys})", "")]]
+    data = [("MIDI file", f"sampled at {DEFAULT_FPS} Hz"), (f"piano roll (frames, {n_pitches})", "windows within a piece")]
+    steps = [(text, GREY, label) for text, label in [*data, (f"frames (batch, frames, {n_pitches})", "")]]
     _draw_column(ax, middle, rows[:4], [*steps, ("AttentionLSTM", BLUE, "")], "The program")
     _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
     _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
-    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_keys})", ha="center", va="center")
+    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_pitches})", ha="center", va="center")
     _arrow(ax, (middle - 1, rows[3] - 0.2), (middle - 1, rows[4] + 0.2))
     _arrow(ax, (middle + 1, rows[3] - 0.2), (middle + 1, rows[4] + 0.2))
     _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), path=CORNER)
@@ -41,24 +41,24 @@ def _draw_program(ax: Axes, n_keys: int, rows: np.ndarray) -> None:
 
 def _draw_model(ax: Axes, config, rows: np.ndarray) -> None:
     """Draw the layers from top to bottom, the shape of the data between them; what comes in from the side there."""
-    n_keys, size, key_size = config.n_keys, config.hidden_size, config.key_size
-    keys, hidden = (f"(batch, frames, {n})" for n in (n_keys, size))
+    n_pitches, size, pitch_size = config.n_pitches, config.hidden_size, config.pitch_size
+    keys, hidden = (f"(batch, frames, {n})" for n in (n_pitches, size))
     span = f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
     cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\n{span}"
-    steps = [("frames: which keys, how loud", GREY, f"(batch, frames, 2 × {n_keys})")]
-    inputs = f"{2 * n_keys}{' + composer' if config.composers else ''}"
+    steps = [("frames: which keys, how loud", GREY, f"(batch, frames, 2 × {n_pitches})")]
+    inputs = f"{2 * n_pitches}{' + composer' if config.composers else ''}"
     for layer in range(config.n_layers):
         steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
         if layer >= config.n_layers - config.n_attention_layers:
             _draw_aside(ax, rows[len(steps) - 1 : len(steps) + 1], cell, ORANGE, "h", "scale, shift")
             steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
     if config.output == "independent":
-        steps += [(f"linear: {size} → {n_keys}", GREEN, keys), ("next frame: logits", GREY, "")]
+        steps += [(f"linear: {size} → {n_pitches}", GREEN, keys), ("next frame: logits", GREY, "")]
     else:
-        known = f"each key's past, and that of\nthe {config.key_reach} keys on either side"
+        known = f"each key's past, and that of\nthe {config.pitch_reach} keys on either side"
         known += "; the\nlower keys of the next frame" * (config.output == "joint")
         _draw_aside(ax, rows[len(steps) : len(steps) + 2], known, GREEN, "", "added")
-        steps.append((f"linear: {size} → {n_keys} × {key_size}", GREEN, f"(batch, frames, {n_keys}, {key_size})"))
+        steps.append((f"linear: {size} → {n_pitches} × {pitch_size}", GREEN, f"(batch, frames, {n_pitches}, {pitch_size})"))
         steps += [("one small net for all keys", GREEN, keys), ("next frame: logits, velocities", GREY, "")]
     _draw_column(ax, MODEL_X, rows, steps, "The model")
 

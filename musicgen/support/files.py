@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def write_whole(path: Path | str, previous: Path | None = None) -> Iterator[Path]:
+def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
 
     A reader, or a machine that stops in the middle, meets the old file or the new one, never a part of it.
@@ -48,7 +48,7 @@ def write_whole(path: Path | str, previous: Path | None = None) -> Iterator[Path
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a new folder of the same name beside `path`, which takes its place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as parent:

@@ -10,18 +10,18 @@ from IPython.display import Image as Picture
 from IPython.display import display
 from ipywidgets import HTML, Box, FloatProgress, Image, Layout, Tab
 
-from musicgen.charts import plot_training, plot_validation
-from musicgen.forms import Form
-from musicgen.panel import Message, Panel, button, picture_html
-from musicgen.plots import png_bytes
-from musicgen.runs import load_runs, runs_table
+from musicgen.lab.charts import plot_training, plot_validation
+from musicgen.lab.forms import Form
+from musicgen.lab.panel import Message, Panel, button, picture_html
+from musicgen.lab.plots import png_bytes
+from musicgen.lab.runs import load_runs, runs_table
 from musicgen.training import Trainer
 
 REDRAW_SECONDS = 1.5
 HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
-class Follower:
+class LiveLossPlot:
     """Follows a run as `Trainer.run` wants a watcher: gathers what it does, and shows it now and then.
 
     Parameters
@@ -95,7 +95,7 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
         As of `Trainer.run`.
     """
     handle = display(display_id=True)
-    follower = Follower(baselines, lambda done, line, png: handle.update(Picture(png)))
+    follower = LiveLossPlot(baselines, lambda done, line, png: handle.update(Picture(png)))
     history = trainer.run(resume, follower)
     follower.draw(trainer)
     return history
@@ -126,7 +126,7 @@ class TrainingPanel(Panel):
     ):
         self.make_trainer, self.forms, self.baselines, self.folder = make_trainer, forms, baselines, Path(folder)
         self.trainer: Trainer | None = None
-        self.follower: Follower | None = None
+        self.follower: LiveLossPlot | None = None
         self.start = button("Train", "play", "start a run with these settings", self._start, "primary")
         self.stop = button(
             "Stop", "stop", "end the run after this update, and keep its checkpoint", self._stop, "danger"
@@ -176,7 +176,7 @@ class TrainingPanel(Panel):
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
         """Train, in a thread: it draws without pyplot and prints nothing."""
         before = self.follower.updates if resume else None
-        self.follower = Follower(self.baselines, self._show, stop.is_set, before)
+        self.follower = LiveLossPlot(self.baselines, self._show, stop.is_set, before)
         with self.message.errors():
             trainer.run(resume, self.follower)
             self.follower.draw(trainer)

@@ -7,18 +7,18 @@ from pathlib import Path, PureWindowsPath
 
 from ipywidgets import HTML, BoundedFloatText, Box, Dropdown, FileUpload, Label, Layout, Stack, VBox, Widget
 
-from musicgen.corpus import Piece
-from musicgen.forms import form, settings_table
+from musicgen.corpora.folder import Piece
+from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
-from musicgen.keyboard import PianoKeyboard
+from musicgen.lab.forms import form, settings_table
+from musicgen.lab.keyboard import PianoKeyboard
+from musicgen.lab.panel import FRAME, Message, Panel, button
+from musicgen.lab.player import player
+from musicgen.lab.takes import Take, compose
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
-from musicgen.panel import FRAME, Message, Panel, button
 from musicgen.performance import Performance
 from musicgen.piano_roll import PianoRoll
-from musicgen.player import player
-from musicgen.primes import PRIMES, shipped_prime
-from musicgen.takes import Take, compose
 
 ROW = {"align_items": "center", "grid_gap": "6px", "flex_flow": "row wrap"}
 HOW_TO = "<i>A panel to compose with: run this cell in JupyterLab.</i>"

@@ -3,10 +3,10 @@
 import ipywidgets
 from IPython.display import display
 
-from musicgen.corpus import Piece
+from musicgen.corpora.folder import Piece
+from musicgen.lab.player import Player, player
 from musicgen.midi import read_performance
 from musicgen.performance import MidiError
-from musicgen.player import Player, player
 
 EVERYBODY = "all composers"
 

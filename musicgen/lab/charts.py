@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from musicgen.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on, is_dark
+from musicgen.lab.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on, is_dark
 
 MOST_POINTS = 150  # of a curve that is drawn while it grows
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from PIL import Image
 
-from musicgen.files import write_whole
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
+from musicgen.support.files import atomic_write
 
 # Colours that people with any colour vision tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
@@ -24,7 +24,7 @@ GREY = "#808080"
 
 def save_figure(ax: Axes, path: Path | str) -> None:
     """Write the figure that `ax` belongs to as a PNG, whole or not at all."""
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         ax.figure.savefig(temporary, format="png", dpi=150)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicgen.piano_roll import N_KEYS, PianoRoll
+from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 GROUP_NOTES = 6
 TOLERANCE_SECONDS = 0.1
@@ -106,7 +106,7 @@ def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     members = np.take_along_axis(members, np.argsort(pitches[members], axis=1, kind="stable"), axis=1)
     groups = np.empty(len(first), _GROUP_DTYPE)
     groups["note"], groups["lowest"] = first, pitches[members[:, 0]]
-    groups["shape"] = (pitches[members] - groups["lowest"][:, None]) @ N_KEYS ** np.arange(GROUP_NOTES)
+    groups["shape"] = (pitches[members] - groups["lowest"][:, None]) @ N_PITCHES ** np.arange(GROUP_NOTES)
     groups["onsets"] = onsets[members] - onsets[first][:, None]
     return onsets, pieces, groups
 

@@ -9,9 +9,9 @@ from dataclasses import Field, fields
 import traitlets
 from ipywidgets import HTML, BoundedFloatText, BoundedIntText, Box, Dropdown, FloatLogSlider, FloatSlider, Image, Layout
 
-from musicgen.panel import Message, Panel, picture_html
-from musicgen.plots import Axes, png_bytes
-from musicgen.settings import Settings, help_of
+from musicgen.lab.panel import Message, Panel, picture_html
+from musicgen.lab.plots import Axes, png_bytes
+from musicgen.support.settings import Settings, help_of
 
 WIDEST_SLIDER = 10_000  # limits farther apart than this are no range to slide over
 MANY_TIMES = 50  # where the highest is so many times the lowest, a slider multiplies instead of adding

@@ -12,8 +12,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
-from musicgen.corpus import CorpusError, load_corpus, stays_inside
-from musicgen.files import whole_folder
+from musicgen.corpora.folder import CorpusError, load_corpus, stays_inside
+from musicgen.support.files import atomic_folder
 
 FOLDER = "maestro-v2.0.0"
 ENCRYPTED = 1  # the bit in a member's flags
@@ -106,7 +106,7 @@ def _unpack(archive: Archive, part: Path, folder: Path) -> None:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         if sha256 != archive.sha256:
             raise CorpusError(archive.url, f"came damaged, its SHA-256 is {sha256}; try again")
-        with ZipFile(part) as zipped, whole_folder(folder) as temporary:
+        with ZipFile(part) as zipped, atomic_folder(folder) as temporary:
             _check_members(archive, zipped.infolist())
             zipped.extractall(temporary.parent)  # every member lies in a folder of the same name as ours
             if (found := _count_pieces(temporary)) != archive.n_files:

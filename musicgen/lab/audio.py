@@ -10,9 +10,9 @@ import pretty_midi
 import soundfile
 from scipy.signal import resample_poly
 
-from musicgen.files import write_whole
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
+from musicgen.support.files import atomic_write
 
 PEAK = 0.89  # -1 dBFS: room for what an MP3 decoder adds
 MP3_RATE = 24_000
@@ -71,7 +71,7 @@ def write_wav(sound: Sound, path: Path | str) -> None:
     """Write a sound as a WAV file of 16 bits, whole or not at all."""
     stream = io.BytesIO()  # soundfile would not tell that a disk is full
     soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(stream.getvalue())
 
 

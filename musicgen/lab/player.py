@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from musicgen.audio import mp3_bytes, render
+from musicgen.lab.audio import mp3_bytes, render
+from musicgen.lab.plots import plot_rolls, png_bytes
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
-from musicgen.plots import plot_rolls, png_bytes
 
 TEMPLATE = Path(__file__).with_name("player.html")
 CONTROLS_HEIGHT, TRACK_HEIGHT = 120, 268  # pixels

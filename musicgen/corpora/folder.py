@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 import joblib
 from tqdm import tqdm
 
-from musicgen.files import whole_folder
+from musicgen.support.files import atomic_folder
 
 SPLITS = ("train", "validation", "test")
 UNKNOWN = "unknown"  # the composer of a file that no table lists
@@ -111,7 +111,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     if folder.exists():
         raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
     scores = _find_scores()
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         workers = joblib.Parallel(n_jobs=-1, return_as="generator")
         titles = next(workers([joblib.delayed(_read_titles)()]))
         lengths = workers(joblib.delayed(_write_chorale)(score, temporary / f"{score.stem}.mid") for score in scores)

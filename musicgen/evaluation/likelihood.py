@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musicgen.keys import N_VELOCITIES, Heard, given_lower_keys, settle, velocity_bins
+from musicgen.keys import N_VELOCITIES, FrameFeatures, decode_frame, teacher_forced_logits, velocity_bins
 from musicgen.model import AttentionLSTM
-from musicgen.piano_roll import N_KEYS, PianoRoll, pad
+from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
 from musicgen.recipe import velocity_loss
 
 CHUNK_FRAMES = 512
@@ -37,7 +37,7 @@ class Baselines(NamedTuple):
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
         """Take them out of a checkpoint's tensors; ValueError if they are missing or no probabilities."""
         found = cls(*(tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields))
-        shapes_fit = [table.shape for table in found] == [(N_KEYS,), (2, N_KEYS), (N_VELOCITIES,)]
+        shapes_fit = [table.shape for table in found] == [(N_PITCHES,), (2, N_PITCHES), (N_VELOCITIES,)]
         if not shapes_fit or not all(((0 < table) & (table < 1)).all() for table in found):
             raise ValueError("the checkpoint holds no baselines to compare with")
         return found
@@ -45,7 +45,7 @@ class Baselines(NamedTuple):
 
 def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
     """Count how often each key sounds, after sounding or not, and is struck how hard, with one count added to each."""
-    frames, on = np.zeros((2, N_KEYS)), np.zeros((2, N_KEYS))
+    frames, on = np.zeros((2, N_PITCHES)), np.zeros((2, N_PITCHES))
     struck = np.ones(N_VELOCITIES)
     for roll in rolls:
         before, after = roll.active[:-1], roll.active[1:]
@@ -116,7 +116,7 @@ def piece_nlls(
     nll, n_frames = np.zeros(len(rolls)), np.zeros(len(rolls), int)
     for pieces, heard, velocity in _teacher_forced(model, rolls, composers):
         following = (velocity > 0).float()
-        logits, _ = given_lower_keys(model.output, heard, following)
+        logits, _ = teacher_forced_logits(model.output, heard, following)
         loss = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="none").sum(-1)
         np.add.at(nll, pieces, loss.double().cpu().numpy())
         np.add.at(n_frames, pieces, 1)
@@ -131,7 +131,7 @@ def mean_nll(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> float:
 
 def _teacher_forced(
     model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, batch_size: int = 16
-) -> Iterator[tuple[np.ndarray, Heard, Tensor]]:
+) -> Iterator[tuple[np.ndarray, FrameFeatures, Tensor]]:
     """Yield the pieces (N,) that some frames belong to, what is known before each frame, and its velocities."""
     device = next(model.eval().parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
@@ -148,15 +148,15 @@ def _teacher_forced(
             time = np.arange(start + 1, start + chunk.shape[1])
             counted = torch.from_numpy(time < lengths[:, None]).to(device)  # (B, T)
             pieces = np.repeat(chosen, np.clip(lengths - 1 - start, 0, len(time)))
-            yield pieces, Heard(*(known[counted] for known in heard)), chunk[:, 1:][counted]
+            yield pieces, FrameFeatures(*(known[counted] for known in heard)), chunk[:, 1:][counted]
 
 
-def _scores(model: AttentionLSTM, heard: Heard, velocity: Tensor, baselines: Baselines) -> dict[str, float]:
+def _scores(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor, baselines: Baselines) -> dict[str, float]:
     """Sum the negative log-likelihoods that `evaluate` averages."""
     marginal, markov, velocities = (table.to(velocity.device) for table in baselines)
     before, after = heard.keys[..., 0] > 0, velocity > 0
     target, changed = after.float(), before != after
-    logits, within = given_lower_keys(model.output, heard, target)
+    logits, within = teacher_forced_logits(model.output, heard, target)
     nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), target, reduction="none")
     bins = velocity_bins(velocity[after & ~before])
@@ -175,9 +175,9 @@ def _scores(model: AttentionLSTM, heard: Heard, velocity: Tensor, baselines: Bas
     return {name: float(value) for name, value in sums.items()}
 
 
-def _hits(model: AttentionLSTM, heard: Heard, velocity: Tensor) -> dict[str, int]:
+def _hits(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor) -> dict[str, int]:
     """Count the cells that are on in the most likely frames, given the past, and in the music."""
-    predicted, _ = settle(model.output, heard, lambda logits: (logits > 0).to(logits.dtype))
+    predicted, _ = decode_frame(model.output, heard, lambda logits: (logits > 0).to(logits.dtype))
     on, after, up = predicted > 0, velocity > 0, heard.keys[..., 0] == 0
     return {
         "frame_hits": int((on & after).sum()),

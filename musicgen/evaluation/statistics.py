@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from musicgen.piano_roll import LOWEST_PITCH, N_KEYS, PianoRoll
+from musicgen.piano_roll import LOWEST_PITCH, N_PITCHES, PianoRoll
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 # Row r: the pitch classes of the major scale on r, which are also those of a natural minor scale: all 24 in 12 rows.
 SCALES = np.array([[(pitch - root) % 12 in MAJOR for pitch in range(12)] for root in range(12)], float)
-CLASSES_OF_KEYS = np.eye(12)[(np.arange(N_KEYS) + LOWEST_PITCH) % 12]
+CLASSES_OF_KEYS = np.eye(12)[(np.arange(N_PITCHES) + LOWEST_PITCH) % 12]
 
 CHROMA_SECONDS = 2.0
 PERIOD_SECONDS = (0.5, 4.0)  # how long a bar may be
@@ -124,7 +124,7 @@ def longest_repeat_seconds(roll: PianoRoll) -> float:
     end the repetition: silence and a held chord are none.
     """
     frames, keys = np.nonzero(roll.onsets)
-    near, tolerance = np.zeros((roll.n_frames, N_KEYS), bool), round(TOLERANCE_SECONDS * roll.fps)
+    near, tolerance = np.zeros((roll.n_frames, N_PITCHES), bool), round(TOLERANCE_SECONDS * roll.fps)
     for shift in range(-tolerance, tolerance + 1):
         shifted = frames + shift
         inside = (shifted >= 0) & (shifted < roll.n_frames)

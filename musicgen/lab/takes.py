@@ -6,12 +6,12 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from musicgen.audio import render, write_wav
-from musicgen.files import write_whole
 from musicgen.generation import GenerationConfig, generate
+from musicgen.lab.audio import render, write_wav
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
+from musicgen.support.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Take:
         write_midi(self.roll, midi)
         write_wav(render(self.roll), wav)
         about = {"begun_with": self.begun_with, "prime_frames": self.prime_frames, "composer": self.composer}
-        with write_whole(settings) as temporary:
+        with atomic_write(settings) as temporary:
             temporary.write_text(json.dumps(about | asdict(self.config), indent=1, ensure_ascii=False), "utf-8")
         return [midi, wav, settings]
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import entropy, gaussian_kde
 
-from musicgen.piano_roll import N_KEYS, PianoRoll
+from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 N_POINTS = 1000
 LEAST_DENSITY = 1e-12
@@ -117,7 +117,7 @@ def markov_piece(markov: ArrayLike, prime: PianoRoll, n_frames: int, seed: int) 
     random, after = np.random.default_rng(seed), np.asarray(markov)
     frames = list(prime.active)
     while len(frames) < n_frames:
-        frames.append(random.random(N_KEYS) < np.where(frames[-1], after[1], after[0]))
+        frames.append(random.random(N_PITCHES) < np.where(frames[-1], after[1], after[0]))
     loudness = np.median(prime.velocity[prime.active]) if prime.n_notes else 64
     velocity = (np.array(frames) * loudness).astype(np.uint8)
     velocity[: prime.n_frames] = prime.velocity

@@ -1,0 +1,1 @@
+"""Likelihood and baselines, statistics of pieces, likeness to real music, novelty."""

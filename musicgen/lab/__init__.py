@@ -1,0 +1,1 @@
+"""Everything shown in JupyterLab: figures, sound, the player, forms and panels."""

@@ -1,0 +1,1 @@
+"""Validated config fields, atomic writes, per-file limits."""
