@@ -10,6 +10,9 @@ LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
 N_PITCHES = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
+BEAT_HARMONICS = (1, 2, 3, 4, 6)
+BAR_HARMONICS = (1, 2)
+N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
 
 NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
 
@@ -23,18 +26,25 @@ class PianoRoll:
     Parameters
     ----------
     velocity : numpy.ndarray of uint8, shape (n_frames, 88)
-        0 where the key is up, else the velocity (1..127) of the sounding note. Column 0 is pitch 21 (A0).
+        0 where the key is up, otherwise the velocity (1..127) of the sounding note. Column 0 is pitch 21 (A0).
     fps : int
-        Frames a second; the poster samples at 20 Hz.
+        Frames per second; the poster samples at 20 Hz.
+    pedal : numpy.ndarray of bool, shape (n_frames,), optional
+        Whether the sustain pedal is down. None if it is unknown. It does not change `velocity`.
+    beats : numpy.ndarray of float64, shape (n_beats, 2), optional
+        The time of each beat in seconds from the first frame, in ascending order, and 1.0 where the beat begins
+        a bar, otherwise 0.0. Beats before the first frame and after the last are allowed. None if they are unknown.
 
     Raises
     ------
     ValueError
-        If the matrix has another type, shape or range, or `fps` is not a positive whole number.
+        If an array has another type, shape or range, or `fps` is not a positive whole number.
     """
 
     velocity: np.ndarray
     fps: int = DEFAULT_FPS
+    pedal: np.ndarray | None = None
+    beats: np.ndarray | None = None
 
     def __post_init__(self):
         if not isinstance(self.velocity, np.ndarray) or self.velocity.dtype != np.uint8:
@@ -45,17 +55,25 @@ class PianoRoll:
             raise ValueError(f"velocity must lie in 0..127, found {self.velocity.max()}")
         check_fps(self.fps)
         object.__setattr__(self, "fps", int(self.fps))
+        if self.pedal is not None and (self.pedal.dtype != bool or self.pedal.shape != self.velocity.shape[:1]):
+            raise ValueError(f"pedal must be bool of shape ({self.n_frames},), not {self.pedal.shape}")
+        if self.beats is not None:
+            object.__setattr__(self, "beats", check_beats(self.beats))
 
     def __eq__(self, other):
         if not isinstance(other, PianoRoll):
             return NotImplemented
-        return self.fps == other.fps and np.array_equal(self.velocity, other.velocity)
+        same = (_equal(getattr(self, name), getattr(other, name)) for name in ("velocity", "pedal", "beats"))
+        return self.fps == other.fps and all(same)
 
     def __getitem__(self, frames: slice) -> "PianoRoll":
-        """Return the frames of a slice, ``roll[80:160]``, as a roll of its own (a view, not a copy)."""
-        if not isinstance(frames, slice):
-            raise TypeError("a roll is cut by a slice of frames, as in roll[0:80]")
-        return PianoRoll(self.velocity[frames], self.fps)
+        """Return the frames of a slice with step 1, such as ``roll[80:160]``, as a new roll that shares memory."""
+        if not isinstance(frames, slice) or frames.step not in (None, 1):
+            raise TypeError("index a roll with a slice of frames, such as roll[0:80]")
+        beats = self.beats
+        if beats is not None:
+            beats = beats - [frames.indices(self.n_frames)[0] / self.fps, 0]
+        return PianoRoll(self.velocity[frames], self.fps, None if self.pedal is None else self.pedal[frames], beats)
 
     @property
     def n_frames(self) -> int:
@@ -123,6 +141,62 @@ class PianoRoll:
         for key, start, end, loudness in zip(notes["pitch"] - LOWEST_PITCH, starts, ends, notes["velocity"]):
             velocity[start:end, key] = loudness
         return cls(velocity, fps)
+
+
+def check_beats(beats: np.ndarray) -> np.ndarray:
+    """Return beats as float64; raise ValueError unless they have the shape and order `PianoRoll` asks for."""
+    beats = np.asarray(beats, np.float64)
+    if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
+        raise ValueError(f"beats must be finite, of shape (n_beats, 2), not {beats.shape}")
+    if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():
+        raise ValueError("beats must ascend in time, with 1 for a downbeat and 0 for any other beat")
+    return beats
+
+
+def beat_features(beats: np.ndarray | None, n_frames: int, fps: int = DEFAULT_FPS) -> np.ndarray:
+    """Describe where each frame lies within its beat and its bar.
+
+    Parameters
+    ----------
+    beats : numpy.ndarray, shape (n_beats, 2), or None
+        As in `PianoRoll`.
+    n_frames : int
+    fps : int
+        Frames per second.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n_frames, 15)
+        Sine and cosine of 1, 2, 3, 4 and 6 times the phase within the beat, of 1 and 2 times the phase within the
+        bar (0 where no bar is known), and 1 for "known". All 0 for frames before the first beat or after the last.
+    """
+    features = np.zeros((n_frames, N_BEAT_FEATURES), np.float32)
+    if beats is None or len(beats) < 2:
+        return features
+    times, is_downbeat = beats.T
+    now = np.arange(n_frames) / fps
+    beat = np.searchsorted(times, now, side="right") - 1
+    known = (beat >= 0) & (beat < len(times) - 1)
+    beat = beat.clip(0, len(times) - 2)
+    phase = (now - times[beat]) / np.diff(times)[beat]
+    features[:, :10] = _harmonics(phase, BEAT_HARMONICS)
+    downbeats = np.flatnonzero(is_downbeat)
+    if len(downbeats) >= 2:
+        bar = np.searchsorted(downbeats, beat, side="right") - 1
+        in_bar = (bar >= 0) & (beat - downbeats[bar] <= np.diff(downbeats).max())
+        length = np.append(np.diff(downbeats), np.diff(downbeats)[-1])[bar]
+        features[:, 10:14] = _harmonics((beat - downbeats[bar] + phase) / length, BAR_HARMONICS) * in_bar[:, None]
+    features[:, 14] = 1
+    return features * known[:, None]
+
+
+def _harmonics(phase: np.ndarray, harmonics: Sequence[int]) -> np.ndarray:
+    angles = 2 * np.pi * phase[:, None] * np.array(harmonics)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
