@@ -31,13 +31,13 @@ def test_the_architecture_states_the_true_sizes(n_layers, n_attention_layers):
 
 
 @pytest.mark.parametrize("output", ["shared", "joint"])
-def test_the_architecture_states_what_the_keys_know_of_each_other(output):
+def test_the_architecture_states_what_a_pitch_sees_of_the_others(output):
     config = ModelConfig(hidden_size=192, output=output, pitch_size=12, pitch_reach=20, composers=("Bach", "Liszt"))
     texts = texts_of(plot_architecture(config))
     assert "LSTM 1: 176 + composer → 192" in texts
     assert "linear: 192 → 88 × 12" in texts
-    (known,) = (text for text in texts if "the 20 keys on either side" in text)
-    assert ("lower keys of the next frame" in known) == (output == "joint")
+    (known,) = (text for text in texts if "the 20 pitches on either side" in text)
+    assert ("lower pitches of the next frame" in known) == (output == "joint")
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])

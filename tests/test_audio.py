@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicgen.lab.audio import mp3_bytes, render, write_wav
+from musicgen.lab.audio import mp3_bytes, render, sustained, write_wav
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 
@@ -54,6 +54,26 @@ def test_the_loudest_chord_does_not_clip_and_a_soft_note_is_heard(engine):
         assert np.abs(sound.samples).max() == pytest.approx(0.89)
 
 
+def test_the_pedal_holds_notes_until_it_is_up_or_they_are_struck_again():
+    notes = [(60, 70, 0, 10), (60, 70, 40, 50), (64, 70, 5, 20), (67, 70, 55, 60)]
+    pedal = np.zeros(100, bool)
+    pedal[[*range(8, 30), *range(45, 80)]] = True
+    roll = PianoRoll(roll_of(*notes, n_frames=100).velocity, pedal=pedal)
+    held = {(pitch, start): end for pitch, _, start, end in sustained(roll)}
+    assert held == {(60, 0): 30, (64, 5): 30, (60, 40): 80, (67, 55): 80}
+    pedal[:] = True
+    held = {(pitch, start): end for pitch, _, start, end in sustained(PianoRoll(roll.velocity, pedal=pedal))}
+    assert held == {(60, 0): 40, (64, 5): 100, (60, 40): 100, (67, 55): 100}
+    assert sustained(PianoRoll(roll.velocity)) == [list(note) for note in roll.notes.tolist()]
+
+
+def test_a_note_rings_on_with_the_pedal(engine):
+    roll = roll_of((60, 90, 0, 10), n_frames=60)
+    dry, wet = (render(PianoRoll(roll.velocity, pedal=np.full(60, down))) for down in (False, True))
+    assert energy(wet, 1.5, 2.5) > 20 * energy(dry, 1.5, 2.5)
+    assert len(wet.samples) == len(dry.samples)
+
+
 @pytest.mark.parametrize("n_frames", [0, 30])
 def test_silence_stays_silent(engine, n_frames):
     sound = render(PianoRoll(np.zeros((n_frames, 88), np.uint8)))
@@ -70,7 +90,7 @@ def test_a_wav_file_holds_the_sound(tmp_path):
     np.testing.assert_allclose(samples, sound.samples, atol=2 / 2**16)
 
 
-def test_an_mp3_is_the_sound_in_under_250_kb_a_minute(engine):
+def test_an_mp3_is_the_sound_in_under_250_kb_per_minute(engine):
     sound = render(roll_of((48, 90, 0, 100), (55, 80, 20, 100), (64, 100, 40, 100)))
     mp3 = mp3_bytes(sound)
     samples, rate = soundfile.read(io.BytesIO(mp3))

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from musicgen.lab.audio import Sound
+from musicgen.lab.figures import COLOURS
 from musicgen.lab.player import Player, player
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
@@ -21,7 +22,7 @@ from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 NOTES = [(36, 80, 0, 120), (60, 70, 20, 40), (64, 70, 20, 40), (62, 100, 60, 90), (67, 100, 60, 90)]
 ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
 SHORT = PianoRoll.from_notes(np.array([(72, 50, 0, 110)], NOTE_DTYPE))
-STRANGE = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0}"
+STRANGE = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0} \udce9"
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,11 @@ def test_the_page_holds_the_notes_the_prime_and_the_midi_file():
 
 def test_a_title_from_a_stranger_stays_a_title():
     shown = player(ROLL, STRANGE)
-    assert data_of(shown)["tracks"][0]["title"] == STRANGE
+    assert data_of(shown)["tracks"][0]["title"] == STRANGE.replace("\udce9", "\ufffd")
     assert "<img src=x" not in shown.page and "<img src=x" not in shown.html
     assert shown.page.count("</script>") == 2
+    for part in shown._repr_mimebundle_().values():
+        part.encode("utf-8")
 
 
 def test_the_frame_may_run_scripts_and_save_files_but_not_reach_the_page():
@@ -58,9 +61,25 @@ def test_the_frame_may_run_scripts_and_save_files_but_not_reach_the_page():
 
 def test_a_notebook_gets_the_player_and_a_figure():
     bundle = Player({"real": ROLL, "made": SHORT}, 20)._repr_mimebundle_()
-    assert plt.imread(io.BytesIO(bundle["image/png"])).shape == (512, 800, 4)
+    assert plt.imread(io.BytesIO(b64decode(bundle["image/png"]))).shape == (512, 800, 4)
     assert bundle["text/plain"] == "Player: real, made"
     assert "data:image/png;base64," in bundle["text/html"]  # beneath the frame, for where frames are taken out
+
+
+def test_the_frame_and_its_figure_are_described():
+    shown = player(ROLL, "Two < three", prime_frames=40)
+    assert 'title="player: Two &lt; three"' in shown.html
+    assert 'alt="Two &lt; three. Piano roll: 5 notes from C2 to G4 in 6 seconds, the first 2.0 seconds' in shown.html
+
+
+def test_the_page_has_the_pedal_the_beats_and_the_colours_of_the_figures():
+    pedal = np.arange(120) % 50 < 20
+    beats = np.array([[-0.25, 0], [0.25, 1], [0.75, 0], [9, 1]])
+    data = data_of(player(PianoRoll(ROLL.velocity, pedal=pedal, beats=beats)))
+    assert data["tracks"][0]["pedal"] == [[0, 20], [50, 70], [100, 120]]
+    assert data["tracks"][0]["beats"] == [[0.25, 1], [0.75, 0]]
+    assert data["music"] == COLOURS
+    assert [data_of(player(ROLL))["tracks"][0][name] for name in ("pedal", "beats")] == [None, None]
 
 
 @pytest.fixture
@@ -99,7 +118,7 @@ def test_play_moves_the_playhead_and_lights_the_keys_and_space_stops_it(page):
     page.wait_for_timeout(200)
     assert find("player").get_attribute("data-state") == "paused"
     assert seconds_of(find) == stopped > 1
-    assert find("title").inner_text() == STRANGE
+    assert find("title").inner_text() == STRANGE.replace("\udce9", "\ufffd")
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith("blob:null/")] == []
 
@@ -143,6 +162,22 @@ def test_the_midi_file_and_the_sound_can_be_saved(page, tmp_path):
     samples, rate = soundfile.read(tmp_path / "wav")
     assert len(samples) / rate == pytest.approx(7.5, abs=0.1)
     assert np.abs(samples).max() > 0.5
+
+
+def colours_in(find):
+    """Return the colours of all pixels of the first canvas."""
+    script = "it => [...it.getContext('2d').getImageData(0, 0, it.width, it.height).data].join()"
+    pixels = np.array(find("roll").evaluate(script).split(","), int).reshape(-1, 4)
+    return {"#" + bytes(pixel[:3].tolist()).hex() for pixel in np.unique(pixels, axis=0)}
+
+
+def test_the_canvas_shows_notes_and_pedal_in_the_same_colours_in_both_themes(page):
+    pedal = np.arange(120) % 50 < 20
+    for theme in ("true", "false"):
+        with_pedal = colours_in(show(page, player(PianoRoll(ROLL.velocity, pedal=pedal)), theme))
+        without = colours_in(show(page, player(ROLL), theme))
+        assert {COLOURS["velocity"][velocity - 1] for velocity in (70, 100)} <= with_pedal & without
+        assert COLOURS["pedal"] in with_pedal - without
 
 
 def test_the_frame_is_as_light_or_dark_as_the_page(page):

@@ -3,9 +3,10 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 
 from musicgen.lab import plots
+from musicgen.lab.figures import COLOURS
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
@@ -16,8 +17,16 @@ ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
 
 
 def bars_of(ax):
-    (bars,) = (artist for artist in ax.collections if isinstance(artist, PolyCollection))
-    return bars
+    return drawn(ax, "notes")
+
+
+def drawn(ax, name):
+    (found,) = (artist for artist in ax.collections if artist.get_gid() == name)
+    return found
+
+
+def extents_of(artist):
+    return [(path.get_extents().x0, path.get_extents().x1) for path in artist.get_paths()]
 
 
 def texts_of(ax):
@@ -85,43 +94,52 @@ def test_a_silent_roll_has_empty_axes(n_frames):
     pixels_of(ax)
 
 
-@pytest.mark.parametrize("style", ["default", "dark_background"])
-def test_louder_notes_stand_out_more_from_a_light_and_a_dark_ground(style):
-    with plt.style.context(style):
-        ax = plots.plot_roll(ROLL)
-        ground = np.array(ax.get_facecolor())
-    bars = bars_of(ax)
-    contrast = [np.abs(np.array(bars.to_rgba(velocity)) - ground).sum() for velocity in (1, 40, 80, 127)]
-    assert contrast == sorted(contrast)
-    assert contrast[0] > 0.5
+def test_notes_have_the_colours_of_the_player():
+    colours = [to_hex(bars_of(plots.plot_roll(ROLL)).to_rgba(velocity)) for velocity in (1, 64, 127)]
+    assert colours == [COLOURS["velocity"][index] for index in (0, 63, 126)]
 
 
-def test_attention_is_drawn_in_seconds_with_the_unseen_left_blank():
-    weights = np.tril(np.ones((40, 40)))
-    image = plots.plot_attention(weights / weights.sum(axis=1, keepdims=True), fps=10).images[0]
-    assert image.get_extent() == [0, 4, 0, 4]
-    assert image.origin == "lower"
-    np.testing.assert_array_equal(image.get_array().mask, weights == 0)
+def test_the_pedal_is_a_strip_below_the_notes():
+    pedal = np.zeros(60, bool)
+    pedal[[0, 1, 40, 41, 42, 59]] = True
+    roll = PianoRoll(ROLL.velocity, pedal=pedal)
+    ax = plots.plot_roll(roll)
+    assert plots.pedal_spans(roll) == [(0, 2), (40, 43), (59, 60)]
+    np.testing.assert_allclose(extents_of(drawn(ax, "pedal")), [(0, 0.1), (2, 2.15), (2.95, 3)])
+    bottom, top = ax.get_ylim()
+    assert bottom + plots.PEDAL_TOP * (top - bottom) < 48 - 0.4
+    assert "10% of the time" in ax.figure.alt
+    assert "pedal" not in [artist.get_gid() for artist in plots.plot_roll(ROLL).collections]
+    assert plots.pedal_spans(ROLL) == []
 
 
-def test_a_figure_is_saved_as_a_png(tmp_path):
-    plots.save_figure(plots.plot_roll(ROLL), tmp_path / "new" / "roll.png")
-    assert plt.imread(tmp_path / "new" / "roll.png").shape == (600, 1500, 4)
+def test_beats_within_the_roll_are_lines_and_downbeats_stronger_ones():
+    beats = np.array([[-0.5, 1], [0.25, 0], [1, 0], [1.75, 1], [2.5, 0], [3.25, 1]])
+    ax = plots.plot_roll(PianoRoll(ROLL.velocity, beats=beats))
+    lines = {name: drawn(ax, name) for name in ("beats", "downbeats")}
+    times = {name: [segment[0, 0] for segment in each.get_segments()] for name, each in lines.items()}
+    assert times == {"beats": [0.25, 1, 2.5], "downbeats": [1.75]}
+    assert lines["beats"].get_linewidth() < lines["downbeats"].get_linewidth()
 
 
-def test_attention_is_drawn_over_the_roll_up_to_the_moment_it_looks_from():
-    weights = np.zeros((2, 40))
-    weights[:, 20:] = 0.05
-    upper = plots.plot_attended(ROLL, weights, first_layer=2)
-    first, second, *curves = upper.figure.axes
-    assert [ax.get_title() for ax in (first, second)] == [f"What attention layer {n} looks at" for n in (2, 3)]
-    assert upper.get_xlim() == (1, 3)  # from the first frame that is looked at; ROLL ends before the two seconds after
-    assert list(upper.lines[0].get_xdata()) == [2, 2]
-    np.testing.assert_allclose(curves[0].patches[0].get_data().values, 100 * weights[0])
+def test_a_long_roll_shows_its_bars_only():
+    beats = np.stack([np.arange(200) / 2, np.arange(200) % 4 == 0], axis=1)
+    ax = plots.plot_roll(PianoRoll(np.zeros((2000, 88), np.uint8), beats=beats))
+    assert [artist.get_gid() for artist in ax.collections] == ["notes", "downbeats"]
+
+
+def test_the_alternative_text_describes_the_roll():
+    alt = plots.plot_roll(ROLL, title="A title", prime_frames=25).figure.alt
+    assert alt == "A title. Piano roll: 5 notes from C3 to G5 in 3 seconds, the first 1.2 seconds are the prime."
+
+
+def test_only_the_lowest_of_stacked_axes_has_labels():
+    upper = plots.plot_comparison(ROLL, ROLL[:40], 20)
+    assert [ax.get_xlabel() for ax in upper.figure.axes[:2]] == ["", "time in seconds"]
 
 
 def test_stacked_rolls_share_their_axes_and_keep_strange_titles():
-    upper = plots.plot_rolls({"real": ROLL, "$x {": ROLL[:20]}, prime_frames=10)
-    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", "$x {"]
+    upper = plots.plot_rolls({"real": ROLL, "$x { \udcff": ROLL[:20]}, prime_frames=10)
+    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", "$x { \udcff"]
     assert upper.get_xlim() == upper.figure.axes[1].get_xlim() == pytest.approx((0, 3))
     pixels_of(upper)

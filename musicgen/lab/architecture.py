@@ -1,33 +1,45 @@
-"""Figure 3: the program, and the model with its true sizes."""
+"""Figure 3: the program, and the model with its sizes."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from musicgen.lab.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for
+from musicgen.lab.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
 from musicgen.piano_roll import DEFAULT_FPS
 
 MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
 
+Step = tuple[str, str, str]  # text, colour, label of the arrow to the next step
+Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colour, what it takes and gives
+
 
 def plot_architecture(config, ax: Axes | None = None) -> Axes:
-    """Draw the program, and the model with the sizes of a `ModelConfig` (the poster's figure 3)."""
-    n_steps = 3 + config.n_layers + config.n_attention_layers + (config.output != "independent")
-    height = max(6, 1 + 0.66 * n_steps)
+    """Draw the program, and the model with the sizes of a `ModelConfig` (figure 3 of the poster)."""
+    steps, asides = _steps(config)
+    height = max(6, 1 + 0.66 * len(steps))
     ax = axes_for(ax, 12, height)
     ax.set(xlim=(0, 12), ylim=(0, height))  # one unit is one inch
     ax.axis("off")
     _draw_program(ax, config.n_pitches, np.linspace(height - 0.8, 0.3, 6))
-    _draw_model(ax, config, np.linspace(height - 0.8, 0.3, n_steps))
+    rows = np.linspace(height - 0.8, 0.3, len(steps))
+    for aside in asides:
+        _draw_aside(ax, rows, aside)
+    _draw_column(ax, MODEL_X, rows, steps, "The model")
+    parts = "; ".join(text for text, *_ in steps).replace("\n", " ")
+    describe(ax, f"Diagram of the program and of the model, from top to bottom: {parts}")
     return ax
 
 
 def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
-    """Draw the way from a MIDI file to the loss, and round the loop of generation to a new MIDI file."""
+    """Draw the path from a MIDI file to the loss, and the loop of generation to a new MIDI file."""
     left, middle, right = 1.35, 2.75, 4.15
-    data = [("MIDI file", f"sampled at {DEFAULT_FPS} Hz"), (f"piano roll (frames, {n_pitches})", "windows within a piece")]
-    steps = [(text, GREY, label) for text, label in [*data, (f"frames (batch, frames, {n_pitches})", "")]]
-    _draw_column(ax, middle, rows[:4], [*steps, ("AttentionLSTM", BLUE, "")], "The program")
+    steps = [
+        ("MIDI file", GREY, f"sampled at {DEFAULT_FPS} Hz"),
+        (f"piano roll (frames, {n_pitches})", GREY, "windows within a piece"),
+        (f"frames (batch, frames, {n_pitches})", GREY, ""),
+        ("AttentionLSTM", BLUE, ""),
+    ]
+    _draw_column(ax, middle, rows[:4], steps, "The program")
     _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
     _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
     ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_pitches})", ha="center", va="center")
@@ -39,41 +51,76 @@ def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
     ax.text(middle + 1.4, rows[2] + 0.07, "one more frame")
 
 
-def _draw_model(ax: Axes, config, rows: np.ndarray) -> None:
-    """Draw the layers from top to bottom, the shape of the data between them; what comes in from the side there."""
-    n_pitches, size, pitch_size = config.n_pitches, config.hidden_size, config.pitch_size
-    keys, hidden = (f"(batch, frames, {n})" for n in (n_pitches, size))
-    span = f"last {config.attention_span} frames ({config.attention_span / DEFAULT_FPS:g} s)"
-    cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\n{span}"
-    steps = [("frames: which keys, how loud", GREY, f"(batch, frames, 2 × {n_pitches})")]
-    inputs = f"{2 * n_pitches}{' + composer' if config.composers else ''}"
+def _steps(config) -> tuple[list[Step], list[Aside]]:
+    """Return the layers from top to bottom, and the boxes beside them."""
+    steps, asides = _layers(config)
+    size, n_pitches = config.hidden_size, config.n_pitches
+    logits = f"(batch, frames, {n_pitches})"
+    if config.output == "independent":
+        return [*steps, (f"linear: {size} → {n_pitches}", GREEN, logits), ("next frame: logits", GREY, "")], asides
+    embedded = f"(batch, frames, {n_pitches}, {config.pitch_size})"
+    steps.append((f"linear: {size} → {n_pitches} × {config.pitch_size}", GREEN, embedded))
+    for step, colour, aside in _added(config):
+        asides.append((len(steps), len(steps), aside, colour, "", ""))
+        steps.append((f"+ {step}", colour, embedded))
+    return [
+        *steps,
+        ("one small net for all pitches", GREEN, logits),
+        ("next frame: logits, velocities", GREY, ""),
+    ], asides
+
+
+def _layers(config) -> tuple[list[Step], list[Aside]]:
+    """Return the LSTM layers and their attention cells."""
+    size, asides = config.hidden_size, []
+    cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"
+    steps = [("frames: which pitches, how loud", GREY, f"(batch, frames, 2 × {config.n_pitches})")]
+    inputs = f"{2 * config.n_pitches}{' + composer' if config.composers else ''}"
+    hidden = f"(batch, frames, {size})"
     for layer in range(config.n_layers):
         steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
         if layer >= config.n_layers - config.n_attention_layers:
-            _draw_aside(ax, rows[len(steps) - 1 : len(steps) + 1], cell, ORANGE, "h", "scale, shift")
+            asides.append((len(steps) - 1, len(steps), cell, ORANGE, "h", "scale, shift"))
             steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
-    if config.output == "independent":
-        steps += [(f"linear: {size} → {n_pitches}", GREEN, keys), ("next frame: logits", GREY, "")]
-    else:
-        known = f"each key's past, and that of\nthe {config.pitch_reach} keys on either side"
-        known += "; the\nlower keys of the next frame" * (config.output == "joint")
-        _draw_aside(ax, rows[len(steps) : len(steps) + 2], known, GREEN, "", "added")
-        steps.append((f"linear: {size} → {n_pitches} × {pitch_size}", GREEN, f"(batch, frames, {n_pitches}, {pitch_size})"))
-        steps += [("one small net for all keys", GREEN, keys), ("next frame: logits, velocities", GREY, "")]
-    _draw_column(ax, MODEL_X, rows, steps, "The model")
+    return steps, asides
 
 
-def _draw_aside(ax: Axes, rows: np.ndarray, text: str, colour: str, takes: str, gives: str) -> None:
-    """Draw a box beside two rows of the model, which takes something from the upper one and gives to the lower."""
-    for row, label, head in zip(rows, (takes, gives), ("-|>", "<|-")):
-        if label:
-            _arrow(ax, (MODEL_X + 1.3, row), (SIDE_X - 1.3, row), head)
-            ax.text((MODEL_X + SIDE_X) / 2, row + 0.07, label, ha="center")
-    _box(ax, SIDE_X, rows.mean(), text, colour, rows[0] - rows[1] + 0.4)
+def _added(config) -> list[Step]:
+    """Return what is added to the embedding of each pitch: a name, a colour, and how it is computed."""
+    past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
+    past += "; the\nlower pitches of the next frame" * (config.output == "joint")
+    added = [("past of the pitches", GREEN, past)]
+    if heads := getattr(config, "copy_heads", 0):
+        found = f"copy attention: {heads} heads search the\nlast {_span(config.copy_span)} for similar\nmoments"
+        added.append(("the notes that followed", ORANGE, f"{found}, by h and recent notes"))
+    known = [name for name in ("pedal", "beats") if getattr(config, name, False)]
+    texts = {"pedal": "the pedal, predicted first", "beats": "the phase in beat and bar, if given"}
+    if known:
+        of_next = "of the next frame:\n" + ";\n".join(texts[name] for name in known)
+        added.append((f"the next {' and '.join(known)}", PURPLE, of_next))
+    return added
 
 
-def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[tuple[str, str, str]], title: str = "") -> None:
-    """Draw steps (text, colour, label of the arrow to the next) one below the other."""
+def _span(n_frames: int) -> str:
+    return f"{n_frames} frames ({n_frames / DEFAULT_FPS:g} s)"
+
+
+def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
+    """Draw a box beside the rows of the model that it takes from and gives to; they may be one row."""
+    first, last, text, colour, takes, gives = aside
+    if takes:
+        _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))
+    _arrow(ax, (SIDE_X - 1.3, rows[last]), (MODEL_X + 1.3, rows[last]))
+    for row, label in ((first, takes), (last, gives)):
+        ax.text((MODEL_X + SIDE_X) / 2, rows[row] + 0.07, label, ha="center")
+    lines = text.count("\n") + 1
+    _box(
+        ax, SIDE_X, (rows[first] + rows[last]) / 2, text, colour, max(rows[first] - rows[last] + 0.4, 0.19 * lines), 9.5
+    )
+
+
+def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[Step], title: str = "") -> None:
+    """Draw steps one below the other."""
     ax.text(x, rows[0] + 0.45, title, ha="center", weight="bold", size=13)
     for row, (text, colour, _) in zip(rows, steps):
         _box(ax, x, row, text, colour)
@@ -82,10 +129,10 @@ def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[tuple[str, st
         ax.text(x + 0.1, (upper + lower) / 2, label, va="center")
 
 
-def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4) -> None:
-    style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": (colour, 0.2), "edgecolor": colour}
+def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4, size: float = 11) -> None:
+    style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": (colour, 0.13), "edgecolor": colour}
     ax.add_patch(FancyBboxPatch((x - 1.3, y - height / 2), 2.6, height, **style))
-    ax.text(x, y, text, ha="center", va="center", size=11)
+    ax.text(x, y, text, ha="center", va="center", size=size)
 
 
 def _arrow(ax: Axes, start: tuple, end: tuple, head: str = "-|>", path: str = "arc3") -> None:

@@ -1,44 +1,181 @@
-"""What the attention cells look at: for a moment of a piece, how much each of them weighs each earlier moment."""
+"""What a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from musicgen.lab.attention_plots import plot_attended, plot_copied, plot_next_pitches
+from musicgen.lab.figures import Figure
 from musicgen.model import AttentionLSTM
-from musicgen.piano_roll import PianoRoll
+from musicgen.outputs import decode_frame
+from musicgen.piano_roll import LOWEST_PITCH, PianoRoll, beat_features
+
+NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
+N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
+
+
+@torch.inference_mode()
+def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
+    """Compute a one-layer LSTM from a zero state with the standard formulas, and return all its gates and states.
+
+    Parameters
+    ----------
+    lstm : nn.LSTM
+        With ``batch_first``.
+    inputs : Tensor, shape (n_frames, n_inputs)
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, shape (n_frames, hidden_size)
+        "input gate", "forget gate", "output gate", "candidate", "cell state" and "hidden state".
+    """
+    names = ("input gate", "forget gate", "candidate", "output gate", "cell state", "hidden state")
+    hidden = cell = inputs.new_zeros(lstm.hidden_size)
+    rows = []
+    for x in inputs:
+        sums = lstm.weight_ih_l0 @ x + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ hidden + lstm.bias_hh_l0
+        i, f, g, o = sums.chunk(4)
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        cell = f * cell + i * g
+        hidden = o * cell.tanh()
+        rows.append(torch.stack([i, f, g, o, cell, hidden]))
+    return dict(zip(names, torch.stack(rows, dim=1).cpu().numpy()))
 
 
 @torch.inference_mode()
 def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return how much each attention layer weighs each earlier frame when it stands at a moment of a piece.
+    """Return the weight that each attention layer gives to each earlier frame, at one moment of a piece.
 
     Parameters
     ----------
     model : AttentionLSTM
     roll : PianoRoll
-        A piece from its first frame on, as the model heard or made it.
+        A piece from its first frame on.
     seconds : float
         The moment, within the piece.
     composer : str, optional
-        Whose music the model takes it for, one of ``model.config.composers``.
+        One of ``model.config.composers``.
 
     Returns
     -------
     numpy.ndarray, shape (n_attention_layers, n_frames)
-        Up to that moment, whose own frame is the last; rows sum to 1, and are 0 before ``attention_span`` frames.
+        The last frame is the one at the moment. Rows sum to 1, and are 0 before the last ``attention_span`` frames.
 
     Raises
     ------
     ValueError
-        If the moment lies outside the piece, or the model has no attention, or does not know the composer.
+        If the moment lies outside the piece, the model has no attention layer, or it does not know the composer.
     """
     if not model.config.n_attention_layers:
-        raise ValueError("the model has no attention layer to look at")
+        raise ValueError("the model has no attention layer")
+    frames, given = _inputs(model, roll, seconds, composer)
+    return np.stack([weights[0, -1].cpu().numpy() for weights in model.attention_weights(frames, **given)])
+
+
+@torch.inference_mode()
+def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
+    """Return the weight that each head of copy attention gives to each earlier frame, at one moment of a piece.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_heads, n_frames + 1)
+        The last column is the weight of "no match". Rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If the moment lies outside the piece, the model has no copy attention, or it does not know the composer.
+    """
+    if not model.config.copy_heads:
+        raise ValueError("the model has no copy attention")
+    frames, given = _inputs(model, roll, seconds, composer)
+    return model.copy_weights(frames, **given)[0, :, -1].cpu().numpy()
+
+
+@torch.inference_mode()
+def next_pitches(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, k: int = 10, composer: str | None = None
+) -> np.ndarray:
+    """Return the most likely pitches of the frame after a moment of a piece.
+
+    The pitches of a frame depend on each other, so the probabilities are the shares of 200 sampled frames.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+    k : int
+        The largest number of pitches.
+
+    Returns
+    -------
+    numpy.ndarray
+        Structured, by descending probability: ``pitch``, ``probability``, and ``held``, which is true for a pitch that
+        sounds at the moment. Pitches that no sample contains are left out.
+    """
+    frames, given = _inputs(model, roll, seconds, composer)
+    features, _ = model(frames, **given)
+    features = features.map(lambda each: each[0, -1].expand(N_SAMPLES, *each.shape[2:]))
+    uniform = torch.rand(N_SAMPLES, frames.shape[2] + 1, generator=torch.Generator().manual_seed(0)).to(frames.device)
+    pedal = None
+    if model.output.pedal is not None:
+        pedal = (uniform[:, -1] < model.output.pedal.logits(features).sigmoid()).float()
+    encoded = model.output.encode(features, pedal)
+    sampled, _ = decode_frame(model.output, encoded, features, lambda x: (uniform[:, :-1] < x.sigmoid()).to(x.dtype))
+    share = sampled.mean(dim=0).cpu().numpy()
+    likely = np.argsort(-share, kind="stable")[:k]
+    predicted = np.zeros(len(likely), NEXT_DTYPE)
+    held = features.on[0].cpu().numpy() > 0
+    predicted["pitch"], predicted["probability"], predicted["held"] = likely + LOWEST_PITCH, share[likely], held[likely]
+    return predicted[predicted["probability"] > 0]
+
+
+def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
+    """Return the frames up to a moment, shape (1, n_frames, 88), and what else the model is given."""
     if not 0 <= seconds < roll.duration_seconds:
-        raise ValueError(
-            f"the moment must lie from 0 to {roll.duration_seconds:g} s, within the piece, not {seconds:g}"
-        )
+        raise ValueError(f"the moment must lie from 0 to {roll.duration_seconds:g} s, not at {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
-    device = next(model.parameters()).device
-    labels = torch.tensor([model.config.label_of(composer)], device=device)
+    device = next(model.eval().parameters()).device
+    given = {
+        "composers": np.array([model.config.label_of(composer)]),
+        "pedal": np.zeros((1, n_frames), np.float32)
+        if roll.pedal is None
+        else roll.pedal[None, :n_frames].astype(np.float32),
+        "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # those of the frame to predict
+    }
     frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
-    return np.stack([weights[0, -1].cpu().numpy() for weights in model.eval().attention_weights(frames, labels)])
+    return frames, {name: torch.tensor(array, device=device) for name, array in given.items()}
+
+
+def moment_figure(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None, title: str = ""
+) -> Figure:
+    """Return a figure of one moment of a piece: attention weights, what copy attention found, and the next pitches.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`. A part that the model does not have is left out.
+    title : str
+    """
+    n_attention, n_copy = model.config.n_attention_layers, int(bool(model.config.copy_heads))
+    n_rows = max(1, n_attention + n_copy)
+    figure = Figure(12, 1.2 + 2.4 * n_rows)
+    grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))
+    axes: list = []
+    for row in range(n_attention + n_copy):
+        share = axes[0] if axes else None
+        axes.append(figure.add_subplot(grid[row, 0], sharex=share, sharey=share if row < n_attention else None))
+    if n_attention:
+        first_layer = model.config.n_layers - n_attention + 1
+        plot_attended(roll, attention_at(model, roll, seconds, composer), first_layer, axes[:n_attention])
+    if n_copy:
+        plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
+    plot_next_pitches(next_pitches(model, roll, seconds, composer=composer), figure.add_subplot(grid[:, 1]))
+    figure.suptitle(title)
+    return figure

@@ -1,4 +1,4 @@
-"""A roll as sound: a sampled piano where its renderer is installed, plain decaying partials elsewhere."""
+"""A roll as sound: a sampled piano if midirenderer is installed, otherwise sums of decaying partials."""
 
 import io
 from dataclasses import dataclass
@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 import soundfile
-from scipy.signal import resample_poly
 
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 from musicgen.support.files import atomic_write
 
-PEAK = 0.89  # -1 dBFS: room for what an MP3 decoder adds
-MP3_RATE = 24_000
+PEAK = 0.89  # -1 dBFS: a decoded MP3 may exceed the original
+LARGEST_MP3_RATE = 24_000
 TAIL_SECONDS = 1.5
 
-# Of the plain sound.
+# The sums of partials:
 PARTIALS_RATE = 24_000
 N_PARTIALS = 8
 RELEASE_SECONDS = 0.3
@@ -33,7 +32,7 @@ class Sound:
     samples : numpy.ndarray of float32, shape (n_samples,)
         Between -1 and 1.
     rate : int
-        Samples a second.
+        Samples per second.
     """
 
     samples: np.ndarray
@@ -41,19 +40,18 @@ class Sound:
 
 
 def render(roll: PianoRoll) -> Sound:
-    """Play a roll on the piano of the sound font that pretty_midi ships.
+    """Play a roll, with its pedal, on the piano of the sound font in pretty_midi.
 
-    Without midirenderer, which has no wheel for some platforms, the notes are sums of decaying partials.
+    Without midirenderer, which has no wheel for some platforms, each note is a sum of decaying partials.
 
     Parameters
     ----------
     roll : PianoRoll
-        Any roll; a silent one gives silence.
 
     Returns
     -------
     Sound
-        As long as the roll and 1.5 seconds more, in which the last notes ring. Its peak is -1 dBFS.
+        1.5 seconds longer than the roll, so that the last notes ring out. Its peak is -1 dBFS, or 0 for silence.
     """
     try:
         from midirenderer import render_wave_from
@@ -68,19 +66,30 @@ def render(roll: PianoRoll) -> Sound:
 
 
 def write_wav(sound: Sound, path: Path | str) -> None:
-    """Write a sound as a WAV file of 16 bits, whole or not at all."""
-    stream = io.BytesIO()  # soundfile would not tell that a disk is full
+    """Write a sound as a 16-bit WAV file atomically."""
+    stream = io.BytesIO()  # soundfile does not report a full disk
     soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
     with atomic_write(path) as temporary:
         temporary.write_bytes(stream.getvalue())
 
 
 def mp3_bytes(sound: Sound) -> bytes:
-    """Encode a sound as MP3, about 0.2 MB a minute, which every browser plays; a piano has little above 12 kHz."""
+    """Encode a sound as MP3, about 0.2 MB per minute.
+
+    Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
+    """
     stream = io.BytesIO()
-    samples = resample_poly(sound.samples, MP3_RATE, sound.rate)
-    soundfile.write(stream, samples, MP3_RATE, format="MP3", compression_level=0.7, bitrate_mode="VARIABLE")
+    while sound.rate > LARGEST_MP3_RATE:
+        sound = _half_rate(sound)
+    soundfile.write(stream, sound.samples, sound.rate, format="MP3", compression_level=0.7, bitrate_mode="VARIABLE")
     return stream.getvalue()
+
+
+def _half_rate(sound: Sound) -> Sound:
+    """Remove the upper half of the spectrum with a windowed-sinc filter, and every second sample."""
+    taps = np.sinc(np.arange(-31, 32) / 2) * np.hamming(63)
+    filtered = np.convolve(sound.samples, (taps / taps.sum()).astype(np.float32), mode="same")
+    return Sound(filtered[::2], sound.rate // 2)
 
 
 @cache
@@ -91,15 +100,31 @@ def _sound_font() -> bytes:
 def _partials(roll: PianoRoll) -> np.ndarray:
     """Sum the tones of all notes, at `PARTIALS_RATE`."""
     samples = np.zeros(round((roll.duration_seconds + TAIL_SECONDS) * PARTIALS_RATE), np.float32)
-    for pitch, velocity, start, end in roll.notes.tolist():
+    for pitch, velocity, start, end in sustained(roll):
         tone = _tone(pitch, velocity, (end - start) / roll.fps)
         first = round(start / roll.fps * PARTIALS_RATE)
         samples[first : first + len(tone)] += tone
     return samples
 
 
+def sustained(roll: PianoRoll) -> list[list[int]]:
+    """Return the pitch, velocity, first and last frame (exclusive) of each note, lengthened by the pedal.
+
+    With the pedal down a note sounds until the pedal is up or the pitch is struck again.
+    """
+    notes, up = roll.notes.tolist(), np.ones(roll.n_frames + 1, bool)
+    up[:-1] = True if roll.pedal is None else ~roll.pedal
+    next_up = np.minimum.accumulate(np.where(up, np.arange(len(up)), len(up))[::-1])[::-1]
+    again: dict[int, int] = {}  # the first frame of the next note of each pitch
+    ringing = []
+    for pitch, velocity, start, end in reversed(notes):
+        ringing.append([pitch, velocity, start, max(end, min(int(next_up[end]), again.get(pitch, roll.n_frames)))])
+        again[pitch] = start
+    return ringing[::-1]
+
+
 def _tone(pitch: int, velocity: int, held_seconds: float) -> np.ndarray:
-    """Strike a string: its higher partials are weaker and fade sooner, less so the harder it is struck."""
+    """Return the sound of a string. Higher partials are weaker and fade sooner, less so if it is struck hard."""
     end_seconds = held_seconds + RELEASE_SECONDS
     seconds = np.arange(end_seconds * PARTIALS_RATE, dtype=np.float32) / PARTIALS_RATE
     hertz = 440 * 2 ** ((pitch - 69) / 12)

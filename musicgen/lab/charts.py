@@ -1,29 +1,41 @@
-"""Figures of numbers: losses, distributions, comparisons. Like all figures they draw into `ax` and return the axes."""
+"""Figures of numbers: losses, distributions, comparisons. Like all figures, they draw into `ax` and return the axes."""
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from musicgen.lab.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, axes_for, colours_on, is_dark
+from musicgen.lab.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    axes_for,
+    is_dark,
+    sequential,
+    subplots,
+)
+from musicgen.lab.html import readable
 
-MOST_POINTS = 150  # of a curve that is drawn while it grows
+MOST_POINTS = 150  # of the curve of a run that goes on
 
 
 def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
-    """Draw the losses of a training run by epoch against the baselines.
+    """Draw the losses of a training run by epoch, and the baselines.
 
     Parameters
     ----------
     history : list of dict
-        One an epoch, with ``epoch``, ``train_nll`` and ``validation_nll``.
+        One for each epoch, with ``epoch``, ``train_nll`` and ``validation_nll``.
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
+    ax : Axes, optional
     run : str
-        Its name, where several are drawn into one `ax`.
+        The name of the run, if several are drawn into one `ax`.
     """
     ax = axes_for(ax, 8, 4.5)
     epochs = [entry["epoch"] for entry in history]
@@ -35,44 +47,44 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
     ax.margins(y=0.1)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(xlabel="epoch", ylabel="loss in nats per frame")
-    ax.legend(frameon=False)
+    ax.legend()
     return ax
 
 
 def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_updates: int, title: str = "") -> Axes:
-    """Draw a training run while it runs, its learning rate below, into a new figure that pyplot knows nothing of.
+    """Draw a training run while it goes on, with its learning rate below.
 
     Parameters
     ----------
     updates : numpy.ndarray, shape (n, 3)
-        Of each update its number, its loss in nats per frame and its learning rate. Many are drawn as means of some.
+        The number, the loss in nats per frame and the learning rate of each update. Of many updates, means are drawn.
     history : list of dict
-        One an epoch, with ``updates`` and ``validation_nll``.
+        One for each epoch, with ``updates`` and ``validation_nll``.
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     n_updates : int
-        How many there will be.
+        The number of updates of the whole run.
+    title : str
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    ax, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    _, (ax, below) = subplots(2, size=(8, 4.2), sharex=True, height_ratios=(4, 1))
     groups = np.array_split(updates, min(len(updates), MOST_POINTS) or 1)
     number, loss, rate = np.array([group.mean(axis=0) for group in groups if len(group)]).reshape(-1, 3).T
-    ax.plot(number, loss, color=BLUE, label="training, as it goes")
+    ax.plot(number, loss, color=BLUE, label="training")
     ends, nlls = [row["updates"] for row in history], [row["validation_nll"] for row in history]
     ax.plot(ends, nlls, "o-", color=ORANGE, label="validation, after each epoch")
     _draw_baselines(ax, baselines)
     _in_decades(ax)
     ax.set(title=title, ylabel="loss in nats per frame", xlim=(0, max(n_updates, 1)))
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(loc="upper right")
     below.plot(number, rate, color=GREY)
     below.set(xlabel="update", ylabel="learning\nrate", ylim=(0, 1.1 * rate.max(initial=1e-9)))
     return ax
 
 
 def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes | None = None) -> Axes:
-    """Draw the validation losses of several runs, by name, over their epochs, against the baselines.
+    """Draw the validation losses of several runs by epoch, and the baselines.
 
-    There are five colours; with more runs than that, markers tell them apart.
+    Five colours are used in turn, and each further five runs get another marker.
     """
     ax = axes_for(ax, 8, 4)
     for index, (name, history) in enumerate(histories.items()):
@@ -83,12 +95,12 @@ def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes 
     _in_decades(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(title="All runs", xlabel="epoch", ylabel="validation loss in nats per frame")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.16, 1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1.16, 1))
     return ax
 
 
 def _in_decades(ax: Axes) -> None:
-    """Let the losses grow by factors, with plain numbers beside them."""
+    """Use a logarithmic axis for the losses, with plain numbers."""
     ax.set_yscale("log")
     ax.margins(y=0.1)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -110,23 +122,28 @@ def plot_distribution(
     Parameters
     ----------
     values_by_label : dict of str to numpy.ndarray
-        The values of each source; their numbers may differ, for each outline sums to 1.
+        The values of each source. Each outline sums to 1, so the numbers of values may differ.
+    ax : Axes, optional
+    xlabel : str
+    bins : int, list or numpy.ndarray
+        As in `numpy.histogram_bin_edges`.
     """
     ax = axes_for(ax, 8, 4)
     edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
     for index, (label, values) in enumerate(values_by_label.items()):
         shares = np.histogram(values, edges)[0] / max(1, len(values))
-        width = len(values_by_label) - index + 0.5  # where two are the same, the first still shows
+        width = len(values_by_label) - index + 0.5  # of two equal outlines, the first still shows
         ax.stairs(shares, edges, color=PALETTE[index % len(PALETTE)], linewidth=width, label=label)
     ax.set(xlabel=xlabel, ylabel="share")
-    ax.legend(frameon=False)
+    ax.legend()
     return ax
 
 
 def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "") -> Axes:
-    """Draw one horizontal bar a name, the longest on top, each with its value."""
+    """Draw a horizontal bar with its value for each name, the longest on top."""
     ax = axes_for(ax, 8, 1 + 0.3 * len(values))
-    bars = ax.barh(*zip(*sorted(values.items(), key=lambda item: item[1])), color=BLUE)
+    names, lengths = zip(*sorted(values.items(), key=lambda item: item[1]))
+    bars = ax.barh([readable(name) for name in names], lengths, color=BLUE)
     ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
     ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
@@ -134,30 +151,30 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
 
 
 def plot_totals(totals: Mapping[str, Mapping[str, Mapping[str, float]]], title: str = "") -> Axes:
-    """Draw amounts of several kinds side by side, a bar for each name, made up of parts; return the first axes.
+    """Draw stacked bars for each name, for several quantities side by side; return the first axes.
 
     Parameters
     ----------
     totals : mapping of str to mapping of str to mapping of str to float
-        Of each kind, say pieces and minutes, for each name the amount of each part. The first kind orders the names.
+        For each quantity, for example pieces and minutes, the amount of each part of each name. The first quantity
+        orders the names.
+    title : str
     """
     first = {name: sum(parts.values()) for name, parts in next(iter(totals.values())).items()}
     names = sorted(first, key=first.get)
     size = (12, 1.4 + 0.32 * len(names))
-    figure, axes = plt.subplots(1, len(totals), figsize=size, layout="constrained", sharey=True, squeeze=False)
-    plt.close(figure)
+    figure, axes = subplots(1, len(totals), size=size, sharey=True, squeeze=False)
     for ax, (kind, amounts) in zip(axes[0], totals.items()):
         ends = np.zeros(len(names))
         for colour, part in zip([BLUE, SKY, ORANGE, GREEN, PURPLE], amounts[names[0]]):
             widths = np.array([amounts[name][part] for name in names])
-            bars = ax.barh(names, widths, left=ends, color=colour, label=part)
+            bars = ax.barh([readable(name) for name in names], widths, left=ends, color=colour, label=part)
             ends += widths
         ax.bar_label(bars, [f"{end:,.0f}" for end in ends], padding=3)
         ax.margins(x=0.2, y=0.02)  # room for the totals
         ax.set_xlabel(kind)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, parse_math=False)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(title)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return axes[0, 0]
 
 
@@ -169,15 +186,17 @@ def plot_runs(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Axes:
-    """Draw repeated runs: their mean as a line, each run as a point, so that the spread is seen.
+    """Draw repeated runs: their mean as a line and each run as a point, to show the spread.
 
     Parameters
     ----------
     runs_by_label : dict of str to array, shape (n_runs, len(x))
-        What each run gave; nan where it gave nothing.
+        The result of each run; nan where there is none.
     x : list of float or str
+    ax : Axes, optional
     references : dict of str to array, shape (len(x),), optional
-        What the runs are held against, drawn in grey.
+        Values to compare the runs with, drawn in grey.
+    xlabel, ylabel : str
     """
     ax = axes_for(ax, 8, 4.5)
     for colour, (label, runs) in zip(PALETTE, runs_by_label.items()):
@@ -187,7 +206,7 @@ def plot_runs(
     for style, (label, values) in zip(("-", ":", "--"), (references or {}).items()):
         ax.plot(x, values, style, color=GREY, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False)
+    ax.legend()
     return ax
 
 
@@ -197,7 +216,9 @@ def plot_dots(values_by_label: dict, ax: Axes | None = None, xlabel: str = "") -
     Parameters
     ----------
     values_by_label : dict of str to dict of str to float
-        For each source its values by name.
+        The values of each source by name.
+    ax : Axes, optional
+    xlabel : str
     """
     names = list(next(iter(values_by_label.values())))
     ax = axes_for(ax, 8, 1.2 + 0.3 * len(names))
@@ -206,15 +227,18 @@ def plot_dots(values_by_label: dict, ax: Axes | None = None, xlabel: str = "") -
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set(xlabel=xlabel)
     ax.grid(axis="y", linewidth=0.5, alpha=0.5)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
 def plot_confusion(counts: np.ndarray, names: list[str], ax: Axes | None = None, xlabel: str = "") -> Axes:
-    """Draw how often each true name (row) was taken for each name (column); the colour is the share of the row."""
+    """Draw a confusion matrix: how often each true name (row) was predicted as each name (column).
+
+    The colour is the share of the row.
+    """
     ax = axes_for(ax, 4.5, 4.5)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    colours = colours_on(ax)
+    colours = sequential()
     ax.imshow(shares, cmap=colours, vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         ink = "white" if is_dark(colours(shares[row, column])) else "black"

@@ -1,39 +1,38 @@
-"""Figures of piano rolls, and what all figures share: each draws into `ax`, or a new figure, and returns the axes."""
+"""Figures of piano rolls. Like all figures, they draw into `ax` or a new figure, and return the axes."""
 
-import io
-import threading
 from collections.abc import Mapping
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, PowerNorm, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
-from PIL import Image
 
-from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
-from musicgen.support.files import atomic_write
+from musicgen.lab.figures import (  # noqa: F401  (notebooks import the shared ones from here)
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    VELOCITY,
+    axes_for,
+    describe,
+    png_bytes,
+    save_figure,
+    subplots,
+)
+from musicgen.lab.figures import COLOURS as COLOUR
+from musicgen.piano_roll import HIGHEST_PITCH, PianoRoll
 
-# Colours that people with any colour vision tell apart (Okabe and Ito, 2008).
-BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
-GREY = "#808080"
+MOST_LINES = 150  # beats, or bars, in one figure
+PEDAL_TOP, ROOM = 0.03, 0.09  # of the height of the axes: the pedal strip, and the space below the lowest note
+NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 
-def save_figure(ax: Axes, path: Path | str) -> None:
-    """Write the figure that `ax` belongs to as a PNG, whole or not at all."""
-    with atomic_write(path) as temporary:
-        ax.figure.savefig(temporary, format="png", dpi=150)
-
-
-def png_bytes(ax: Axes, dpi: int = 90) -> bytes:
-    """Return the figure that `ax` belongs to as a PNG of 256 colours, a third of the size it has with all."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    ax.figure.savefig(drawn, format="png", dpi=dpi)
-    Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(small, "png", optimize=True)
-    return small.getvalue()
+def pitch_name(pitch: int) -> str:
+    """Return the name of a MIDI pitch, such as C4 for 60."""
+    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def plot_roll(
@@ -44,52 +43,124 @@ def plot_roll(
     rest: str = "generated",
     velocity_bar: bool = True,
 ) -> Axes:
-    """Draw a roll: pitch upwards, time along, velocity as colour (the poster's figures 2 and 4).
+    """Draw a roll: time to the right, pitch upwards, velocity as colour (figures 2 and 4 of the poster).
+
+    The sustain pedal, if the roll has it, is a strip below the notes. Beats, if it has them, are thin vertical lines,
+    and downbeats are stronger.
 
     Parameters
     ----------
     roll : PianoRoll
         Of any length: even a note of one frame is drawn at least half a point wide.
+    ax : Axes, optional
+        By default a new figure.
+    title : str
     prime_frames : int
-        Length of the given opening, which is shaded and marked off from the rest; 0 for none.
+        Length of the given opening, which is shaded; 0 for none.
     rest : str
-        What to call the rest.
+        The name of what follows the opening.
     velocity_bar : bool
         Draw the scale of the colours.
     """
     ax = axes_for(ax, 10, 4)
+    bars = _draw_notes(ax, roll)
+    _draw_beats(ax, roll)
+    _draw_pedal(ax, roll)
+    ax.set(xlabel="time in seconds", ylabel="pitch")
+    if velocity_bar:
+        ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
+    if prime_frames:
+        _draw_prime(ax, prime_frames / roll.fps, rest)
+    ax.set_title(title, pad=22 if prime_frames else None)
+    describe(ax, _sentence(roll, prime_frames))
+    return ax
+
+
+def _draw_notes(ax: Axes, roll: PianoRoll) -> PolyCollection:
     notes = roll.notes
     left, right = notes["start_frame"] / roll.fps, notes["end_frame"] / roll.fps
     low, high = notes["pitch"] - 0.4, notes["pitch"] + 0.4
     corners = np.stack([left, low, left, high, right, high, right, low], axis=1).reshape(-1, 4, 2)
-    bars = PolyCollection(corners, array=notes["velocity"], cmap=colours_on(ax), clim=(1, 127), zorder=3)
+    bars = PolyCollection(corners, array=notes["velocity"], cmap=VELOCITY, clim=(1, 127), zorder=3, gid="notes")
     bars.set(edgecolor="face", linewidth=0.5)
     ax.add_collection(bars, autolim=False)
     # Through the limits of the data, so that axes shared by two rolls grow to hold both.
-    ax.update_datalim([(0, low.min(initial=48)), (max(roll.duration_seconds, 1), high.max(initial=72))])
+    bottom, top = low.min(initial=48), high.max(initial=72)
+    room = ROOM * (top - bottom) if roll.pedal is not None else 0
+    ax.update_datalim([(0, bottom - room), (max(roll.duration_seconds, 1), top)])
     ax.margins(0, 0.04)
     ax.autoscale_view()
     ax.yaxis.set_major_locator(MultipleLocator(12))
-    ax.yaxis.set_major_formatter(lambda pitch, _: f"C{round(pitch) // 12 - 1}")
-    ax.set(xlabel="time in seconds", ylabel="pitch")
+    ax.yaxis.set_major_formatter(lambda pitch, _: _octave(ax, pitch))
     ax.grid(axis="y", linewidth=0.5, alpha=0.5)
-    if velocity_bar:
-        ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
+    return bars
+
+
+def _octave(ax: Axes, pitch: float) -> str:
+    """Return the name of a C, or nothing above the piano and at the lower edge, where the pedal strip has its label."""
+    bottom, top = ax.get_ylim()
+    return pitch_name(round(pitch)) if bottom + 0.045 * (top - bottom) < pitch <= HIGHEST_PITCH else ""
+
+
+def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
+    """Draw the beats within a roll; only the bars of a long one."""
+    beats = beats_within(roll)
+    down = beats[:, 1] == 1
+    place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["beat"], "zorder": 1}
+    if len(beats) <= MOST_LINES:
+        ax.vlines(beats[~down, 0], 0, 1, linewidth=0.5, alpha=0.4, gid="beats", **place)
+    if down.sum() <= MOST_LINES:
+        ax.vlines(beats[down, 0], 0, 1, linewidth=1, alpha=0.6, gid="downbeats", **place)
+
+
+def beats_within(roll: PianoRoll) -> np.ndarray:
+    """Return the beats from the first to the last frame of a roll, shape (n_beats, 2); none if they are unknown."""
+    beats = np.zeros((0, 2)) if roll.beats is None else roll.beats
+    return beats[(beats[:, 0] >= 0) & (beats[:, 0] <= roll.duration_seconds)]
+
+
+def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
+    if roll.pedal is None:
+        return
+    spans = [(start / roll.fps, (end - start) / roll.fps) for start, end in pedal_spans(roll)]
+    place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["pedal"]}
+    ax.broken_barh(spans, (0, PEDAL_TOP), linewidth=0, zorder=2, gid="pedal", **place)
+    at = {"xy": (0, PEDAL_TOP / 2), "xycoords": "axes fraction", "textcoords": "offset points", "xytext": (-4, 0)}
+    ax.annotate("pedal", ha="right", va="center", size=8, **at)
+
+
+def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
+    """Return the first frame of each press of the pedal and the first frame after it."""
+    down = np.zeros(roll.n_frames + 2, np.int8)
+    down[1:-1] = 0 if roll.pedal is None else roll.pedal
+    change = np.diff(down)
+    return list(zip(np.flatnonzero(change == 1).tolist(), np.flatnonzero(change == -1).tolist()))
+
+
+def _draw_prime(ax: Axes, seconds: float, rest: str) -> None:
+    above = {"transform": ax.get_xaxis_transform(), "color": COLOUR["prime"]}
+    ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
+    ax.axvline(seconds, color=COLOUR["prime"], linewidth=1.5)
+    ax.text(seconds, 1.01, "prime ", ha="right", **above)
+    ax.text(seconds, 1.01, f"| {rest}", **above)
+
+
+def _sentence(roll: PianoRoll, prime_frames: int) -> str:
+    """Describe a roll for those who do not see it."""
+    pitches = roll.notes["pitch"].tolist()
+    span = f" from {pitch_name(min(pitches))} to {pitch_name(max(pitches))}" if pitches else ""
+    parts = [f"Piano roll: {len(pitches):,} notes{span} in {roll.duration_seconds:.0f} seconds"]
     if prime_frames:
-        seconds, above = prime_frames / roll.fps, {"transform": ax.get_xaxis_transform(), "color": ORANGE}
-        ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
-        ax.axvline(seconds, color=ORANGE, linewidth=1.5)
-        ax.text(seconds, 1.01, "prime ", ha="right", **above)
-        ax.text(seconds, 1.01, f"| {rest}", **above)
-    ax.set_title(title, pad=22 if prime_frames else None, parse_math=False)  # a file's name may hold dollars
-    return ax
+        parts.append(f"the first {prime_frames / roll.fps:.1f} seconds are the prime")
+    if roll.pedal is not None and roll.n_frames:
+        parts.append(f"the sustain pedal is down for {roll.pedal.mean():.0%} of the time")
+    return ", ".join(parts)
 
 
 def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, title: str = "") -> Axes:
     """Draw a real roll above a generated one with the same prime, on the same axes; return the upper axes."""
-    figure, (upper, lower) = plt.subplots(2, figsize=(10, 7), layout="constrained", sharex=True, sharey=True)
-    plt.close(figure)
-    plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played")
+    figure, (upper, lower) = subplots(2, size=(10, 7), sharex=True, sharey=True)
+    plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played").label_outer()
     plot_roll(generated, lower, "", prime_frames).label_outer()
     return upper
 
@@ -97,80 +168,7 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
 def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
     """Draw rolls by their titles, one below the other on the same axes; return the uppermost."""
     size = (10, 3.2 * len(rolls))
-    figure, axes = plt.subplots(len(rolls), figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
-    plt.close(figure)
+    figure, axes = subplots(len(rolls), size=size, sharex=True, sharey=True, squeeze=False)
     for ax, (title, roll) in zip(axes.flat, rolls.items()):
         plot_roll(roll, ax, title, prime_frames, rest="").label_outer()
     return axes[0, 0]
-
-
-def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAULT_FPS) -> Axes:
-    """Draw how much each frame looks at each frame before it.
-
-    Parameters
-    ----------
-    weights : numpy.ndarray, shape (n_frames, n_frames)
-        The attention weights of one layer: each row sums to 1.
-    """
-    ax = axes_for(ax, 6.5, 5.5)
-    seen = np.ma.masked_equal(weights, 0)
-    # The square root shows faint weights beside strong ones; the strongest, in the first frames, mean little.
-    norm = PowerNorm(0.5, vmin=0, vmax=np.quantile(seen.compressed(), 0.99))
-    extent = (0, len(weights) / fps, 0, len(weights) / fps)
-    image = ax.imshow(seen, cmap=colours_on(ax), norm=norm, extent=extent, origin="lower")
-    ax.set(xlabel="earlier moment in seconds", ylabel="present moment in seconds")
-    ax.figure.colorbar(image, ax=ax, label="attention weight", extend="max", fraction=0.045, pad=0.02)
-    return ax
-
-
-def plot_attended(roll: PianoRoll, weights: np.ndarray, first_layer: int = 1) -> Axes:
-    """Draw over a roll which earlier moments each attention layer looks at, one row a layer; return the upper axes.
-
-    Parameters
-    ----------
-    roll : PianoRoll
-        The piece; two seconds of what follows the moment are drawn, too.
-    weights : numpy.ndarray, shape (n_attention_layers, n_frames)
-        From `attention_at`: the last frame is the moment.
-    first_layer : int
-        The number of the first of these layers, for their names.
-    """
-    n_layers, n_frames = weights.shape
-    size = (10, 1 + 2.6 * n_layers)
-    figure, axes = plt.subplots(n_layers, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
-    plt.close(figure)
-    moment, edges = n_frames / roll.fps, np.arange(n_frames + 1) / roll.fps
-    seen = np.flatnonzero(weights.max(axis=0) > 1e-6)
-    for layer, (ax, row) in enumerate(zip(axes[:, 0], weights), first_layer):
-        plot_roll(roll[: n_frames + 2 * roll.fps], ax, f"What attention layer {layer} looks at", velocity_bar=False)
-        strength = LinearSegmentedColormap.from_list("weight", [(*to_rgb(ORANGE), 0), (*to_rgb(ORANGE), 0.75)])
-        ax.pcolormesh(edges, [0, 1], row[None], cmap=strength, transform=ax.get_xaxis_transform(), zorder=1)
-        curve = ax.twinx()
-        curve.stairs(100 * row, edges, color=ORANGE, linewidth=1.5)
-        curve.set(ylim=(0, 250 * row.max()), ylabel="weight in %")
-        ax.axvline(moment, color=BLUE, linewidth=2)
-        ax.label_outer()
-    ax.set_xlim(seen[0] / roll.fps, min(moment + 2, roll.duration_seconds))
-    axes[0, 0].text(moment, 1.01, "now ", color=BLUE, ha="right", transform=axes[0, 0].get_xaxis_transform())
-    return axes[0, 0]
-
-
-def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or the axes of a new figure (inches) that pyplot does not know, so that nobody shows it twice.
-
-    Such a figure can also be drawn in a thread.
-    """
-    if threading.current_thread() is threading.main_thread():
-        plt.draw_if_interactive()  # loads what a notebook shows figures with: else its first is but a line of text
-    return Figure(figsize=(width, height), layout="constrained").subplots() if ax is None else ax
-
-
-def colours_on(ax: Axes) -> ListedColormap:
-    """Return an even colour map whose strong end stands out from the ground of `ax`, be it light or dark."""
-    name = "viridis" if is_dark(ax.get_facecolor()) else "viridis_r"
-    return ListedColormap(plt.get_cmap(name)(np.linspace(0.15, 1, 128)))
-
-
-def is_dark(colour: tuple[float, ...] | str) -> bool:
-    """Tell whether white is seen better on a colour than black."""
-    return np.dot(to_rgb(colour), [0.3, 0.6, 0.1]) < 0.5

@@ -1,0 +1,52 @@
+"""HTML of the notebooks. Every text that enters a page goes through `escape`."""
+
+import html
+import re
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Sequence
+
+# Control characters except tab and line feed, line separators, and characters that reorder the text around them.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+SURROGATE = re.compile("[\ud800-\udfff]")
+CELL = "padding: 3px 12px; text-align: right; border-bottom: 1px solid #80808040"
+
+
+def readable(text: object) -> str:
+    r"""Return `text` as a string that can be shown and saved.
+
+    Lone surrogates, which Python makes of file names that are not UTF-8, become U+FFFD. Control characters and
+    characters that change the direction of the text become escapes such as ``\u202e``.
+    """
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", SURROGATE.sub("\ufffd", str(text)))
+
+
+def escape(text: object) -> str:
+    """Return `text` as HTML that shows it: `readable`, and without markup."""
+    return html.escape(readable(text))
+
+
+def table(rows: Iterable[Sequence], head: Sequence = (), bold: Collection[int] = ()) -> str:
+    """Return an HTML table.
+
+    Parameters
+    ----------
+    rows : iterable of sequence
+        The cells of each row. They may come from anywhere: all of them are escaped.
+    head : sequence
+        The names of the columns, if any. They are escaped, too.
+    bold : collection of int
+        The indices of rows in bold.
+    """
+    names = "".join(f"<th style='{CELL}'>{escape(name)}</th>" for name in head)
+    body = ""
+    for index, row in enumerate(rows):
+        weight = "bold" if index in bold else "normal"
+        cells = "".join(f"<td style='{CELL}'>{escape(cell)}</td>" for cell in row)
+        body += f"<tr style='font-weight: {weight}'>{cells}</tr>"
+    top = f"<thead><tr>{names}</tr></thead>" if names else ""
+    return f"<table style='border-collapse: collapse'>{top}<tbody>{body}</tbody></table>"
+
+
+def image(png: bytes, alt: str) -> str:
+    """Return a PNG as an element of a page, with its alternative text."""
+    return f'<img style="max-width: 100%" alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
