@@ -1,0 +1,84 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from musicgen.lab.pages import export, formula_image
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+# What a browser loads by itself. A link that a reader may click is not among it.
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|audio|video|source|embed|object|input)\b[^>]*?\s(?:src|data)\s*=\s*["']?\s*(?:https?:)?//"""
+    r"""|<link\b[^>]*?href\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?\s*(?:https?:)?//|@import|from\s+["']https?://""",
+    re.IGNORECASE,
+)
+TEXT = r"""# A page
+The gate $i_t = \sigma(W x_t)$ costs $5 or $6, or `$HOME or $PATH`.
+
+$$c_t = f_t \odot c_{t-1}
+ + i_t$$
+
+[A link](https://example.org), and $\nosuch{x}$.
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell(TEXT), nbformat.v4.new_code_cell("print('$a$ and $b$')")]
+    path = tmp_path / "a page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_formulas_become_images_and_other_dollars_stay(notebook):
+    page = export(notebook)
+    alts = re.findall(r'<img alt="([^"]*)" src="data:image/svg\+xml;', page)
+    assert alts == [r"i_t = \sigma(W x_t)", r"c_t = f_t \odot c_{t-1} + i_t"]
+    assert "costs $5 or $6, or <code>$HOME or $PATH</code>" in page
+    assert r"<code>\nosuch{x}</code>" in page, "a formula that cannot be drawn is shown as it is written"
+    assert "$a$ and $b$" in re.sub("<[^>]*>", "", page)
+
+
+def test_a_formula_lies_on_the_line_of_the_text():
+    below = {tex: float(re.search(r"vertical-align: (-[\d.]+)px", formula_image(tex))[1]) for tex in ("x", "x_t")}
+    assert below["x_t"] < -3 < -1.5 < below["x"]
+
+
+def test_a_page_loads_nothing_from_other_hosts(notebook):
+    page = export(notebook)
+    assert "https://example.org" in page
+    assert LOADED.findall(page) == []
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.org/mathjax.js">',
+        "<img alt='x' src=//host/badge.svg>",
+        '<link rel="stylesheet" href="http://host/a.css">',
+        "<style>a { background: url('https://host/a.png') }</style>",
+        '<script type="module">import mermaid from "https://cdn.org/mermaid.mjs"</script>',
+    ],
+)
+def test_what_a_page_would_load_is_found(html):
+    assert LOADED.search(html)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_pages_of_the_course_load_nothing_and_show_every_formula(path, monkeypatch):
+    images = {}
+    monkeypatch.setattr("musicgen.lab.pages.formula_image", lambda tex: images.setdefault(tex, formula_image(tex)))
+    page = re.sub(r'srcdoc="[^"]*"', "", export(path))  # players have a policy of their own
+    assert LOADED.findall(page) == []
+    assert [tex for tex, image in images.items() if image.startswith("`")] == []
+
+
+def test_the_command_writes_a_page_for_each_notebook(notebook, tmp_path):
+    command = [sys.executable, "-m", "musicgen.lab.pages", notebook, "--out", tmp_path / "pages"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "pages" / "a page.html"))
+    assert "<title>a page</title>" in (tmp_path / "pages" / "a page.html").read_text(encoding="utf-8")
