@@ -16,13 +16,13 @@ from musicgen.lab.plots import beats_within, pedal_spans, plot_rolls
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 
-TEMPLATE = Path(__file__).with_name("player.html")
+FILES = {"STYLE": "player.css", "SCRIPT": "player.js"}  # by their places in player.html
 CONTROLS_HEIGHT, TRACK_HEIGHT = 120, 268  # pixels
 
 # The frame may run the player's script and offer files to save, but it has no access to the page around it. That page
 # passes on its theme by making the frame 8 (light) or 16 pixels (dark) taller. The figure lies below the frame, and
 # shows where frames are removed: on GitHub, and in a notebook that is not trusted.
-FRAME = Path(__file__).with_name("player_frame.html")
+FRAME = "player_frame.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +49,16 @@ class Player:
         tracks = [_track(title, roll, self.prime_frames) for title, roll in self.rolls.items()]
         seconds = max(track["seconds"] for track in tracks)
         data = {"tracks": tracks, "seconds": seconds, "height": self._height, "music": COLOURS}
+        page = _read("player.html")
+        for place, name in FILES.items():
+            page = page.replace(f"/*{place}*/", _read(name))
         # Only "<" could end the script element, and in JSON it occurs in strings only.
-        return TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", json.dumps(data).replace("<", "\\u003c"))
+        return page.replace("/*DATA*/", json.dumps(data).replace("<", "\\u003c"))
 
     @cached_property
     def html(self) -> str:
         """The player as part of a page: a sandboxed frame."""
-        frame, figure = FRAME.read_text(encoding="utf-8"), b64encode(self._png).decode()
+        frame, figure = _read(FRAME), b64encode(self._png).decode()
         parts = {"title": escape(self._title), "alt": escape(self._figure.alt), "page": escape(self.page)}
         return frame.format(height=self._height, figure=figure, **parts)
 
@@ -83,6 +86,10 @@ class Player:
 def player(roll: PianoRoll, title: str = "", prime_frames: int = 0) -> Player:
     """Return a player for one piece; see `Player`."""
     return Player({title: roll}, prime_frames)
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
