@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from musicgen.lab.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
-from musicgen.piano_roll import DEFAULT_FPS
+from musicgen.piano_roll import DEFAULT_FPS, N_BEAT_FEATURES
 
 MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
 
@@ -74,8 +74,10 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
     """Return the LSTM layers and their attention cells."""
     size, asides = config.hidden_size, []
     cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"
-    steps = [("frames: which pitches, how loud", GREY, f"(batch, frames, 2 × {config.n_pitches})")]
-    inputs = f"{2 * config.n_pitches}{' + composer' if config.composers else ''}"
+    known = _known(config)
+    n_inputs = 2 * config.n_pitches + ("pedal" in known) + N_BEAT_FEATURES * ("beats" in known)
+    steps = [(", ".join(["pitches, velocities", *known]), GREY, f"(batch, frames, {n_inputs})")]
+    inputs = f"{n_inputs}{' + composer' if config.composers else ''}"
     hidden = f"(batch, frames, {size})"
     for layer in range(config.n_layers):
         steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
@@ -93,12 +95,15 @@ def _added(config) -> list[Step]:
     if heads := getattr(config, "copy_heads", 0):
         found = f"copy attention: {heads} heads search the\nlast {_span(config.copy_span)} for similar\nmoments"
         added.append(("the notes that followed", ORANGE, f"{found}, by h and recent notes"))
-    known = [name for name in ("pedal", "beats") if getattr(config, name, False)]
     texts = {"pedal": "the pedal, predicted first", "beats": "the phase in beat and bar, if given"}
-    if known:
+    if known := _known(config):
         of_next = "of the next frame:\n" + ";\n".join(texts[name] for name in known)
         added.append((f"the next {' and '.join(known)}", PURPLE, of_next))
     return added
+
+
+def _known(config) -> list[str]:
+    return [name for name in ("pedal", "beats") if getattr(config, name, False)]
 
 
 def _span(n_frames: int) -> str:

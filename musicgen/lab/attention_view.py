@@ -91,7 +91,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     ValueError
         If the moment lies outside the piece, the model has no copy attention, or it does not know the composer.
     """
-    if not model.config.copy_heads:
+    if not _copies(model):
         raise ValueError("the model has no copy attention")
     frames, given = _inputs(model, roll, seconds, composer)
     return model.copy_weights(frames, **given)[0, :, -1].cpu().numpy()
@@ -135,6 +135,10 @@ def next_pitches(
     return predicted[predicted["probability"] > 0]
 
 
+def _copies(model: AttentionLSTM) -> bool:
+    return model.config.copy_heads > 0 and model.config.output != "independent"
+
+
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
     """Return the frames up to a moment, shape (1, n_frames, 88), and what else the model is given."""
     if not 0 <= seconds < roll.duration_seconds:
@@ -163,7 +167,7 @@ def moment_figure(
         As in `attention_at`. A part that the model does not have is left out.
     title : str
     """
-    n_attention, n_copy = model.config.n_attention_layers, int(bool(model.config.copy_heads))
+    n_attention, n_copy = model.config.n_attention_layers, int(_copies(model))
     n_rows = max(1, n_attention + n_copy)
     figure = Figure(12, 1.2 + 2.4 * n_rows)
     grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))

@@ -128,7 +128,7 @@ def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
 
 def _with_palette(pixels: np.ndarray) -> Image.Image:
     """Reduce an RGBA image to the 256 most frequent colours. Pillow's own method for RGBA loses pale colours."""
-    pixels = ((pixels.astype(int) + 8) // 17 * 17).astype(np.uint8)  # 16 levels of each channel
+    pixels = ((pixels.astype(int) + 2) // 5 * 5).astype(np.uint8)  # 52 levels of each channel
     pixels[pixels[..., 3] == 0] = 0
     packed = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
     values, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
