@@ -10,8 +10,7 @@ import numpy as np
 
 from musicgen.corpora.folder import load_corpus, make_chorales, match_composer
 from musicgen.dataset import RollCache, prepare
-from musicgen.midi import read_midi, read_performance, write_midi
-from musicgen.performance import Performance
+from musicgen.midi import Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 from musicgen.polyphonic import PUBLISHED, read_polyphonic
 from musicgen.support.files import atomic_write

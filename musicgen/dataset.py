@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from musicgen.corpora.folder import Piece
 from musicgen.fingerprints import Status, file_hash, list_hash, read_sealed, recall, remember, text_hash, write_sealed
-from musicgen.midi import MAX_FILE_BYTES, MidiError, read_midi
-from musicgen.performance import MAX_SECONDS
+from musicgen.midi import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, check_fps
 from musicgen.shards import Shards, growing, is_whole
 from musicgen.support.limits import OverLimit, bounded

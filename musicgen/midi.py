@@ -1,40 +1,153 @@
-"""The mido sampler: a MIDI file becomes a piano roll on a constant grid, and a roll becomes a MIDI file."""
+"""The mido sampler: it reads a MIDI file into a piano roll and writes a roll as a MIDI file."""
 
-import io
-import re
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 
 import mido
 import numpy as np
-from mido.midifiles import midifiles as mido_reader
 
-from musicgen.performance import DEFAULT_TEMPO, MAX_SECONDS, RAW_NOTE_DTYPE, MidiError, Performance, TempoMap
-from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, PianoRoll
+from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, NOTE_DTYPE, PianoRoll, check_fps
 from musicgen.support.files import atomic_write
+from musicgen.support.midi_events import SUSTAIN, BrokenFile, read_events, unpack
+from musicgen.support.tempo_map import DEFAULT_TEMPO, TempoMap, tempo_map_of_beats
 
 MAX_FILE_BYTES = 4_000_000
-TOO_LARGE = f"larger than {MAX_FILE_BYTES:,} bytes, which no piano piece is"
-DRUM_CHANNEL = 9
-SUSTAIN_CONTROL = 64
-TICKS_PER_FRAME = 48  # in the files we write
-
-# mido adds up a variable-length number byte by byte without an end: a long run of continuation bytes would
-# keep it busy for hours. No legal event holds such a run.
-ENDLESS_NUMBER = 4_096
-LONGEST_DELTA = 2**28 - 1  # four bytes of seven bits
+MAX_SECONDS = 420.0
+DRUM_CHANNEL, PEDAL_DOWN = 9, 64
+BEATS_TEXT = "The tempo map follows the beats."  # in a file that is written from a roll with beats
+RAW_NOTE_DTYPE = np.dtype([(name, np.int64) for name in ("pitch", "velocity", "channel", "start_tick", "end_tick")])
 
 
-@dataclass
-class _Events:
-    """What is gathered while the tracks are walked."""
+class MidiError(ValueError):
+    """A MIDI file that cannot be sampled; the message is one printable line of at most 300 characters."""
 
-    notes: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    pedal: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
-    tempos: list[tuple[int, int]] = field(default_factory=list)
-    never_released: int = 0
-    longest_delta: int = 0
+    def __init__(self, path: Path | str, reason: str):
+        name = repr(str(path))  # escapes what is not printable
+        super().__init__(f"{name if len(name) < 160 else '...' + name[-150:]}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+    def __reduce__(self):
+        return MidiError, (self.path, self.reason)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """The piano notes and the pedal of a MIDI file in ticks, before sampling.
+
+    Parameters
+    ----------
+    path : Path
+    notes : numpy.ndarray
+        Structured: pitch, velocity, channel, start_tick, end_tick.
+    pedal : dict of int to list of (int, int)
+        For each channel, (tick, value 0..127) of the sustain pedal in ascending order.
+    tempo_map : TempoMap
+    dropped : dict of str to int
+        Number of dropped notes by reason: ``never_released``, ``drums``, ``off_the_piano``.
+    warnings : tuple of str
+        Faults of the file that were passed over.
+    beats_known : bool
+        Whether the tempo map and the time signatures follow the music, as in a score.
+    """
+
+    path: Path
+    notes: np.ndarray
+    pedal: dict[int, list[tuple[int, int]]]
+    tempo_map: TempoMap
+    dropped: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    beats_known: bool = False
+
+    def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
+        """Sample the performance. A note sounds from its onset frame to its release frame (exclusive), at least one.
+
+        Parameters
+        ----------
+        fps : int
+            Frames per second.
+        sustain : bool
+            Extend notes while the sustain pedal is down.
+        max_seconds : float
+            Where to cut off the roll. It always ends with its last sounding frame.
+
+        Raises
+        ------
+        MidiError
+            If no note is left.
+        ValueError
+            If `fps` or `max_seconds` is out of range.
+        """
+        limit = _limit(fps, max_seconds)
+        roll = self._sample(fps, sustain, 0, limit)
+        sounding = np.flatnonzero(roll.velocity.any(axis=1))
+        if not len(sounding):
+            raise MidiError(self.path, f"no piano notes in its first {max_seconds:g} seconds")
+        return self._complete(roll[: sounding[-1] + 1], 0)
+
+    def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
+        """Sample `n_beats` quarter notes from the first note on; fewer if the music ends before."""
+        if not 0 < n_beats <= 10_000:
+            raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
+        first, n_frames = int(self._start_frames(fps).min()), self.frame_of_beat(n_beats, fps)
+        if not n_frames:
+            raise MidiError(self.path, f"{n_beats:g} beats are less than a frame")
+        return self._complete(self._sample(fps, False, first, n_frames), first)
+
+    def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
+        """Return the frames from the first note to `n_beats` quarter notes later: 80 for 8 at 120 BPM and 20 Hz."""
+        start = int(self.notes["start_tick"].min())
+        ticks = np.array([start, start + round(n_beats * self.tempo_map.ticks_per_beat)])
+        return int(np.diff(self.tempo_map.frames(ticks, fps))[0])
+
+    @property
+    def prime_tempo_map(self) -> TempoMap:
+        """The tempo map from the first note on, where `first_beats` begins."""
+        return self.tempo_map.since(int(self.notes["start_tick"].min()))
+
+    def dropped_notes(self, fps: int = DEFAULT_FPS, max_seconds: float = MAX_SECONDS) -> dict[str, int]:
+        """Return `dropped` and the number of notes that begin at the limit or later, as ``truncated``."""
+        return {**self.dropped, "truncated": int((self._start_frames(fps) >= _limit(fps, max_seconds)).sum())}
+
+    def _start_frames(self, fps: int) -> np.ndarray:
+        return self.tempo_map.frames(self.notes["start_tick"], fps)
+
+    def _sample(self, fps: int, sustain: bool, first: int, n_frames: int) -> PianoRoll:
+        """Sample the notes from the frame `first` on; the roll ends with the last note, or after `n_frames`."""
+        ends = self._pedalled_ends() if sustain else self.notes["end_tick"]
+        notes = np.empty(len(self.notes), NOTE_DTYPE)
+        notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
+        notes["start_frame"] = self._start_frames(fps) - first
+        notes["end_frame"] = np.maximum(self.tempo_map.frames(ends, fps) - first, notes["start_frame"] + 1)
+        # A note that starts at the limit is not in the roll, but may shorten the note before it.
+        notes = notes[notes["start_frame"] <= n_frames]
+        return PianoRoll.from_notes(notes, fps, n_frames=min(n_frames, int(notes["end_frame"].max(initial=0))))
+
+    def _complete(self, roll: PianoRoll, first: int) -> PianoRoll:
+        """Add the pedal and the beats to a roll that begins in frame `first`."""
+        down = None
+        for channel in self.pedal.keys() & set(self.notes["channel"].tolist()):
+            ticks, values = np.array(self.pedal[channel]).T
+            frames = self.tempo_map.frames(ticks, roll.fps) - first
+            event = np.searchsorted(frames, np.arange(roll.n_frames), side="right") - 1
+            down = (event >= 0) & (values[event] >= PEDAL_DOWN) | (down if down is not None else False)
+        beats = self.tempo_map.beats(first, first + roll.n_frames, roll.fps) if self.beats_known else None
+        return replace(roll, pedal=down, beats=beats)
+
+    def _pedalled_ends(self) -> np.ndarray:
+        """Move each release under the pedal to the tick where the pedal comes up, or else to the last release."""
+        ends = self.notes["end_tick"].copy()
+        never, last_release = np.iinfo(np.int64).max, ends.max(initial=0)
+        for channel, events in self.pedal.items():
+            ticks, values = np.array(events).T
+            next_up = np.minimum.accumulate(np.where(values < PEDAL_DOWN, ticks, never)[::-1])[::-1]
+            next_up[next_up == never] = last_release
+            event = np.searchsorted(ticks, ends, side="right") - 1
+            held = (self.notes["channel"] == channel) & (event >= 0) & (values[event] >= PEDAL_DOWN)
+            ends = np.where(held, next_up[event], ends)
+        return ends
 
 
 def read_midi(
@@ -47,15 +160,15 @@ def read_midi(
 def read_performance(path: Path | str, content: bytes | None = None) -> Performance:
     """Read the piano notes of a MIDI file.
 
-    Notes are paired per track, channel and pitch, first on, first off; note_on with velocity 0 is a note_off.
-    Channel 10, pitches outside the piano and notes that are never released are left out and counted.
+    Notes are paired per track, channel and pitch, first in, first out. All-notes-off and all-sound-off end the notes
+    of their channel. Channel 10, pitches that a piano lacks and notes that are never released are dropped and counted.
 
     Parameters
     ----------
     path : Path or str
-        A MIDI file of type 0 or 1, also inside a RIFF (RMID).
+        A MIDI file, also inside gzip or RIFF (RMID).
     content : bytes, optional
-        What is in it, where it came without a path: then `path` is only its name, and nothing is opened.
+        The bytes of the file. If given, `path` is only a name for messages.
 
     Returns
     -------
@@ -64,157 +177,123 @@ def read_performance(path: Path | str, content: bytes | None = None) -> Performa
     Raises
     ------
     MidiError
-        If the file cannot be read, is no such MIDI file, or holds no piano note.
+        If the file cannot be read, is not a MIDI file, or contains no piano note.
     """
     path = Path(path)
-    ticks_per_beat, events = _parse(path, _read_bytes(path) if content is None else content)
-    events.tempos.sort(key=lambda change: change[0])
-    for changes in events.pedal.values():
-        changes.sort(key=lambda change: change[0])
-    if any(tempo == 0 for _, tempo in events.tempos):
-        raise MidiError(path, "a tempo of 0 microseconds per beat")
-    return _performance(path, ticks_per_beat, events)
+    try:
+        events = read_events(unpack(_read_bytes(path) if content is None else content, MAX_FILE_BYTES))
+    except BrokenFile as error:
+        raise MidiError(path, str(error)) from error
+    notes, pedal, n_never_released = _pair(events.messages)
+    is_drum = notes["channel"] == DRUM_CHANNEL
+    is_off = ~is_drum & ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH))
+    counts = {"never_released": n_never_released, "drums": int(is_drum.sum()), "off_the_piano": int(is_off.sum())}
+    notes = notes[~is_drum & ~is_off]
+    if not len(notes):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        raise MidiError(path, f"no piano notes (dropped: {reasons})" if reasons else "no piano notes")
+    tempo_map = TempoMap(events.ticks_per_beat, events.tempos, events.metres)
+    beats_known = BEATS_TEXT.encode() in events.texts or tempo_map.is_followed_by(notes["start_tick"])
+    return Performance(path, notes, pedal, tempo_map, counts, tuple(events.warnings), beats_known)
 
 
-def write_midi(roll: PianoRoll, path: Path | str) -> None:
-    """Write a roll as a MIDI file.
-
-    `read_midi` at the same rate reads the same roll again, if each run of sounding frames has one velocity, but for
-    silence at its end and what lies beyond its limit of seven minutes.
-
-    Parameters
-    ----------
-    roll : PianoRoll
-        Any roll; each run of sounding frames becomes one note, with the velocity of its first frame.
-    path : Path or str
-        The file to write, whole or not at all.
-    """
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(midi_bytes(roll))
-
-
-def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0) -> bytes:
-    """Return a roll as the content of a MIDI file, which ends `tail_seconds` after the roll."""
-    notes = roll.notes
-    events = notes[["start_frame", "pitch", "velocity"]].tolist()
-    events += [(end, pitch, 0) for end, pitch in notes[["end_frame", "pitch"]].tolist()]
-    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=DEFAULT_TEMPO), mido.Message("program_change")])
-    now = 0
-    for frame, pitch, velocity in sorted(events):
-        track.append(mido.Message("note_on", note=pitch, velocity=velocity, time=(frame - now) * TICKS_PER_FRAME))
-        now = frame
-    tail_frames = roll.n_frames - now + round(tail_seconds * roll.fps)
-    track.append(mido.MetaMessage("end_of_track", time=tail_frames * TICKS_PER_FRAME))
-    ticks_per_beat = TICKS_PER_FRAME * roll.fps * DEFAULT_TEMPO // 10**6
-    stream = io.BytesIO()
-    mido.MidiFile(type=0, ticks_per_beat=ticks_per_beat, tracks=[track]).save(file=stream)
-    return stream.getvalue()
+def _limit(fps: int, max_seconds: float) -> int:
+    """Return the frame of the limit; raise ValueError if an argument is out of range."""
+    check_fps(fps)
+    if not 0 < max_seconds < np.inf:
+        raise ValueError(f"max_seconds must be above 0, not {max_seconds!r}")
+    return int(round(max_seconds * fps, 6))
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Read a regular file of bounded size; a pipe would wait for ever and a huge file fill the memory."""
+    """Read a regular file of bounded size; a pipe would block and a huge file fill the memory."""
     try:
         if not path.is_file():
             raise MidiError(path, "not a file" if path.exists() else "no such file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise MidiError(path, TOO_LARGE)
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            return stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise MidiError(path, error.strerror or type(error).__name__) from error
+        raise MidiError(path, error.strerror or "it cannot be read") from error
 
 
-def _parse(path: Path, content: bytes) -> tuple[int, _Events]:
-    """Return the ticks of a beat and what happens, and turn each of mido's many ways to fail into a MidiError."""
-    if len(content) > MAX_FILE_BYTES:
-        raise MidiError(path, TOO_LARGE)
-    if content[:4] == b"RIFF" and content[8:12] == b"RMID":
-        content = content[content.find(b"MThd") :]
-    if content[:4] != b"MThd":
-        raise MidiError(path, "not a MIDI file: it does not begin with MThd")
-    if any(len(run) >= ENDLESS_NUMBER for run in re.findall(rb"[\x80-\xff]{1000,}", content)):
-        raise MidiError(path, "holds a number without an end")
-    stream, events = io.BytesIO(content), _Events()
-    try:
-        kind, n_tracks, ticks_per_beat = mido_reader.read_file_header(stream)
-        for _ in range(n_tracks):
-            _read_track(stream, events)
-    except EOFError as error:
-        raise MidiError(path, "broken MIDI file: it ends too early") from error
-    except Exception as error:  # mido fails in a dozen more ways
-        raise MidiError(path, f"broken MIDI file ({type(error).__name__}: {error})") from error
-    if events.longest_delta > LONGEST_DELTA:
-        raise MidiError(path, "holds a time of more than four bytes")
-    if kind not in (0, 1):
-        raise MidiError(path, f"type {kind}; only types 0 and 1 hold one piece")
-    if ticks_per_beat <= 0:
-        raise MidiError(path, "time in SMPTE frames, or none; only ticks per beat can be sampled")
-    return ticks_per_beat, events
-
-
-def _read_track(stream: io.BytesIO, events: _Events) -> None:
-    """Gather a track's notes, pedal and tempo.
-
-    It is read as mido reads it, by mido's own functions and with its complaints, but for the message that mido makes
-    of every note and every move of a pedal: those take two thirds of its time.
-    """
-    name, size = mido_reader.read_chunk_header(stream)
-    if name != b"MTrk":
-        raise OSError("no MTrk header at start of track")
-    end, tick, running = stream.tell() + size, 0, None
-    sounding = defaultdict(deque)
-    while stream.tell() != end:
-        delta = mido_reader.read_variable_int(stream)
-        events.longest_delta = max(events.longest_delta, delta)
-        tick += delta
-        status, read = mido_reader.read_byte(stream), b""
-        if status < 0x80:
-            if running is None:
-                raise OSError("running status without last_status")
-            status, read = running, bytes([status])
-        elif status != 0xFF:  # a meta event leaves the running status as it was
-            running = status
-        if status < 0xF0:
-            read += stream.read((1 if 0xC0 <= status < 0xE0 else 2) - len(read))
-            _take(status, read, tick, sounding, events)
-        elif status == 0xFF:
-            message = mido_reader.read_meta_message(stream, delta)
-            if message.type == "set_tempo":
-                events.tempos.append((tick, message.tempo))
-        elif status in (0xF0, 0xF7):
-            mido_reader.read_sysex(stream, delta)
+def _pair(messages: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, dict, int]:
+    """Return the notes, the pedal of each channel, and the number of notes that are never released."""
+    notes, pedal = [], defaultdict(list)
+    sounding = defaultdict(lambda: defaultdict(deque))
+    for tick, status, number, value, track in messages:
+        channel = status & 0x0F
+        if status >= 0x90 and status < 0xA0 and value:
+            sounding[channel][track, number].append((tick, value))
+        elif status < 0xA0:
+            waiting = sounding[channel][track, number]
+            if waiting:
+                start, velocity = waiting.popleft()
+                notes.append((number, velocity, channel, start, tick))
+        elif number == SUSTAIN:
+            pedal[channel].append((tick, value))
         else:
-            mido_reader.read_message(stream, status, list(read), delta)
-    events.never_released += sum(map(len, sounding.values()))
+            for (other, pitch), waiting in sounding[channel].items():
+                # Each track may reset the channel when it begins: this does not end what another track just struck.
+                while waiting and (other == track or waiting[0][0] < tick):
+                    start, velocity = waiting.popleft()
+                    notes.append((pitch, velocity, channel, start, tick))
+    n_left = sum(len(waiting) for tracks in sounding.values() for waiting in tracks.values())
+    return np.array(notes, RAW_NOTE_DTYPE), dict(pedal), n_left
 
 
-def _take(status: int, data: bytes, tick: int, sounding: dict[tuple[int, int], deque], events: _Events) -> None:
-    """Gather what a message of a channel says."""
-    kind, channel = status & 0xF0, status & 0x0F
-    if len(data) < (1 if kind in (0xC0, 0xD0) else 2):
-        raise EOFError
-    if max(data) > 127:
-        raise OSError("data byte must be in range 0..127")
-    if kind == 0x90 and data[1]:
-        sounding[channel, data[0]].append((tick, data[1]))
-    elif kind in (0x80, 0x90) and sounding[channel, data[0]]:
-        start_tick, velocity = sounding[channel, data[0]].popleft()
-        events.notes.append((data[0], velocity, channel, start_tick, tick))
-    elif kind == 0xB0 and data[0] == SUSTAIN_CONTROL:
-        events.pedal[channel].append((tick, data[1]))
+def write_midi(roll: PianoRoll, path: Path | str, tempo_map: TempoMap | None = None) -> None:
+    """Write a roll as a MIDI file, completely or not at all.
+
+    `read_midi` at the same rate returns the same notes and pedal if each run of sounding frames has one velocity.
+    Silence at the end is lost.
+
+    Parameters
+    ----------
+    tempo_map : TempoMap, optional
+        Tempo and time signatures, such as `Performance.prime_tempo_map`; by default those of the beats, or 120 BPM.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(midi_bytes(roll, tempo_map=tempo_map))
 
 
-def _performance(path: Path, ticks_per_beat: int, events: _Events) -> Performance:
-    """Keep what a piano can play, and count the rest."""
-    notes = np.array(events.notes, RAW_NOTE_DTYPE)
-    drums = notes["channel"] == DRUM_CHANNEL
-    off_the_piano = ~drums & ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH))
-    dropped = {
-        "never_released": events.never_released,
-        "drums": int(drums.sum()),
-        "off_the_piano": int(off_the_piano.sum()),
-    }
-    notes = notes[~drums & ~off_the_piano]
-    if not len(notes):
-        lost = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        raise MidiError(path, f"no piano notes (dropped: {lost})" if lost else "no piano notes")
-    return Performance(path, notes, dict(events.pedal), TempoMap(ticks_per_beat, events.tempos), dropped)
+def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap | None = None) -> bytes:
+    """Return a roll as the content of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
+    clocks = (tempo_map, tempo_map_of_beats(roll.beats), TempoMap(24 * roll.fps, []))
+    clock = next(finer for clock in clocks if clock and (finer := clock.refined(roll.fps)))
+    end = int(clock.ticks(np.array([roll.n_frames + round(tail_seconds * roll.fps)]), roll.fps)[0])
+    track, now = mido.MidiTrack(), 0
+    timed = _time_messages(clock, roll.beats is not None) + _pedal_messages(roll, clock) + _note_messages(roll, clock)
+    for tick, message in sorted(timed, key=itemgetter(0)):
+        if tick <= end:
+            message.time, now = tick - now, tick
+            track.append(message)
+    track.append(mido.MetaMessage("end_of_track", time=end - now))
+    stream = BytesIO()
+    mido.MidiFile(type=0, ticks_per_beat=clock.ticks_per_beat, tracks=[track]).save(file=stream)
+    return stream.getvalue()
+
+
+def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.MetaMessage]]:
+    """Return tempo, time signatures, and the text that makes `read_midi` trust them."""
+    found = [(0, mido.MetaMessage("text", text=BEATS_TEXT))] if beats_known else []
+    changes = {0: DEFAULT_TEMPO} | dict(clock.changes)
+    found += [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in changes.items()]
+    found += [(t, mido.MetaMessage("time_signature", numerator=n, denominator=d)) for t, n, d in clock.metres]
+    return [*found, (0, mido.Message("program_change"))]
+
+
+def _pedal_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
+    """Return the first position of the pedal and each change."""
+    if roll.pedal is None:
+        return []
+    frames = np.flatnonzero(np.diff(roll.pedal, prepend=~roll.pedal[:1]))
+    moves = zip(clock.ticks(frames, roll.fps).tolist(), roll.pedal[frames].tolist())
+    return [(tick, mido.Message("control_change", control=SUSTAIN, value=127 * down)) for tick, down in moves]
+
+
+def _note_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
+    """Return the releases, then the onsets, so that at one tick a release comes first."""
+    starts, ends = (clock.ticks(roll.notes[name], roll.fps).tolist() for name in ("start_frame", "end_frame"))
+    pitches, velocities = roll.notes["pitch"].tolist(), roll.notes["velocity"].tolist()
+    off = [(tick, mido.Message("note_on", note=pitch, velocity=0)) for tick, pitch in zip(ends, pitches)]
+    return off + [(t, mido.Message("note_on", note=p, velocity=v)) for t, p, v in zip(starts, pitches, velocities)]

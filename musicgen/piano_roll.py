@@ -32,8 +32,9 @@ class PianoRoll:
     pedal : numpy.ndarray of bool, shape (n_frames,), optional
         Whether the sustain pedal is down. None if it is unknown. It does not change `velocity`.
     beats : numpy.ndarray of float64, shape (n_beats, 2), optional
-        The time of each beat in seconds from the first frame, in ascending order, and 1.0 where the beat begins
-        a bar, otherwise 0.0. Beats before the first frame and after the last are allowed. None if they are unknown.
+        The time of each beat in seconds from the first frame, in ascending order, rounded to microseconds, and 1.0
+        where the beat begins a bar, otherwise 0.0. Beats before the first frame and after the last are allowed.
+        None if they are unknown.
 
     Raises
     ------
@@ -55,8 +56,13 @@ class PianoRoll:
             raise ValueError(f"velocity must lie in 0..127, found {self.velocity.max()}")
         check_fps(self.fps)
         object.__setattr__(self, "fps", int(self.fps))
-        if self.pedal is not None and (self.pedal.dtype != bool or self.pedal.shape != self.velocity.shape[:1]):
-            raise ValueError(f"pedal must be bool of shape ({self.n_frames},), not {self.pedal.shape}")
+        if self.pedal is not None:
+            if (
+                not isinstance(self.pedal, np.ndarray)
+                or self.pedal.dtype != bool
+                or self.pedal.shape != (self.n_frames,)
+            ):
+                raise ValueError(f"pedal must be a numpy array of bool of shape ({self.n_frames},)")
         if self.beats is not None:
             object.__setattr__(self, "beats", check_beats(self.beats))
 
@@ -114,38 +120,41 @@ class PianoRoll:
 
     @classmethod
     def from_notes(cls, notes: np.ndarray, fps: int = DEFAULT_FPS, n_frames: int | None = None) -> "PianoRoll":
-        """Paint notes into a roll, keeping re-struck keys apart.
+        """Make a roll of notes, and keep the notes of one pitch apart.
 
-        A key that is struck again while it sounds, or in the frame of its release, ends its earlier note one
-        frame before the new one, so that the two stay two runs; where the earlier note has a single frame
-        there is nothing to give up and they merge.
+        A pitch sounds as long as any of its notes lasts. If it is struck again while it sounds, or in the frame of
+        its release, the earlier note ends one frame before the new one, so that both remain. An earlier note of one
+        frame cannot be shortened: the two merge.
 
         Parameters
         ----------
         notes : numpy.ndarray
-            Structured as `PianoRoll.notes`; notes at one pitch may overlap.
+            Structured as `PianoRoll.notes`; notes of one pitch may overlap.
         fps : int
-            Frames a second.
+            Frames per second.
         n_frames : int, optional
             The length of the roll; by default it ends with the last sounding frame.
         """
         if ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH)).any():
             raise ValueError(f"pitches must lie in {LOWEST_PITCH}..{HIGHEST_PITCH}, the keys of a piano")
+        length = n_frames if n_frames is not None else int(notes["end_frame"].max(initial=0))
         notes = np.sort(notes, order=["pitch", "start_frame", "end_frame"])
-        starts, ends = notes["start_frame"], notes["end_frame"].copy()
-        again = (np.diff(notes["pitch"]) == 0) & (ends[:-1] >= starts[1:])
-        room = starts[1:] - starts[:-1] >= 2
-        ends[:-1] = np.where(again, starts[1:] - room, ends[:-1])
-        length = n_frames if n_frames is not None else int(ends.max(initial=0))
+        pitches, starts = notes["pitch"], notes["start_frame"]
+        # The latest end so far at each pitch: pitches are kept apart by an offset above any end.
+        offset = pitches * (length + 1)
+        ends = np.maximum.accumulate(np.minimum(notes["end_frame"], length) + offset) - offset
+        again = (np.diff(pitches) == 0) & (ends[:-1] >= starts[1:])
+        has_frame_to_spare = np.diff(starts) >= 2
+        ends[:-1] = np.where(again, starts[1:] - has_frame_to_spare, ends[:-1])
         velocity = np.zeros((length, N_PITCHES), np.uint8)
-        for key, start, end, loudness in zip(notes["pitch"] - LOWEST_PITCH, starts, ends, notes["velocity"]):
-            velocity[start:end, key] = loudness
+        for column, start, end, loudness in zip(pitches - LOWEST_PITCH, starts, ends, notes["velocity"]):
+            velocity[start:end, column] = loudness
         return cls(velocity, fps)
 
 
 def check_beats(beats: np.ndarray) -> np.ndarray:
-    """Return beats as float64; raise ValueError unless they have the shape and order `PianoRoll` asks for."""
-    beats = np.asarray(beats, np.float64)
+    """Return beats as float64 in whole microseconds, as MIDI files have them; raise ValueError if they are invalid."""
+    beats = np.round(np.asarray(beats, np.float64), 6)
     if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
         raise ValueError(f"beats must be finite, of shape (n_beats, 2), not {beats.shape}")
     if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():

@@ -1,4 +1,4 @@
-"""For the tests: an independent, slow reading of MIDI files from their bytes, and MIDI bytes built by hand."""
+"""For the tests: an independent and slow reader of MIDI files, and MIDI files built by hand."""
 
 import struct
 from bisect import bisect_right
@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import strategies as st
 
-# --- Reading: the MIDI file standard, and the rules of sampling, word by word ---
+# --- Reading: the MIDI file standard and the rules of sampling, one by one ---
 
 
 @dataclass
@@ -46,7 +46,7 @@ class RawMidi:
         return [note for note in self.notes if note[0] != 9 and 21 <= note[1] <= 108]
 
     def velocity(self, fps=20, sustain=False, max_seconds=420):
-        """The roll's matrix: in each frame the key's last strike sounds, if it has not been released yet."""
+        """The roll's matrix: a pitch sounds as long as any note holds it, with the velocity of the latest onset."""
         strikes = defaultdict(list)
         last_release = max([note[4] for note in self.piano_notes()], default=0)
         for channel, pitch, loudness, start_tick, end_tick in self.piano_notes():
@@ -57,11 +57,27 @@ class RawMidi:
         for pitch, key_strikes in strikes.items():
             key_strikes.sort()  # of those in one frame the longest, then the loudest, comes last
             next_starts = [start for start, _, _ in key_strikes[1:]] + [10**12]
+            held_until = 0
             for (start, end, loudness), next_start in zip(key_strikes, next_starts):
-                for frame in range(start, min(end, next_start, len(matrix))):
+                held_until = max(held_until, end)
+                for frame in range(start, min(held_until, next_start, len(matrix))):
                     gives_up = frame > start and frame + 1 == next_start
                     matrix[frame, pitch - 21] = 0 if gives_up else loudness
-        return matrix[: np.flatnonzero(matrix.any(axis=1)).max(initial=-1) + 1]
+        return matrix[: self.n_frames(matrix)]
+
+    @staticmethod
+    def n_frames(matrix):
+        """The length up to the last sounding frame."""
+        return np.flatnonzero(matrix.any(axis=1)).max(initial=-1) + 1
+
+    def pedal_down(self, n_frames, fps=20):
+        """Whether the pedal of any channel with piano notes is down in each frame; None without pedal events."""
+        channels = {note[0] for note in self.piano_notes()} & self.pedal.keys()
+        down = np.zeros((len(channels), n_frames), bool)
+        for row, channel in zip(down, channels):
+            for tick, value in self.pedal[channel]:
+                row[self.frame(tick, fps) :] = value >= 64
+        return down.any(axis=0) if channels else None
 
 
 def steady(velocity):
@@ -74,27 +90,50 @@ def steady(velocity):
 
 
 def read_raw(content):
-    """Read the bytes of a sound MIDI file of type 0 or 1."""
-    n_tracks, ticks_per_beat = struct.unpack(">HH", content[10:14])
-    raw, at = RawMidi(ticks_per_beat), 14
-    for _ in range(n_tracks):
+    """Read the bytes of a sound MIDI file of type 0 or 1: chunks of other kinds and data after End of Track count for
+    nothing, and controllers 120 and 123 end the notes of their channel."""
+    ticks_per_beat, at, events = int.from_bytes(content[12:14], "big"), 14, []
+    raw = RawMidi(ticks_per_beat)
+    while at + 8 <= len(content):
         size = int.from_bytes(content[at + 4 : at + 8], "big")
-        _read_track(raw, content[at + 8 : at + 8 + size])
+        if content[at : at + 4] == b"MTrk":
+            events += [(*event, at) for event in _track_events(raw, content[at + 8 : at + 8 + size])]
         at += 8 + size
     raw.tempos.sort(key=lambda change: change[0])
-    for events in raw.pedal.values():
-        events.sort(key=lambda event: event[0])
+    _pair(raw, sorted(events, key=lambda event: event[0]))
     return raw
 
 
-def _read_track(raw, chunk):
-    tick, at, running = 0, 0, 0
+def _pair(raw, events):
     held = defaultdict(deque)
+    for tick, status, first, second, track in events:
+        kind, channel = status >> 4, status & 15
+        waiting = held[channel, track, first]
+        if kind == 9 and second > 0:
+            waiting.append((second, tick))
+        elif kind in (8, 9) and waiting:
+            raw.notes.append((channel, first, *waiting.popleft(), tick))
+        elif kind == 11 and first == 64:
+            raw.pedal[channel].append((tick, second))
+        elif kind == 11 and first in (120, 123):
+            for (other, its_track, pitch), notes in held.items():
+                ended = [note for note in notes if other == channel and (its_track == track or note[1] < tick)]
+                raw.notes += [(channel, pitch, *note, tick) for note in ended]
+                for note in ended:
+                    notes.remove(note)
+    raw.never_released += sum(len(waiting) for waiting in held.values())
+
+
+def _track_events(raw, chunk):
+    """Yield (tick, status, first, second) of the channel messages, and store the tempos."""
+    tick, at, running = 0, 0, 0
     while at < len(chunk):
         delta, at = _read_number(chunk, at)
         tick += delta
         if chunk[at] == 0xFF:
             size, start = _read_number(chunk, at + 2)
+            if chunk[at + 1] == 0x2F:
+                return
             if chunk[at + 1] == 0x51:
                 raw.tempos.append((tick, int.from_bytes(chunk[start : start + size], "big")))
             at = start + size
@@ -104,16 +143,9 @@ def _read_track(raw, chunk):
         else:
             if chunk[at] >= 0x80:
                 running, at = chunk[at], at + 1
-            kind, channel = running >> 4, running & 15
-            first, second = chunk[at], chunk[at + 1] if kind not in (12, 13) else 0
-            at += 1 if kind in (12, 13) else 2
-            if kind == 9 and second > 0:
-                held[channel, first].append((second, tick))
-            elif kind in (8, 9) and held[channel, first]:
-                raw.notes.append((channel, first, *held[channel, first].popleft(), tick))
-            elif kind == 11 and first == 64:
-                raw.pedal[channel].append((tick, second))
-    raw.never_released += sum(len(waiting) for waiting in held.values())
+            n_data = 1 if running >> 4 in (12, 13) else 2
+            yield tick, running, chunk[at], chunk[at + n_data - 1]
+            at += n_data
 
 
 def _read_number(data, at):
@@ -126,11 +158,15 @@ def _read_number(data, at):
 # --- Building: a track is a list of (tick, bytes), in any order, or the bytes of its chunk ---
 
 
-def midi_bytes(tracks, ticks_per_beat=480, kind=1):
+def midi_bytes(tracks, ticks_per_beat=480, kind=1, n_tracks=None):
     """A MIDI file; at one tick a track's events keep the order in which they are given."""
     chunks = [track if isinstance(track, bytes) else track_bytes(track) for track in tracks]
-    header = struct.pack(">4sIHHH", b"MThd", 6, kind, len(chunks), ticks_per_beat)
-    return header + b"".join(struct.pack(">4sI", b"MTrk", len(chunk)) + chunk for chunk in chunks)
+    header = struct.pack(">4sIHHH", b"MThd", 6, kind, len(chunks) if n_tracks is None else n_tracks, ticks_per_beat)
+    return header + b"".join(chunk_of(b"MTrk", chunk) for chunk in chunks)
+
+
+def chunk_of(name, content):
+    return name + len(content).to_bytes(4, "big") + content
 
 
 def track_bytes(events):
@@ -164,10 +200,23 @@ def tempo(tick, microseconds_per_beat):
 
 
 def pedal(tick, value, channel=0):
-    return tick, bytes([0xB0 | channel, 64, value])
+    return control(tick, 64, value, channel)
 
 
-# --- Any track: notes of all kinds, on and off the piano, and what stands between them ---
+def control(tick, number, value=0, channel=0):
+    return tick, bytes([0xB0 | channel, number, value])
+
+
+def metre(tick, numerator, power):
+    return tick, bytes([0xFF, 0x58, 4, numerator, power, 24, 8])
+
+
+def scale(n_notes=8, ticks=480, start=0):
+    """Notes up from C4, one after the other."""
+    return [event for nth in range(n_notes) for event in note(start + nth * ticks, start + (nth + 1) * ticks, 60 + nth)]
+
+
+# --- Any track: notes of all kinds, on and off the piano, and other events ---
 
 one_tick, pitch, channel = st.integers(0, 300), st.sampled_from([60, 61, 21, 108, 20, 109]), st.sampled_from([0, 1, 9])
 whole_note = st.builds(
@@ -190,6 +239,7 @@ one_event = st.one_of(
     st.builds(tempo, one_tick, st.sampled_from([1, 200_000, 333_333, 500_000, 1_000_003])),
     st.builds(strike, one_tick, pitch, st.integers(0, 127), channel),
     st.builds(release, one_tick, pitch, channel),
+    st.builds(control, one_tick, st.sampled_from([120, 123]), st.just(0), channel),
 )
 any_track = st.lists(whole_note | pedalling | st.lists(one_event, max_size=4), max_size=8).map(
     lambda them: sum(them, [])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen.performance import RAW_NOTE_DTYPE, Performance, TempoMap
+from musicgen.midi import RAW_NOTE_DTYPE, Performance, TempoMap
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
 TICKS_PER_BEAT = 480

@@ -5,8 +5,7 @@ from IPython.display import display
 
 from musicgen.corpora.folder import Piece
 from musicgen.lab.player import Player, player
-from musicgen.midi import read_performance
-from musicgen.performance import MidiError
+from musicgen.midi import MidiError, read_performance
 
 EVERYBODY = "all composers"
 

@@ -15,9 +15,8 @@ from musicgen.lab.keyboard import PianoKeyboard
 from musicgen.lab.panel import FRAME, Message, Panel, button
 from musicgen.lab.player import player
 from musicgen.lab.takes import Take, compose
-from musicgen.midi import read_performance
+from musicgen.midi import Performance, read_performance
 from musicgen.model import AttentionLSTM
-from musicgen.performance import Performance
 from musicgen.piano_roll import PianoRoll
 
 ROW = {"align_items": "center", "grid_gap": "6px", "flex_flow": "row wrap"}

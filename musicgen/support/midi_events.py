@@ -1,0 +1,216 @@
+"""Read the events of a MIDI file from its bytes, as the Standard MIDI File specification defines them.
+
+Whatever cannot move a note is skipped by its length. mido's reader rejects whole files because of such events.
+"""
+
+import gzip
+import io
+import zlib
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+TEXT, END_OF_TRACK, SET_TEMPO, TIME_SIGNATURE = 0x01, 0x2F, 0x51, 0x58
+SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF = 64, 120, 123
+CONTROLS = (SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF)
+LARGEST_NUMBER = 2**28 - 1  # four bytes of seven bits
+LARGEST_DENOMINATOR = 6  # as a power of two
+N_SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, **dict.fromkeys((0xF6, 0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)}
+SMPTE_RATES = {24: (24, 1_000_000), 25: (25, 1_000_000), 29: (30, 1_001_000), 30: (30, 1_000_000)}
+
+
+class BrokenFile(ValueError):
+    """The bytes are not a MIDI file that can be read; the message says why."""
+
+
+@dataclass
+class MidiEvents:
+    """The events that matter for piano notes, in ascending order of their ticks.
+
+    Parameters
+    ----------
+    ticks_per_beat : int
+        Ticks per quarter note.
+    messages : list of (int, int, int, int, int)
+        (tick, status, pitch or controller, value, track): notes, sustain pedal, all notes off, all sound off.
+    tempos : list of (int, int)
+        (tick, microseconds per quarter note).
+    metres : list of (int, int, int)
+        Time signatures as (tick, numerator, denominator).
+    texts : list of bytes
+        The contents of text events.
+    warnings : list of str
+        Faults that were passed over.
+    """
+
+    ticks_per_beat: int = 0
+    messages: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    tempos: list[tuple[int, int]] = field(default_factory=list)
+    metres: list[tuple[int, int, int]] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def extend(self, track: "MidiEvents") -> None:
+        """Add the events of a track."""
+        self.messages += track.messages
+        self.tempos += track.tempos
+        self.metres += track.metres
+        self.texts += track.texts
+
+    def sort(self) -> None:
+        """Sort by tick; at the same tick the order of the tracks remains."""
+        for events in (self.messages, self.tempos, self.metres):
+            events.sort(key=itemgetter(0))
+
+
+def unpack(content: bytes, max_bytes: int) -> bytes:
+    """Return the MIDI file inside gzip or RIFF (RMID) data, or the content itself.
+
+    Raises
+    ------
+    BrokenFile
+        If it has more than `max_bytes`, or the gzip data are damaged.
+    """
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(max_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BrokenFile("damaged gzip data") from error
+    if len(content) > max_bytes:
+        raise BrokenFile(f"larger than {max_bytes:,} bytes, which no piano piece is")
+    if content[:4] == b"RIFF" and content[8:12] == b"RMID":
+        content = content[max(content.find(b"MThd"), 0) :]
+    return content
+
+
+def read_events(content: bytes) -> MidiEvents:
+    """Read the tracks of a MIDI file. They all begin at the same time, also in a file of type 2.
+
+    Chunks of other kinds are skipped. Tracks beyond those that the header counts are read if they are sound.
+
+    Raises
+    ------
+    BrokenFile
+        If the bytes end too early or contain something that is not an event.
+    """
+    if content[:4] != b"MThd":
+        raise BrokenFile("not a MIDI file: it does not begin with MThd")
+    start = 8 + int.from_bytes(content[4:8], "big")
+    if not 14 <= start <= len(content):
+        raise BrokenFile("broken MIDI file: its header has the wrong length")
+    kind, n_expected, division = (int.from_bytes(content[at : at + 2], "big") for at in (8, 10, 12))
+    if kind > 2:
+        raise BrokenFile(f"type {kind}, but only types 0, 1 and 2 are defined")
+    events = MidiEvents()
+    n_tracks = _read_chunks(content, start, n_expected, events)
+    if n_tracks != n_expected:
+        events.warnings.append(f"number of tracks: {n_expected} by the header, {n_tracks} in the file")
+    if kind == 2 and n_tracks > 1:
+        events.warnings.append("type 2: the tracks are read as if they were played together")
+    events.sort()
+    _set_division(events, division)
+    return events
+
+
+def _read_chunks(content: bytes, at: int, n_expected: int, events: MidiEvents) -> int:
+    """Read all chunks from a position on and return the number of tracks."""
+    n_tracks = 0
+    while at + 8 <= len(content):
+        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
+        chunk, n_missing = content[at + 8 : at + 8 + size], at + 8 + size - len(content)
+        if name == b"MTrk":
+            try:
+                track, n_read = _read_track(chunk, n_tracks, n_missing > 0)
+            except BrokenFile:
+                if n_tracks < n_expected:
+                    raise
+                break
+            events.extend(track)
+            n_tracks += 1
+            size = n_read if n_missing > 0 else size
+        at += 8 + size
+    if at != len(content) and n_tracks < n_expected:
+        raise BrokenFile("broken MIDI file: it ends too early")
+    if at != len(content):
+        events.warnings.append("unreadable bytes after the last track")
+    return n_tracks
+
+
+def _set_division(events: MidiEvents, division: int) -> None:
+    """Set the resolution; with SMPTE frames a "beat" lasts one second, or as long as 30 of 29.97 frames."""
+    if division < 0x8000:
+        events.ticks_per_beat = division
+    elif 256 - (division >> 8) in SMPTE_RATES:
+        rate, tempo = SMPTE_RATES[256 - (division >> 8)]
+        events.ticks_per_beat = rate * (division & 0xFF)
+        events.tempos, events.metres = [(0, tempo)], []
+    if not events.ticks_per_beat:
+        raise BrokenFile("a resolution of 0 ticks, or of an unknown kind")
+
+
+def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int]:
+    """Read the events of one track up to its End of Track; return them and the number of bytes read."""
+    track, at, tick, running = MidiEvents(), 0, 0, None
+    try:
+        while at < len(data):
+            delta, at = _read_number(data, at)
+            tick += delta
+            status = data[at] if data[at] >= 0x80 else running
+            at += data[at] >= 0x80
+            if status is None:
+                raise BrokenFile("broken MIDI file: data without a status byte")
+            if status < 0xF0:
+                at, running = _read_message(data, at, status, tick, number, track.messages), status
+            elif status == 0xFF and data[at] == END_OF_TRACK:
+                return track, _read_meta(data, at, tick, track)
+            elif status == 0xFF:
+                at = _read_meta(data, at, tick, track)
+            elif status in (0xF0, 0xF7):
+                size, at = _read_number(data, at)
+                at += size
+            elif status in N_SYSTEM_BYTES:
+                at += N_SYSTEM_BYTES[status]
+            else:
+                raise BrokenFile(f"broken MIDI file: an undefined status byte, {status:#x}")
+    except IndexError:
+        at = len(data) + 1
+    if is_cut or at > len(data):
+        raise BrokenFile("broken MIDI file: it ends too early, or a track does")
+    return track, at
+
+
+def _read_message(data: bytes, at: int, status: int, tick: int, number: int, messages: list) -> int:
+    """Read a message of a channel and return the position after it."""
+    first = data[at]
+    second = 0 if 0xC0 <= status < 0xE0 else data[at + 1]
+    if first > 127 or second > 127:
+        raise BrokenFile("broken MIDI file: a data byte above 127")
+    if status < 0xA0 or (status & 0xF0 == 0xB0 and first in CONTROLS):
+        messages.append((tick, status, first, second, number))
+    return at + (1 if 0xC0 <= status < 0xE0 else 2)
+
+
+def _read_meta(data: bytes, at: int, tick: int, track: MidiEvents) -> int:
+    """Read a meta event and return the position after it."""
+    kind = data[at]
+    size, at = _read_number(data, at + 1)
+    content = data[at : at + size]
+    if kind == SET_TEMPO:
+        if len(content) != 3 or not any(content):
+            raise BrokenFile("a tempo event that is malformed, or of 0 microseconds")
+        track.tempos.append((tick, int.from_bytes(content, "big")))
+    elif kind == TIME_SIGNATURE and len(content) >= 2 and content[0] and content[1] <= LARGEST_DENOMINATOR:
+        track.metres.append((tick, content[0], 2 ** content[1]))
+    elif kind == TEXT:
+        track.texts.append(content)
+    return at + size
+
+
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a variable-length number; return it and the position after it."""
+    value = data[at] & 0x7F
+    while data[at] >= 0x80:
+        at += 1
+        value = value << 7 | data[at] & 0x7F
+        if value > LARGEST_NUMBER:
+            raise BrokenFile("broken MIDI file: a number of more than four bytes")
+    return value, at + 1
