@@ -31,7 +31,7 @@ def test_attention_is_drawn_over_the_roll_up_to_the_moment():
     assert upper.get_xlim() == (1, 3)  # from the first frame with a weight to the end of the roll
     assert list(upper.lines[0].get_xdata()) == [2, 2]
     np.testing.assert_allclose(curves[0].patches[0].get_data().values, 100 * weights[0])
-    assert "Layer 3 gives the most weight, 24%, to the frame 0.50 seconds ago" in upper.figure.alt
+    assert "Layer 3 gives the most weight, 24.0%, to the frame 0.50 seconds ago" in upper.figure.alt
 
 
 def test_gates_are_drawn_apart_from_states_below_the_notes():

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
 
 from musicgen.lab.figures import BLUE, COLOURS, GREY, ORANGE, PALETTE, axes_for, describe, fading, subplots
 from musicgen.lab.plots import pitch_name, plot_roll
@@ -88,7 +90,7 @@ def plot_attended(
         _draw_moment(ax, roll, n_frames, f"Attention layer {layer}")
         _draw_weights(ax, row, roll.fps)
         ago = (n_frames - 1 - row.argmax()) / roll.fps
-        describe(ax, f"Layer {layer} gives the most weight, {row.max():.0%}, to the frame {ago:.2f} seconds ago")
+        describe(ax, f"Layer {layer} gives the most weight, {row.max():.1%}, to the frame {ago:.2f} seconds ago")
     first = np.flatnonzero(weights.max(axis=0) > 1e-6)[0]
     axes[0].set_xlim(first / roll.fps, min(n_frames / roll.fps + SECONDS_AFTER, roll.duration_seconds))
     return axes[0]
@@ -110,7 +112,8 @@ def _draw_moment(ax: Axes, roll: PianoRoll, n_frames: int, title: str) -> None:
     plot_roll(roll[: n_frames + SECONDS_AFTER * roll.fps], ax, title, velocity_bar=False)
     ax.axvline(n_frames / roll.fps, color=COLOURS["now"], linewidth=2)
     place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["now"], "ha": "right"}
-    ax.text(n_frames / roll.fps, 1.01, "now ", **place)
+    if ax.get_subplotspec().is_first_row():
+        ax.text(n_frames / roll.fps, 1.01, "now ", **place)
 
 
 def plot_copied(
@@ -139,6 +142,8 @@ def plot_copied(
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, bottom + (top - bottom) / ARC_HEIGHT)  # room for the arcs
     matches = [best_matches(row[:-1], n_links, round(context * roll.fps)) for row in weights]
+    first = min([n_frames - 8 * roll.fps, *(frame - roll.fps for found in matches for frame in found)])
+    ax.set_xlim(max(0, first) / roll.fps, min(n_frames / roll.fps + SECONDS_AFTER, roll.duration_seconds))
     for head, (row, found) in enumerate(zip(weights, matches)):
         colour = PALETTE[head % len(PALETTE)]
         ax.plot([], [], color=colour, linewidth=2, label=f"head {head + 1} (no match: {row[-1]:.0%})")
@@ -147,9 +152,8 @@ def plot_copied(
             _mark_notes(ax, roll, frame, round(context * roll.fps), colour)
             ago = (n_frames - 1 - frame) / roll.fps
             describe(ax, f"Head {head + 1} found a match {ago:.1f} seconds ago with a weight of {row[frame]:.0%}")
-    first = min([n_frames - 8 * roll.fps, *(frame - roll.fps for found in matches for frame in found)])
-    ax.set_xlim(max(0, first) / roll.fps, min(n_frames / roll.fps + SECONDS_AFTER, roll.duration_seconds))
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=4, fontsize=9)
+    below = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=4, fontsize=9)
     return ax
 
 
@@ -166,10 +170,12 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
     """Draw an arc between two moments in seconds, the wider the higher the weight, and shade the earlier one."""
-    height = ax.get_ylim()[0] + ARC_HEIGHT * np.ptp(ax.get_ylim())
+    bottom, height = ax.get_ylim()[0], np.ptp(ax.get_ylim())
+    rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve
+    points = [(x, bottom + y * height) for x, y in [(now, 0), ((now + then) / 2, rise), (then, 0)]]
+    arc = Path([(x, y + ARC_HEIGHT * height) for x, y in points], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
     style = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 0.8 + 4 * weight, "alpha": 0.85, "zorder": 4}
-    bend = {"connectionstyle": "arc3,rad=0.2", "shrinkA": 0, "shrinkB": 0}
-    ax.add_patch(FancyArrowPatch((now, height), (then, height), color=colour, **style, **bend))
+    ax.add_patch(FancyArrowPatch(path=arc, color=colour, **style))
     ax.axvspan(then - context, then + context, ymax=ARC_HEIGHT, color=colour, alpha=0.18, linewidth=0, zorder=0)
 
 
@@ -200,7 +206,7 @@ def plot_next_pitches(predicted: np.ndarray, ax: Axes | None = None) -> Axes:
     ax.invert_yaxis()
     for colour, label in ((BLUE, "sounds now and goes on"), (ORANGE, "would be struck")):
         ax.plot([], [], "s", color=colour, label=label)
-    ax.set(xlim=(0, 112), xlabel="probability in the next frame in %", title="Next pitches")
+    ax.set(xlim=(0, 112), xlabel="probability in %", title="Next pitches")
     ax.legend(loc="lower right", fontsize=8)
     likely = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, predicted["probability"]))
     describe(ax, f"The most likely pitches in the next frame: {likely}")

@@ -180,6 +180,6 @@ def moment_figure(
         plot_attended(roll, attention_at(model, roll, seconds, composer), first_layer, axes[:n_attention])
     if n_copy:
         plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
-    plot_next_pitches(next_pitches(model, roll, seconds, composer=composer), figure.add_subplot(grid[:, 1]))
+    plot_next_pitches(next_pitches(model, roll, seconds, 16, composer), figure.add_subplot(grid[:, 1]))
     figure.suptitle(title)
     return figure
