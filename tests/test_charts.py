@@ -58,7 +58,7 @@ def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
     assert max(text.get_window_extent().x1 for text in ax.texts) < ax.get_window_extent().x1 - 5
 
 
-def test_runs_are_drawn_each_and_as_their_mean_and_a_run_that_gave_nothing_counts_nowhere():
+def test_runs_are_points_and_their_mean_is_a_line_that_ignores_missing_values():
     ax = charts.plot_runs({"a": [[1.0, 5.0], [2.0, np.nan]]}, ["x", "y"], references={"floor": [7.0, 8.0]})
     mean, first, second, floor = (list(np.ma.filled(line.get_ydata(), -1)) for line in ax.lines)
     assert mean == [1.5, 5.0]
@@ -111,7 +111,7 @@ def test_totals_stack_their_parts_and_the_first_kind_orders_the_names():
     assert pieces.figure.get_suptitle() == "A corpus"
 
 
-def test_a_run_is_drawn_while_it_runs():
+def test_a_run_is_drawn_while_it_goes_on():
     updates = np.array([[1, 8.0, 0.1], [2, 7.0, 0.2], [3, 6.0, 0.3]])
     history = [{"updates": 2, "validation_nll": 5.5}]
     ax = charts.plot_training(updates, history, {"Markov": 4.14}, n_updates=9, title="epoch 2 of 5")
@@ -130,7 +130,7 @@ def test_many_updates_are_drawn_as_means():
     assert line.get_xydata()[1].tolist() == [14.5, 14.5]
 
 
-def test_the_validation_losses_of_runs_are_told_apart():
+def test_runs_have_different_colours_or_markers():
     names = [f"run-{number}" for number in range(7)]
     ax = charts.plot_validation(dict.fromkeys(names, HISTORY), {"Markov": 4.14})
     runs = [line for line in ax.lines if line.get_label() in names]

@@ -54,6 +54,25 @@ def test_a_page_loads_nothing_from_other_hosts(notebook):
     assert "<script" not in page
 
 
+def test_slides_begin_at_markdown_cells_and_arrow_keys_turn_them(browser, tmp_path):
+    make = nbformat.v4
+    cells = [make.new_markdown_cell("# One"), make.new_code_cell("1 + 1"), make.new_markdown_cell("## Two $x$")]
+    nbformat.write(make.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    (tmp_path / "a.html").write_text(export(tmp_path / "a.ipynb", slides=True), encoding="utf-8")
+    page = browser.new_page()
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "a.html").as_uri())
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        seen.append(page.locator("section:visible").inner_text().split()[0])
+        page.keyboard.press(key)
+    assert seen == ["One", "Two", "Two"]
+    assert "1 + 1" in page.locator("section:visible").inner_text()
+    assert all(url.startswith("file:") for url in requests)
+    page.close()
+
+
 @pytest.mark.parametrize(
     "html",
     [

@@ -22,12 +22,12 @@ from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 NOTES = [(36, 80, 0, 120), (60, 70, 20, 40), (64, 70, 20, 40), (62, 100, 60, 90), (67, 100, 60, 90)]
 ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))
 SHORT = PianoRoll.from_notes(np.array([(72, 50, 0, 110)], NOTE_DTYPE))
-STRANGE = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0} \udce9"
+MARKUP = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0} \udce9"
 
 
 @pytest.fixture(autouse=True)
 def quick_sound(monkeypatch, request):
-    """Play a plain tone of the right length; the piano is for the tests of audio."""
+    """Render silence; the tests of audio are elsewhere."""
     if "browser" not in request.fixturenames:
         monkeypatch.setattr("musicgen.lab.player.render", lambda roll: Sound(np.zeros(800, np.float32), 8000))
 
@@ -44,9 +44,9 @@ def test_the_page_holds_the_notes_the_prime_and_the_midi_file():
     assert b64decode(track["midi"]) == midi_bytes(ROLL)
 
 
-def test_a_title_from_a_stranger_stays_a_title():
-    shown = player(ROLL, STRANGE)
-    assert data_of(shown)["tracks"][0]["title"] == STRANGE.replace("\udce9", "\ufffd")
+def test_markup_in_a_title_is_shown_as_text():
+    shown = player(ROLL, MARKUP)
+    assert data_of(shown)["tracks"][0]["title"] == MARKUP.replace("\udce9", "\ufffd")
     assert "<img src=x" not in shown.page and "<img src=x" not in shown.html
     assert shown.page.count("</script>") == 2
     for part in shown._repr_mimebundle_().values():
@@ -106,7 +106,7 @@ def seconds_of(find):
 
 
 def test_play_moves_the_playhead_and_lights_the_keys_and_space_stops_it(page):
-    find = show(page, player(ROLL, STRANGE))
+    find = show(page, player(ROLL, MARKUP))
     before = find("playhead").bounding_box()["x"]
     find("play").click()
     page.frame_locator("iframe").locator("[data-sounding='36 60 64']").wait_for(timeout=10_000)  # from 1 s to 2 s
@@ -118,7 +118,7 @@ def test_play_moves_the_playhead_and_lights_the_keys_and_space_stops_it(page):
     page.wait_for_timeout(200)
     assert find("player").get_attribute("data-state") == "paused"
     assert seconds_of(find) == stopped > 1
-    assert find("title").inner_text() == STRANGE.replace("\udce9", "\ufffd")
+    assert find("title").inner_text() == MARKUP.replace("\udce9", "\ufffd")
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith("blob:null/")] == []
 
@@ -136,7 +136,7 @@ def test_a_click_seeks_and_keys_move(page):
         assert seconds_of(find) == pytest.approx(seconds, abs=0.01)
 
 
-def test_two_pieces_share_the_axis_and_one_listens_to_either_at_the_same_moment(page):
+def test_two_pieces_share_the_axis_and_switching_keeps_the_moment(page):
     find = show(page, Player({"real": ROLL, "made": SHORT}))
     assert find("playhead").count() == 2
     find("play").click()

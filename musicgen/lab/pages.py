@@ -73,10 +73,11 @@ def _svg_path(path: TextPath) -> str:
     return "".join(parts)
 
 
-def export(notebook: Path | str) -> str:
-    """Return an executed notebook as one HTML page, with its images, styles and sound."""
+def export(notebook: Path | str, slides: bool = False) -> str:
+    """Return an executed notebook as one HTML page, or as slides, with its images, styles and sound."""
     exporter = HTMLExporter(
         template_name="offline",
+        template_file="slides.html.j2" if slides else "index.html.j2",
         extra_template_basedirs=[str(Path(__file__).parent)],
         preprocessors=[FormulasToImages],
         embed_images=True,
@@ -91,11 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export notebooks as HTML pages that need no other host.")
     parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/pages"), help="the folder for the pages")
+    parser.add_argument("--slides", action="store_true", help="make a slide of each Markdown cell and what follows it")
     args = parser.parse_args()
     for notebook in args.notebooks:
         page = args.out / f"{notebook.stem}.html"
         with atomic_write(page) as temporary:
-            temporary.write_text(export(notebook), encoding="utf-8")
+            temporary.write_text(export(notebook, args.slides), encoding="utf-8")
         print(page)
 
 
