@@ -42,13 +42,13 @@ def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
     _draw_column(ax, middle, rows[:4], steps, "The program")
     _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
     _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
-    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_pitches})", ha="center", va="center")
+    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_pitches})", ha="center", va="center", size=10)
     _arrow(ax, (middle - 1, rows[3] - 0.2), (middle - 1, rows[4] + 0.2))
     _arrow(ax, (middle + 1, rows[3] - 0.2), (middle + 1, rows[4] + 0.2))
     _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), path=CORNER)
     _arrow(ax, (right + 0.8, rows[4] + 0.2), (middle + 1.3, rows[2]), path=CORNER)
-    ax.text(middle - 1.4, rows[3] + 0.07, "gradients", ha="right")
-    ax.text(middle + 1.4, rows[2] + 0.07, "one more frame")
+    ax.text(middle - 1.4, rows[3] + 0.07, "gradients", ha="right", size=10)
+    ax.text(middle + 1.4, rows[2] + 0.07, "one more frame", size=10)
 
 
 def _steps(config) -> tuple[list[Step], list[Aside]]:
@@ -117,7 +117,7 @@ def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
         _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))
     _arrow(ax, (SIDE_X - 1.3, rows[last]), (MODEL_X + 1.3, rows[last]))
     for row, label in ((first, takes), (last, gives)):
-        ax.text((MODEL_X + SIDE_X) / 2, rows[row] + 0.07, label, ha="center")
+        ax.text((MODEL_X + SIDE_X) / 2, rows[row] + 0.07, label, ha="center", size=10)
     lines = text.count("\n") + 1
     _box(
         ax, SIDE_X, (rows[first] + rows[last]) / 2, text, colour, max(rows[first] - rows[last] + 0.4, 0.19 * lines), 9.5
@@ -131,7 +131,7 @@ def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[Step], title:
         _box(ax, x, row, text, colour)
     for upper, lower, (_, _, label) in zip(rows, rows[1:], steps):
         _arrow(ax, (x, upper - 0.2), (x, lower + 0.2))
-        ax.text(x + 0.1, (upper + lower) / 2, label, va="center")
+        ax.text(x + 0.1, (upper + lower) / 2, label, va="center", size=10)
 
 
 def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4, size: float = 11) -> None:

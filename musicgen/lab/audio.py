@@ -74,7 +74,7 @@ def write_wav(sound: Sound, path: Path | str) -> None:
 
 
 def mp3_bytes(sound: Sound) -> bytes:
-    """Encode a sound as MP3, about 0.2 MB per minute.
+    """Encode a sound as MP3, 0.2 to 0.3 MB per minute.
 
     Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
     """

@@ -50,6 +50,7 @@ matplotlib.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
+        "font.size": 11,
         "text.parse_math": False,  # a title may contain dollar signs
     }
 )

@@ -126,7 +126,7 @@ def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
     place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["pedal"]}
     ax.broken_barh(spans, (0, PEDAL_TOP), linewidth=0, zorder=2, gid="pedal", **place)
     at = {"xy": (0, PEDAL_TOP / 2), "xycoords": "axes fraction", "textcoords": "offset points", "xytext": (-4, 0)}
-    ax.annotate("pedal", ha="right", va="center", size=8, **at)
+    ax.annotate("pedal", ha="right", va="center", size=9, **at)
 
 
 def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
