@@ -121,9 +121,9 @@ class Performance:
         notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
         notes["start_frame"] = self._start_frames(fps) - first
         notes["end_frame"] = np.maximum(self.tempo_map.frames(ends, fps) - first, notes["start_frame"] + 1)
+        n_frames = min(n_frames, int(notes["end_frame"].max()))
         # A note that starts at the limit is not in the roll, but may shorten the note before it.
-        notes = notes[notes["start_frame"] <= n_frames]
-        return PianoRoll.from_notes(notes, fps, n_frames=min(n_frames, int(notes["end_frame"].max(initial=0))))
+        return PianoRoll.from_notes(notes[notes["start_frame"] <= n_frames], fps, n_frames)
 
     def _complete(self, roll: PianoRoll, first: int) -> PianoRoll:
         """Add the pedal and the beats to a roll that begins in frame `first`."""

@@ -1,6 +1,7 @@
-"""MIDI files in and out: what counts as a note, what is dropped, and what is refused."""
+"""MIDI files in and out: which notes are read, dropped and written, and which files are rejected."""
 
 import errno
+import gzip
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_midi import midi_bytes, note, pedal, release, strike, tempo, track_bytes
+from raw_midi import chunk_of, control, midi_bytes, note, number, pedal, release, scale, strike, tempo, track_bytes
 
 from musicgen import midi
 from musicgen.midi import MidiError, read_midi, read_performance, write_midi
@@ -53,9 +54,12 @@ def check_refusal(path, **how):
     """The message with which a file is refused: one printable line that names the file."""
     with pytest.raises(MidiError) as caught:
         read_midi(path, **how)
-    name, reason = f"{str(path)!r}: ", str(caught.value)
-    assert reason.startswith(name) and reason.isprintable()
-    return reason.removeprefix(name)
+    name, message = f"{str(path)!r}: ", str(caught.value)
+    assert message.isprintable() and len(message) <= 300
+    assert not re.search("Error|index|NoneType|range", message.removeprefix(name))
+    assert message.startswith(name) or (len(name) > 150 and message[:3] == "...")
+    assert message.endswith(caught.value.reason)
+    return caught.value.reason
 
 
 def check_survives(path, content):
@@ -119,6 +123,27 @@ def test_what_is_dropped_is_counted_by_its_reason(path):
     assert performance.dropped == {"never_released": 3, "drums": 2, "off_the_piano": 3}
 
 
+@pytest.mark.parametrize("number", [120, 123])
+def test_all_notes_off_ends_the_notes_of_its_channel_on_all_tracks(path, number):
+    tracks = (
+        [strike(0, 60), control(480, number), strike(480, 60), release(960, 60)],
+        [strike(100, 62), strike(480, 63)],
+    )
+    performance = read(path, *tracks, [strike(0, 65, 64, 1)])
+    assert notes_of(performance) == [(0, 480, 60, 64, 0), (100, 480, 62, 64, 0), (480, 960, 60, 64, 0)]
+    assert performance.dropped["never_released"] == 2  # of another channel; struck on another track in that tick
+
+
+def test_each_of_many_notes_can_be_ended_by_all_notes_off(path):
+    events = [event for nth in range(4) for event in (strike(480 * nth, 60 + nth), control(480 * nth + 480, 123))]
+    assert read(path, events).to_roll().notes.tolist() == [(60 + n, 64, 10 * n, 10 * n + 10) for n in range(4)]
+
+
+def test_what_follows_the_end_of_track_is_ignored(path):
+    late = b"\0\x90\x48\x40\x60\x48\0\0\xff\x51\3\0\0\1" + b"\xff\xff\xff\xff\xff"
+    assert notes_of(read(path, NOTE + late)) == [(0, 96, 60, 64, 0)]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_tempo_and_pedal_count_on_whichever_track_they_stand(path, place):
     tracks = [[], note(480, 960, 60, channel=3), []]
@@ -129,7 +154,8 @@ def test_tempo_and_pedal_count_on_whichever_track_they_stand(path, place):
     assert read_midi(path, 10, False, 0.6).notes.tolist() == [(60, 64, 5, 6)]
 
 
-SYSEX, LYRIC = b"\0\xf0\x03\x01\x02\xf7", b"\0\xff\x05\x03\xe9\x0a\x1b"
+SYSEX, LYRIC, NOTE = b"\0\xf0\x03\x01\x02\xf7", b"\0\xff\x05\x03\xe9\x0a\x1b", track_bytes(note(0, 96, 60))
+HEADER = midi_bytes([NOTE])[:14]
 RARE = {
     "running status": midi_bytes([b"\0\x90\x3c\x40\x60\x3c\0\0\xff\x2f\0"]),
     "other events": midi_bytes([SYSEX + LYRIC + b"\0\xc0\x05\0\xe0\0\x40\0\xd0\x09" + track_bytes(note(0, 96, 60))]),
@@ -137,9 +163,17 @@ RARE = {
     "nothing in other tracks": midi_bytes([[], note(0, 96, 60), []]),
     "silence at the end": midi_bytes([[*note(0, 96, 60), (10**7, LYRIC[1:])]]),
     "a long header": midi_bytes([note(0, 96, 60)]).replace(b"\0\0\0\6", b"\0\0\0\7").replace(b"MTrk", b"?MTrk"),
-    "inside a RIFF": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([note(0, 96, 60)]) + b"LIST\4\0\0\0INFO",
-    "bytes behind the last track": midi_bytes([note(0, 96, 60)]) + b"\0\0\0",
+    "inside a RIFF": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([NOTE]) + b"LIST\4\0\0\0INFO",
     "a RIFF with a title": b"RIFF\x40\0\0\0RMIDdata\x30\0\0\0" + midi_bytes([[(0, b"\xff\3\4MThd"), *note(0, 96, 60)]]),
+    "inside gzip": gzip.compress(midi_bytes([NOTE])),
+    "bytes behind the last track": midi_bytes([NOTE]) + b"\0\0\0",
+    "a broken track behind those that are counted": midi_bytes([NOTE, b"\0\xf4"], n_tracks=1),
+    "a track of 4 GiB that ends": HEADER + b"MTrk\xff\xff\xff\xff" + NOTE,
+    "65,535 tracks are counted": midi_bytes([NOTE], n_tracks=65_535),
+    "0 tracks are counted": midi_bytes([NOTE], n_tracks=0),
+    "type 2": midi_bytes([NOTE, []], kind=2),
+    "SMPTE frames": midi_bytes([note(0, 100, 60)], ticks_per_beat=0xE728),  # 25 a second, of 40 ticks
+    "SMPTE frames and a tempo": midi_bytes([[tempo(0, 9), *note(0, 120, 60)]], ticks_per_beat=0xE228),
     "one tick a beat": midi_bytes([[tempo(0, 100_000), *note(0, 1, 60)]], ticks_per_beat=1),
     "two tempos at once": midi_bytes([[tempo(0, 600_000), tempo(0, 300_000)], [tempo(0, 500_000), *note(0, 96, 60)]]),
     "a tempo before a slower one": midi_bytes([[tempo(0, 900_000), tempo(96, 9), *note(0, 53, 60)]]),
@@ -153,31 +187,90 @@ def test_rare_but_legal_files_are_read(path, content):
     assert read_midi(path).notes.tolist() == [(60, 64, 0, 2)]
 
 
+TEMPO_TRACK, TRACK = chunk_of(b"MTrk", track_bytes([tempo(0, 500_000)])), chunk_of(b"MTrk", track_bytes(scale()))
+UNKNOWN = chunk_of(b"ZQ01", b"abcdefgh")
+
+
+def two_tracks(n_tracks=2, before=b"", between=b"", behind=b""):
+    return midi_bytes([], n_tracks=n_tracks) + before + TEMPO_TRACK + between + TRACK + behind
+
+
+@pytest.mark.parametrize("place", [{}, {"before": UNKNOWN}, {"between": UNKNOWN}, {"behind": UNKNOWN + UNKNOWN}])
+@pytest.mark.parametrize("n_tracks", [0, 1, 2, 3])
+def test_unknown_chunks_are_skipped_and_a_wrong_number_of_tracks_is_reported(path, n_tracks, place):
+    path.write_bytes(two_tracks(n_tracks, **place))
+    performance, roll = read_performance(path), read_midi(path)
+    assert (roll.n_frames, roll.n_notes) == (80, 8)
+    warning = f"number of tracks: {n_tracks} by the header, 2 in the file"
+    assert performance.warnings == ((warning,) if n_tracks != 2 else ())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "ff580104", "ff580404ff1808", "ff58040002ff08", "ff5800", "ff59020009", "ff59026300", "ff5900", 
+        "ff590400000000",
+        "ff540101", "ff5400", "ff20020101", "ff2000", "ff000105", "ff00030101ff", "ffc00161", "ff7f00", "ff0103e7889f",
+        "f702f301", "f701f8", "f700", "f000", "f0026162", "f003ff80f7", "f105", "f20506", "f305", "f6", "f8", "fe", 
+        "a0ffff", "cfff", "d0ff", "e0ffff",
+    ],
+)  # fmt: skip
+def test_what_cannot_move_a_note_is_skipped_by_its_length(path, event):
+    event = (100, bytes.fromhex(event))
+    assert notes_of(read(path, [*note(0, 480, 60), event, *note(480, 960, 62)])) == notes_of(
+        read(path, [*note(0, 480, 60), *note(480, 960, 62)])
+    )
+
+
+@pytest.mark.parametrize("letter", ["Ж", "愛"])
+@pytest.mark.parametrize("kind", [1, 5, 0x7F])
+def test_long_lyrics_in_any_language_are_no_endless_number(path, letter, kind):
+    text = (letter * 4500).encode()[:4500]
+    lyrics = bytes([0, 0xFF, kind]) + number(len(text)) + text
+    path.write_bytes(midi_bytes([lyrics + track_bytes(scale())]))
+    assert read_midi(path).n_notes == 8
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\xff\x01\x03abc", b"\0\xf0\x02\x01\xf7", b"\0\xf8", b"\0\xb0\x07\x01\0\x90\x3d\0"]
+)
+def test_running_status_goes_on_after_other_events(path, data):
+    path.write_bytes(midi_bytes([b"\0\x90\x3c\x40" + data + b"\x60\x3c\0" + track_bytes([])]))
+    assert notes_of(read_performance(path)) == [(0, 96, 60, 64, 0)]
+
+
 BROKEN = {
     "empty": (b"", "MThd"),
     "text": (b"No, this is not music.\n", "MThd"),
     "a page": (b"<!DOCTYPE html><html>404</html>", "MThd"),
     "an empty track": (midi_bytes([[]]), "no piano notes$"),
-    "65535 tracks": (SOUND[:10] + b"\xff\xff" + SOUND[12:], "."),
-    "a track of 4 GiB": (SOUND[:18] + b"\xff\xff\xff\xff" + SOUND[22:], "broken"),
+    "a short header": (SOUND.replace(b"\0\0\0\6", b"\0\0\0\5"), "header"),
+    "a track of 4 GiB": (SOUND[:18] + b"\xff\xff\xff\xff" + SOUND[22:-4], "broken"),
+    "half of gzip data": (gzip.compress(SOUND)[:60], "damaged gzip data$"),
+    "wrong gzip data": (b"\x1f\x8b\x08" + SOUND, "damaged gzip data$"),
+    "too much in gzip data": (gzip.compress(SOUND + bytes(midi.MAX_FILE_BYTES)), "larger than 4,000,000 bytes"),
+    "a long chunk before the track": (SOUND[:14] + b"ABCD\x7f\0\0\0" + SOUND[14:], "broken"),
     "a track too long by one": (SOUND[:21] + bytes([SOUND[21] + 1]) + SOUND[22:], "broken"),
     "a track too short by one": (SOUND[:21] + bytes([SOUND[21] - 1]) + SOUND[22:], "broken"),
     "a data byte above 127": (SOUND.replace(b"\x90\x3c\x40", b"\x90\x3c\xc0"), "broken"),
-    "a key signature of 99 sharps": (midi_bytes([b"\0\xff\x59\x02\x63\0"]), "broken"),
-    "SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE728), "SMPTE"),
-    "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "ticks per beat"),
+    "data without a status": (midi_bytes([b"\0\x3c\x40" + NOTE]), "without a status byte"),
+    "a status byte of no meaning": (midi_bytes([b"\0\xf4" + NOTE]), "undefined status byte, 0xf4"),
+    "31 SMPTE frames": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE128), "resolution"),
+    "no ticks": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0), "resolution of 0"),
+    "no ticks a SMPTE frame": (midi_bytes([note(0, 9, 60)], ticks_per_beat=0xE700), "resolution of 0"),
     "a RIFF of another kind": (b"RIFF\x40\0\0\0WAVEdata" + SOUND, "MThd"),
-    "type 2": (midi_bytes([note(0, 9, 60)], kind=2), "type 2"),
     "type 3": (midi_bytes([note(0, 9, 60)], kind=3), "type 3"),
-    "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo of 0"),
+    "tempo 0": (midi_bytes([note(0, 9, 60), [tempo(0, 500_000), tempo(99, 0)]]), "tempo"),
+    "a tempo of two bytes": (midi_bytes([b"\0\xff\x51\2\7\xa1" + NOTE]), "tempo"),
+    "a tempo of four bytes": (midi_bytes([b"\0\xff\x51\4\7\xa1\x20\0" + NOTE]), "tempo"),
     "drums": (midi_bytes([[*note(0, 9, 60, 1, 9), *note(9, 12, 61, 1, 9)]]), "no piano notes .*2 drums"),
     "off the piano": (midi_bytes([note(0, 9, 20)]), "no piano notes .*1 off"),
     "never released": (midi_bytes([[strike(0, 60)]]), "no piano notes .*1 never"),
     "77 hours of silence": (midi_bytes([note(2**28 - 1, 2**28, 60)]), "no piano notes in its first 420 seconds"),
-    "a time of five bytes": (midi_bytes([note(0, 2**28, 60)]), "time|number"),
-    "a number without an end": (midi_bytes([b"\xff" * 10**6]), "number|broken"),
-    "numbers of 65,000 bytes": (midi_bytes([(b"\xff" * 65_000 + b"\x7f\x90\x3c\x40") * 60]), "number|broken|time"),
-    "a length without an end": (midi_bytes([b"\0\xff\x01" + b"\xff" * 10**6]), "number|broken"),
+    "a time of five bytes": (midi_bytes([note(0, 2**28, 60)]), "number"),
+    "a number without an end": (midi_bytes([b"\xff" * 10**6]), "number"),
+    "numbers of 65,000 bytes": (midi_bytes([(b"\xff" * 65_000 + b"\x7f\x90\x3c\x40") * 60]), "number"),
+    "a length without an end": (midi_bytes([b"\0\xff\x01" + b"\xff" * 10**6]), "number"),
 }
 
 
@@ -219,8 +312,11 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_refused(path, monkeypatch):
     path.write_bytes(SOUND)
-    for error, reason in [(PermissionError(13, "Permission denied"), "Permission denied"), (OSError(), "OSError")]:
-        monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=error))
+    for error, reason in [
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (OSError(), "it cannot be read"),
+    ]:
+        monkeypatch.setattr(Path, "open", Mock(side_effect=error))
         assert check_refusal(path) == reason
 
 
@@ -234,8 +330,10 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     assert reasons == ["not a file"]
 
 
-@pytest.mark.parametrize("name", ["a\nb.mid", "\x1b[31mred\x1b[0m.mid", "\u202edim.mid", "a\r\u2028.mid"])
-def test_a_message_stays_one_printable_line_whatever_the_name(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["a\nb.mid", "\x1b[31mred\x1b[0m.mid", "\u202edim.mid", "\x85\u2028.mid", "\udcff" * 60, "x" * 250]
+)
+def test_a_message_is_one_short_printable_line_whatever_the_name(tmp_path, name):
     for content in (SOUND[:-1], b"text", midi_bytes([[]])):
         (tmp_path / name).write_bytes(content)
         check_refusal(tmp_path / name)
@@ -246,6 +344,8 @@ def test_a_huge_file_is_refused_unread(path, monkeypatch):
     monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND))
     assert read_midi(str(path)).n_notes == 2
     monkeypatch.setattr(midi, "MAX_FILE_BYTES", len(SOUND) - 1)
+    assert "larger than" in check_refusal(path)
+    path.write_bytes(gzip.compress(SOUND))
     assert "larger than" in check_refusal(path)
 
 

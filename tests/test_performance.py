@@ -1,8 +1,9 @@
-"""Ticks become frames: the rules of sampling one by one, and all of them against an independent reading."""
+"""The rules of sampling one by one, and all of them against an independent reader."""
 
 import csv
 import os
 import pickle
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,22 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from raw_midi import any_track, midi_bytes, read_raw, steady, tempo
+from raw_midi import any_track, midi_bytes, note, read_raw, steady, tempo
 
-from musicgen.midi import read_midi, read_performance, write_midi
-from musicgen.midi import RAW_NOTE_DTYPE, MidiError, Performance, TempoMap
+from musicgen.midi import RAW_NOTE_DTYPE, MidiError, Performance, TempoMap, read_midi, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 
 MAESTRO = os.environ.get("MUSICGEN_MAESTRO")
 FRAME = 48  # ticks, at 480 a beat, 120 beats a minute and 20 frames a second
 
 
-def piece(*notes, tempos=(), pedal=None):
+def piece(*notes, tempos=(), pedal=None, metres=()):
     """A performance of (start_tick, end_tick), (start_tick, end_tick, pitch) or (..., pitch, channel)."""
     full = [(*note, *(60, 0)[len(note) - 2 :]) for note in notes]
     rows = [(pitch, 64, channel, start, end) for start, end, pitch, channel in full]
-    clock = TempoMap(480, list(tempos))
-    return Performance(Path("étude.mid"), np.array(rows, RAW_NOTE_DTYPE), pedal or {}, clock, {})
+    clock = TempoMap(480, list(tempos), list(metres))
+    notes = np.array(rows, RAW_NOTE_DTYPE)
+    return Performance(Path("étude.mid"), notes, pedal or {}, clock, {}, beats_known=bool(metres))
 
 
 def heard(roll, pitch=60):
@@ -133,6 +134,21 @@ def test_the_limit_is_counted_in_whole_frames():
     assert piece((0, 480), tempos=[(0, 1_000_000)]).to_roll(fps=100, max_seconds=0.29).n_frames == 29
 
 
+def test_notes_that_begin_at_the_limit_or_later_are_counted_as_truncated():
+    performance = replace(piece(*((960 * nth, 960 * nth + 900) for nth in range(600))), dropped={"drums": 7})
+    assert performance.dropped_notes() == {"drums": 7, "truncated": 180}
+    assert (performance.to_roll().n_frames, performance.to_roll().n_notes) == (8399, 420)
+    assert performance.dropped_notes(fps=10, max_seconds=599) == {"drums": 7, "truncated": 1}
+
+
+@pytest.mark.parametrize(
+    "tracks", [[note(0, 1920, 60), note(960, 1200, 60)], [note(0, 1920, 60) + note(960, 1200, 60, 64, 1)]]
+)
+def test_a_pitch_sounds_as_long_as_one_of_two_voices_holds_it(scratch, tracks):
+    (scratch / "two.mid").write_bytes(midi_bytes(tracks))
+    assert heard(read_midi(scratch / "two.mid")) == [(0, 19), (20, 40)]
+
+
 def test_no_note_before_the_limit_is_an_error_that_names_the_file():
     with pytest.raises(MidiError, match=r"^'étude.mid': no piano notes in its first 0.5 seconds$"):
         piece((10 * FRAME, 12 * FRAME)).to_roll(max_seconds=0.5)
@@ -175,22 +191,62 @@ def test_a_key_struck_again_under_the_pedal_stays_two_notes():
 @pytest.mark.parametrize(("n_beats", "frame"), [(0, 0), (0.5, 5), (1, 10), (1.5, 13), (4, 25), (8, 45)])
 def test_beats_are_counted_by_the_files_own_tempo(n_beats, frame):
     assert piece((0, 9), tempos=[(480, 250_000)]).frame_of_beat(n_beats) == frame
-    assert piece((0, 9)).frame_of_beat(8) == 80
-    assert piece((0, 9)).frame_of_beat(8, fps=50) == 200
 
 
 def test_the_first_beats_are_the_beginning_of_the_roll():
     performance = piece((0, 100), (480, 9600, 72), tempos=[(480, 250_000)])
     assert performance.first_beats(1.5) == performance.to_roll()[:13]
     assert performance.first_beats(1.5, fps=40).notes.tolist() == [(60, 64, 0, 4), (72, 64, 20, 25)]
-    assert performance.first_beats(99) == performance.to_roll()
     with pytest.raises(ValueError, match="n_beats must be above 0"):
         performance.first_beats(0)
+    with pytest.raises(MidiError, match="less than a frame"):
+        performance.first_beats(0.001)
+
+
+@pytest.mark.parametrize("silence", [0, 480 * 32 + 13, 480 * 2000])  # the last is longer than seven minutes
+def test_the_first_beats_are_counted_from_the_first_note(silence):
+    performance = piece((silence, silence + 100), (silence + 480, silence + 9600, 72), pedal={0: [(60, 99)]})
+    prime = performance.first_beats(8)
+    assert prime.notes.tolist() == [(60, 64, 0, 2), (72, 64, 10, 80)]
+    assert prime.pedal.all() == (silence > 0)
+    assert performance.frame_of_beat(8) == 80
+    assert performance.frame_of_beat(8, fps=50) == 200
+
+
+def test_a_prime_that_is_shorter_than_requested_shows_it():
+    performance = piece((480, 960), (960, 1200))
+    assert performance.first_beats(8).n_frames == 15 < performance.frame_of_beat(8)
+    assert performance.first_beats(1).n_frames == 10 == performance.frame_of_beat(1)
+    rests = piece((0, 480), (9600, 9700))
+    assert rests.first_beats(8).n_frames == 80  # a rest is no end
+
+
+@pytest.mark.parametrize(
+    ("events", "frames"),  # of the ticks 0..479, in which the pedal is down
+    [
+        ({0: [(0, 127)]}, range(10)),
+        ({0: [(48, 64), (96, 63)]}, [1]),
+        ({0: [(24, 100), (71, 0)]}, []),  # both in frame 1
+        ({0: [(48, 100), (100, 0), (110, 100), (192, 0)]}, [1, 2, 3]),  # up and down in one frame
+        ({0: [(0, 0), (48, 100), (96, 0)], 1: [(240, 100), (288, 0)]}, [1, 5]),  # two channels with notes
+        ({0: [(0, 0)]}, []),
+    ],
+)
+def test_the_pedal_is_sampled_for_each_frame(events, frames):
+    performance = piece((0, 480), (0, 96, 72, 1), pedal=events)
+    roll = performance.to_roll()
+    assert np.flatnonzero(roll.pedal).tolist() == list(frames)
+    assert np.array_equal(roll.velocity, piece((0, 480), (0, 96, 72, 1)).to_roll().velocity)
+
+
+def test_the_pedal_of_a_channel_without_piano_notes_does_not_count():
+    assert piece((0, 480), pedal={1: [(0, 127)]}).to_roll().pedal is None
+    assert piece((0, 480)).to_roll().pedal is None
 
 
 def test_the_error_is_one_printable_line_and_survives_another_process():
     error = MidiError("a\nb\x1b[31m\u202e.mid", "no piano notes")
-    assert str(error).isprintable()
+    assert str(error).isprintable() and len(str(MidiError("\udcff" * 4000, "no notes"))) <= 300
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.path, again.reason) == (str(error), Path("a\nb\x1b[31m\u202e.mid"), "no piano notes")
 
@@ -228,21 +284,38 @@ def test_any_file_equals_an_independent_reading_of_its_bytes(scratch, tracks, ti
     check_against_the_bytes(scratch / "any.mid", scratch, *how)
 
 
-@settings(deadline=None)
-@given(
-    arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(4)), elements=st.just(0) | st.integers(0, 127)),
-    st.sampled_from([1, 7, 20, 50, 1000, np.uint8(200)]),
-)
-def test_a_written_roll_is_read_as_the_same_roll_wherever_every_run_keeps_one_velocity(scratch, few_keys, fps):
-    few_keys[-1, 1], path = 99, scratch / "written.mid"
+cells = arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(4)), elements=st.just(0) | st.integers(0, 127))
+rates = st.sampled_from([1, 7, 20, 50, 1000, np.uint8(200)])
+
+
+def roll_of(few_keys, fps, draw=None):
+    """A roll of four rows, that ends with a sounding frame, with a pedal if it can be drawn."""
+    few_keys[-1, 1] = 99
     velocity = np.zeros((len(few_keys), 88), np.uint8)
     velocity[:, [0, 39, 40, 87]] = steady(few_keys)
-    write_midi(PianoRoll(velocity, fps), path)
+    pedal = draw and draw.draw(st.none() | arrays(bool, len(velocity)))
+    return PianoRoll(velocity, fps, pedal)
+
+
+@settings(deadline=None)
+@given(cells, rates, st.data())
+def test_a_written_roll_is_read_as_the_same_roll(scratch, few_keys, fps, draw):
+    roll, path = roll_of(few_keys, fps, draw), scratch / "written.mid"
+    write_midi(roll, path)
     written = path.read_bytes()
-    assert read_midi(path, fps) == PianoRoll(velocity, fps)
-    assert np.array_equal(read_raw(written).velocity(int(fps), max_seconds=60), velocity)
+    assert read_midi(path, fps) == roll
+    assert np.array_equal(read_raw(written).velocity(int(fps), max_seconds=60), roll.velocity)
     write_midi(read_midi(path, fps), path)
     assert path.read_bytes() == written
+
+
+@settings(deadline=None)
+@given(st.lists(any_track, min_size=1, max_size=2), cells, rates, st.sampled_from([1, 24, 96, 480, 10080]))
+def test_a_roll_is_the_same_in_any_tempo(scratch, tracks, few_keys, fps, ticks_per_beat):
+    roll, raw = roll_of(few_keys, fps), read_raw(midi_bytes(tracks, ticks_per_beat))
+    for tempo_map in (TempoMap(ticks_per_beat, raw.tempos), TempoMap(ticks_per_beat, raw.tempos).since(99)):
+        write_midi(roll, scratch / "written.mid", tempo_map)
+        assert read_midi(scratch / "written.mid", fps) == roll
 
 
 @pytest.mark.skipif(not MAESTRO, reason="MUSICGEN_MAESTRO names no folder with MAESTRO's csv and MIDI files")

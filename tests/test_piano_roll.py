@@ -118,8 +118,10 @@ def test_a_roll_without_frames_or_without_notes():
         ([(0, 3, 50), (3, 5, 60)], [50, 50, 0, 60, 60]),  # struck in the frame of the release
         ([(0, 2, 50), (2, 3, 60)], [50, 0, 60]),  # two frames: one can be given up
         ([(0, 1, 50), (1, 3, 60)], [50, 60, 60]),  # one frame: nothing to give up
-        ([(0, 5, 50), (2, 4, 60)], [50, 0, 60, 60]),  # struck while it sounds; the first does not come back
-        ([(0, 5, 50), (1, 3, 60)], [50, 60, 60]),  # one frame before it is struck again
+        ([(0, 5, 50), (2, 4, 60)], [50, 0, 60, 60, 60]),  # struck while it sounds: it sounds as long as the longer
+        ([(0, 5, 50), (1, 3, 60)], [50, 60, 60, 60, 60]),  # one frame before it is struck again
+        ([(0, 7, 50), (2, 3, 60), (4, 5, 70)], [50, 0, 60, 0, 70, 70, 70]),  # two short notes within a long one
+        ([(0, 5, 50, 61), (0, 2, 40), (3, 4, 60)], [40, 40, 0, 60, 0]),  # a long note of another pitch
         ([(0, 9, 50), (4, 9, 60)], [50, 50, 50, 0, 60, 60, 60, 60, 60]),
         ([(0, 4, 50), (2, 4, 60), (3, 6, 70)], [50, 0, 60, 70, 70, 70]),
         ([(1, 2, 50), (1, 4, 60)], [0, 60, 60, 60]),  # in one frame: the longer
@@ -129,7 +131,7 @@ def test_a_roll_without_frames_or_without_notes():
         ([(0, 3, 60, 61), (3, 4, 50)], [0, 0, 0, 50]),
     ],
 )
-def test_a_key_struck_again_stays_two_notes_where_the_earlier_has_a_frame_to_give(notes, row):
+def test_a_pitch_sounds_as_long_as_any_note_and_onsets_stay_apart_if_a_frame_is_free(notes, row):
     for given_order in (notes, notes[::-1]):
         assert PianoRoll.from_notes(notes_of(*given_order)).velocity[:, 60 - 21].tolist() == row
 
@@ -139,7 +141,19 @@ def test_painting_leaves_the_given_notes_alone_and_uses_the_whole_keyboard():
     before = notes.copy()
     roll = PianoRoll.from_notes(notes, fps=50)
     assert np.array_equal(notes, before)
-    assert roll == roll_of({21: [9, 0, 8], 108: [7]}, fps=50)
+    assert roll == roll_of({21: [9, 0, 8, 8], 108: [7, 0, 0, 0]}, fps=50)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.integers(1, 127), st.integers(60, 62)), max_size=6))
+def test_a_pitch_is_active_where_a_note_holds_it_but_for_single_frames_before_onsets(notes):
+    notes = notes_of(*((start, start + length, loudness, pitch) for start, length, loudness, pitch in notes))
+    held = np.zeros((18, 88), bool)
+    for pitch, _, start, end in notes.tolist():
+        held[start:end, pitch - 21] = True
+    roll = PianoRoll.from_notes(notes, n_frames=18)
+    frames, columns = np.nonzero(held & ~roll.active)
+    assert not (roll.active & ~held).any() and roll.onsets[frames + 1, columns].all()
 
 
 @pytest.mark.parametrize(("n_frames", "row"), [(None, [0, 5, 5]), (5, [0, 5, 5, 0, 0]), (2, [0, 5]), (0, [])])
@@ -171,3 +185,35 @@ def test_excerpts_can_be_padded_to_a_given_length_of_at_least_the_longest():
     assert (padded.shape, padded.dtype, lengths.tolist()) == ((1, 9, 88), bool, [4])
     with pytest.raises(ValueError):
         pad([SOME.active], n_frames=3)
+
+
+DOWN = np.array([True, False, False, True])
+BEATS = np.array([[-0.25, 0], [0.125, 1], [0.5, 0]])
+
+
+@pytest.mark.parametrize("pedal", [DOWN[:3], DOWN.astype(np.uint8), DOWN[None], [True] * 4])
+def test_a_pedal_of_another_type_or_length_is_refused(pedal):
+    with pytest.raises(ValueError, match=r"pedal must be a numpy array of bool of shape \(4,\)"):
+        PianoRoll(SOME.velocity, 8, pedal)
+
+
+@pytest.mark.parametrize("beats", [[[0, 2]], [[0, 1], [0, 0]], [[1, 1], [0, 0]], [0, 1], [[0, 1, 2]], [[np.nan, 1]]])
+def test_beats_of_another_shape_or_order_are_refused(beats):
+    with pytest.raises(ValueError, match="beats must"):
+        PianoRoll(SOME.velocity, 8, None, np.array(beats, float))
+
+
+def test_a_slice_takes_its_part_of_the_pedal_and_counts_its_beats_from_its_first_frame():
+    part = PianoRoll(SOME.velocity, 8, DOWN, BEATS)[1:]
+    assert part.pedal.tolist() == [False, False, True]
+    assert part.beats.tolist() == [[-0.375, 0], [0, 1], [0.375, 0]]
+    assert part == PianoRoll(SOME.velocity[1:], 8, DOWN[1:], part.beats)
+
+
+def test_rolls_differ_by_their_pedal_and_their_beats():
+    rolls = [PianoRoll(SOME.velocity, 8, *rest) for rest in ((), (DOWN,), (~DOWN,), (DOWN, BEATS), (None, BEATS))]
+    assert all((one == other) == (one is other) for one in rolls for other in rolls)
+
+
+def test_the_times_of_beats_are_whole_microseconds():
+    assert PianoRoll(SOME.velocity, 8, None, BEATS + [1 / 3, 0]).beats[:, 0].tolist() == [0.083333, 0.458333, 0.833333]

@@ -70,7 +70,7 @@ def unpack(content: bytes, max_bytes: int) -> bytes:
     BrokenFile
         If it has more than `max_bytes`, or the gzip data are damaged.
     """
-    if content[:2] == b"\x1f\x8b":
+    if content[:2] == b"\x1f\x8b" and len(content) <= max_bytes:
         try:
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(max_bytes + 1)
         except (OSError, EOFError, zlib.error) as error:
@@ -182,10 +182,11 @@ def _read_message(data: bytes, at: int, status: int, tick: int, number: int, mes
     """Read a message of a channel and return the position after it."""
     first = data[at]
     second = 0 if 0xC0 <= status < 0xE0 else data[at + 1]
-    if first > 127 or second > 127:
-        raise BrokenFile("broken MIDI file: a data byte above 127")
-    if status < 0xA0 or (status & 0xF0 == 0xB0 and first in CONTROLS):
-        messages.append((tick, status, first, second, number))
+    if status < 0xA0 or 0xB0 <= status < 0xC0:
+        if first > 127 or second > 127:
+            raise BrokenFile("broken MIDI file: a data byte above 127")
+        if status < 0xA0 or first in CONTROLS:
+            messages.append((tick, status, first, second, number))
     return at + (1 if 0xC0 <= status < 0xE0 else 2)
 
 
