@@ -90,8 +90,7 @@ def steady(velocity):
 
 
 def read_raw(content):
-    """Read the bytes of a sound MIDI file of type 0 or 1: chunks of other kinds and data after End of Track count for
-    nothing, and controllers 120 and 123 end the notes of their channel."""
+    """Read a MIDI file whose chunks and events are complete."""
     ticks_per_beat, at, events = int.from_bytes(content[12:14], "big"), 14, []
     raw = RawMidi(ticks_per_beat)
     while at + 8 <= len(content):
@@ -140,6 +139,8 @@ def _track_events(raw, chunk):
         elif chunk[at] in (0xF0, 0xF7):
             size, start = _read_number(chunk, at + 1)
             at = start + size
+        elif chunk[at] > 0xF0:
+            at += 1 + {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(chunk[at], 0)
         else:
             if chunk[at] >= 0x80:
                 running, at = chunk[at], at + 1
@@ -243,4 +244,26 @@ one_event = st.one_of(
 )
 any_track = st.lists(whole_note | pedalling | st.lists(one_event, max_size=4), max_size=8).map(
     lambda them: sum(them, [])
+)
+
+# --- Any file: chunks of other kinds, a wrong number of tracks, and events that cannot move a note ---
+
+ODD_EVENTS = [
+    "ff580104", "ff580404ff1808", "ff58040002ff08", "ff5800", "ff59020009", "ff59026300", "ff5900", "ff590400000000",
+    "ff540101", "ff5400", "ff20020101", "ff2000", "ff000105", "ff00030101ff", "ffc00161", "ff7f00", "ff0103e7889f",
+    "f702f301", "f701f8", "f700", "f000", "f0026162", "f003ff80f7", "f105", "f20506", "f305", "f6", "f8", "fe",
+    "a0ffff", "dfff",
+]  # fmt: skip
+odd_track = st.builds(
+    lambda events, odd, late: track_bytes(events + [(tick, bytes.fromhex(event)) for tick, event in odd]) + late,
+    any_track,
+    st.lists(st.tuples(one_tick, st.sampled_from(ODD_EVENTS)), max_size=4),
+    st.just(b"") | st.binary(max_size=5) | st.just(track_bytes(note(0, 99, 60))),
+)
+other_chunk = st.builds(chunk_of, st.sampled_from([b"ZQ01", b"mtrk", b"\0\0\0\0"]), st.binary(max_size=9))
+any_file = st.builds(
+    lambda chunks, kind, n_tracks: midi_bytes([], kind=kind, n_tracks=n_tracks) + b"".join(chunks),
+    st.lists(other_chunk | odd_track.map(lambda track: chunk_of(b"MTrk", track)), min_size=1, max_size=5),
+    st.sampled_from([0, 1, 2]),
+    st.integers(0, 6),
 )

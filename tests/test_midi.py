@@ -15,7 +15,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_midi import chunk_of, control, midi_bytes, note, number, pedal, release, scale, strike, tempo, track_bytes
+from raw_midi import (
+    ODD_EVENTS,
+    any_file,
+    chunk_of,
+    control,
+    midi_bytes,
+    note,
+    number,
+    pedal,
+    read_raw,
+    release,
+    scale,
+    strike,
+    tempo,
+    track_bytes,
+)
 
 from musicgen import midi
 from musicgen.midi import MidiError, read_midi, read_performance, write_midi
@@ -205,16 +220,7 @@ def test_unknown_chunks_are_skipped_and_a_wrong_number_of_tracks_is_reported(pat
     assert performance.warnings == ((warning,) if n_tracks != 2 else ())
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        "ff580104", "ff580404ff1808", "ff58040002ff08", "ff5800", "ff59020009", "ff59026300", "ff5900", 
-        "ff590400000000",
-        "ff540101", "ff5400", "ff20020101", "ff2000", "ff000105", "ff00030101ff", "ffc00161", "ff7f00", "ff0103e7889f",
-        "f702f301", "f701f8", "f700", "f000", "f0026162", "f003ff80f7", "f105", "f20506", "f305", "f6", "f8", "fe", 
-        "a0ffff", "cfff", "d0ff", "e0ffff",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("event", [*ODD_EVENTS, "cfff"])
 def test_what_cannot_move_a_note_is_skipped_by_its_length(path, event):
     event = (100, bytes.fromhex(event))
     assert notes_of(read(path, [*note(0, 480, 60), event, *note(480, 960, 62)])) == notes_of(
@@ -370,6 +376,30 @@ def test_a_sound_file_with_any_bytes_replaced_inserted_or_lost_is_survived(path,
 @given(st.binary(max_size=60))
 def test_any_bytes_in_a_track_are_survived(path, chunk):
     check_survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_file)
+def test_a_complete_file_of_odd_chunks_and_events_is_read_as_by_an_independent_reader(path, content):
+    path.write_bytes(content)
+    expected = read_raw(content).velocity()
+    if len(expected):
+        assert np.array_equal(read_midi(path).velocity, expected)
+    else:
+        assert check_refusal(path).startswith("no piano notes")
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_file)
+def test_no_file_is_refused_that_symusic_reads_and_that_contains_piano_notes(path, content):
+    symusic = pytest.importorskip("symusic")
+    path.write_bytes(content)
+    try:
+        tracks = symusic.Score(path).tracks
+    except RuntimeError:
+        return
+    if any(21 <= note.pitch <= 108 for track in tracks if not track.is_drum for note in track.notes):
+        assert read_midi(path).n_notes
 
 
 def test_silence_is_kept_before_the_notes_and_not_behind_them(path):
