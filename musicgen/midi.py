@@ -88,13 +88,13 @@ class Performance:
         return self._complete(roll[: sounding[-1] + 1], 0)
 
     def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
-        """Sample `n_beats` quarter notes from the first note on; fewer if the music ends before."""
+        """Sample `n_beats` quarter notes from the first note on; fewer if the music ends before, or after 7 minutes."""
         if not 0 < n_beats <= 10_000:
             raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
-        first, n_frames = int(self._start_frames(fps).min()), self.frame_of_beat(n_beats, fps)
+        n_frames, first = self.frame_of_beat(n_beats, fps), int(self._start_frames(fps).min())
         if not n_frames:
             raise MidiError(self.path, f"{n_beats:g} beats are less than a frame")
-        return self._complete(self._sample(fps, False, first, n_frames), first)
+        return self._complete(self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS))), first)
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
         """Return the frames from the first note to `n_beats` quarter notes later: 80 for 8 at 120 BPM and 20 Hz."""
@@ -222,7 +222,7 @@ def _pair(messages: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, d
     sounding = defaultdict(lambda: defaultdict(deque))
     for tick, status, number, value, track in messages:
         channel = status & 0x0F
-        if status >= 0x90 and status < 0xA0 and value:
+        if 0x90 <= status < 0xA0 and value:
             sounding[channel][track, number].append((tick, value))
         elif status < 0xA0:
             waiting = sounding[channel][track, number]
@@ -292,7 +292,7 @@ def _pedal_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Me
 
 
 def _note_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
-    """Return the releases, then the onsets, so that at one tick a release comes first."""
+    """Return the releases and the onsets. Those of one pitch lie in different frames, so at different ticks."""
     starts, ends = (clock.ticks(roll.notes[name], roll.fps).tolist() for name in ("start_frame", "end_frame"))
     pitches, velocities = roll.notes["pitch"].tolist(), roll.notes["velocity"].tolist()
     off = [(tick, mido.Message("note_on", note=pitch, velocity=0)) for tick, pitch in zip(ends, pitches)]

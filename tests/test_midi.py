@@ -140,13 +140,12 @@ def test_what_is_dropped_is_counted_by_its_reason(path):
 
 @pytest.mark.parametrize("number", [120, 123])
 def test_all_notes_off_ends_the_notes_of_its_channel_on_all_tracks(path, number):
-    tracks = (
-        [strike(0, 60), control(480, number), strike(480, 60), release(960, 60)],
-        [strike(100, 62), strike(480, 63)],
-    )
-    performance = read(path, *tracks, [strike(0, 65, 64, 1)])
-    assert notes_of(performance) == [(0, 480, 60, 64, 0), (100, 480, 62, 64, 0), (480, 960, 60, 64, 0)]
-    assert performance.dropped["never_released"] == 2  # of another channel; struck on another track in that tick
+    before, after = [strike(100, 62), strike(480, 63)], [strike(100, 64), strike(480, 67)]
+    track = [strike(0, 60), control(480, number), strike(480, 60), release(960, 60)]
+    performance = read(path, before, track, after, [strike(0, 65, 64, 1)])
+    ended = [(0, 480, 60, 64, 0), (100, 480, 62, 64, 0), (100, 480, 64, 64, 0)]
+    assert notes_of(performance) == [*ended, (480, 960, 60, 64, 0)]
+    assert performance.dropped["never_released"] == 3  # of another channel; struck on other tracks in that tick
 
 
 def test_each_of_many_notes_can_be_ended_by_all_notes_off(path):
@@ -292,6 +291,22 @@ def test_a_time_of_more_than_the_standards_four_bytes_is_refused(path, n_bytes, 
     events = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event) + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62))
     path.write_bytes(midi_bytes([b"\0\xff\x51\3\xff\xff\xff\0\x90\x3c\x40" + events], ticks_per_beat=1))
     assert check_refusal(path, fps=1000)
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_without_unpacking_it(path):
+    path.write_bytes(gzip.compress(bytes(10**8), 1))
+    tracemalloc.start()
+    try:
+        assert "larger than" in check_refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_track_whose_length_passes_the_end_of_the_file_ends_at_its_end_of_track(path):
+    tracks = [b"MTrk\xff\xff\xff\xff" + track_bytes(events) for events in (note(0, 9, 60), note(5, 9, 61))]
+    path.write_bytes(midi_bytes([], n_tracks=2) + b"".join(tracks))
+    assert notes_of(read_performance(path)) == [(0, 9, 60, 64, 0), (5, 9, 61, 64, 0)]
 
 
 def test_a_huge_time_is_not_carried_through_all_that_follows_it(path):

@@ -101,7 +101,7 @@ class TempoMap:
         """
         ticks = np.unique(onsets) % self.ticks_per_beat
         on_grid = (12 * ticks % self.ticks_per_beat == 0) | (16 * ticks % self.ticks_per_beat == 0)
-        return bool(self.metres) and len(onsets) >= MIN_SCORE_NOTES and float(on_grid.mean()) >= MIN_ON_GRID
+        return len(onsets) >= MIN_SCORE_NOTES and float(on_grid.mean()) >= MIN_ON_GRID
 
     def since(self, tick: int) -> "TempoMap":
         """Return the map with `tick` as its tick 0. What is left of a bar there becomes a shorter bar."""
