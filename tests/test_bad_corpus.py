@@ -9,7 +9,8 @@ import sys
 import joblib
 import pytest
 from raw_midi import midi_bytes, note, strike, tempo
-from test_midi import BROKEN, RARE, SOUND
+from test_midi import SOUND
+from test_midi_events import BROKEN, RARE
 
 from musicgen import dataset
 from musicgen.__main__ import main

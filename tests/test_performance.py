@@ -30,7 +30,7 @@ def piece(*notes, tempos=(), pedal=None, metres=()):
     return Performance(Path("étude.mid"), notes, pedal or {}, clock, {}, beats_known=bool(metres))
 
 
-def heard(roll, pitch=60):
+def notes_at(roll, pitch=60):
     """The notes at a pitch as (start_frame, end_frame)."""
     return [(start, end) for key, _, start, end in roll.notes.tolist() if key == pitch]
 
@@ -94,12 +94,12 @@ def test_the_rate_may_be_any_kind_of_whole_number(fps):
 )
 def test_a_note_sounds_from_its_onset_up_to_its_release_and_at_least_one_frame(start, end, sounds):
     roll = piece((start, end)).to_roll()
-    assert heard(roll) == [sounds]
+    assert notes_at(roll) == [sounds]
     assert roll.n_frames == sounds[1]
 
 
 def test_a_key_struck_again_in_the_frame_of_its_release_stays_two_notes():
-    assert heard(piece((0, 3 * FRAME), (3 * FRAME + 5, 5 * FRAME)).to_roll()) == [(0, 2), (3, 5)]
+    assert notes_at(piece((0, 3 * FRAME), (3 * FRAME + 5, 5 * FRAME)).to_roll()) == [(0, 2), (3, 5)]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_key_struck_again_in_the_frame_of_its_release_stays_two_notes():
 def test_what_comes_after_the_limit_is_cut_off(max_seconds, notes):
     performance = piece((0, 8 * FRAME), (10 * FRAME, 15 * FRAME))
     roll = performance.to_roll(max_seconds=max_seconds)
-    assert heard(roll) == notes
-    assert roll.n_frames == notes[-1][1]  # no silence behind the last frame that sounds
+    assert notes_at(roll) == notes
+    assert roll.n_frames == notes[-1][1]  # the roll ends with its last sounding frame
 
 
 def test_the_limit_is_seven_minutes_unless_another_is_given():
@@ -127,7 +127,7 @@ def test_the_limit_is_seven_minutes_unless_another_is_given():
 
 def test_a_cut_roll_is_the_beginning_of_the_whole_one():
     performance = piece((0, 10 * FRAME), (10 * FRAME, 12 * FRAME))  # struck again right at the limit
-    assert heard(performance.to_roll(max_seconds=0.5)) == heard(performance.to_roll()[:10]) == [(0, 9)]
+    assert notes_at(performance.to_roll(max_seconds=0.5)) == notes_at(performance.to_roll()[:10]) == [(0, 9)]
 
 
 def test_the_limit_is_counted_in_whole_frames():
@@ -146,7 +146,7 @@ def test_notes_that_begin_at_the_limit_or_later_are_counted_as_truncated():
 )
 def test_a_pitch_sounds_as_long_as_one_of_two_voices_holds_it(scratch, tracks):
     (scratch / "two.mid").write_bytes(midi_bytes(tracks))
-    assert heard(read_midi(scratch / "two.mid")) == [(0, 19), (20, 40)]
+    assert notes_at(read_midi(scratch / "two.mid")) == [(0, 19), (20, 40)]
 
 
 def test_no_note_before_the_limit_is_an_error_that_names_the_file():
@@ -155,7 +155,7 @@ def test_no_note_before_the_limit_is_an_error_that_names_the_file():
 
 
 @pytest.mark.parametrize("wrong", [("fps", 0), ("fps", 20.0)] + [("max_seconds", s) for s in (0, -1, np.nan, np.inf)])
-def test_arguments_out_of_range_are_refused(wrong):
+def test_arguments_out_of_range_are_rejected(wrong):
     with pytest.raises(ValueError, match=f"^{wrong[0]} must be"):
         piece((0, 480)).to_roll(**dict([wrong]))
 
@@ -178,14 +178,14 @@ def test_arguments_out_of_range_are_refused(wrong):
 )
 def test_the_pedal_holds_what_is_released_while_it_is_down(events, end):
     performance = piece((0, 480), (0, 1440, 72, 1), pedal={0: events, 5: [(0, 127)]})
-    assert heard(performance.to_roll(sustain=True)) == [(0, end // FRAME)]
-    assert heard(performance.to_roll(sustain=True), 72) == [(0, 30)]  # on another channel
-    assert heard(performance.to_roll()) == [(0, 10)]
+    assert notes_at(performance.to_roll(sustain=True)) == [(0, end // FRAME)]
+    assert notes_at(performance.to_roll(sustain=True), 72) == [(0, 30)]  # on another channel
+    assert notes_at(performance.to_roll()) == [(0, 10)]
 
 
 def test_a_key_struck_again_under_the_pedal_stays_two_notes():
     performance = piece((0, 100), (480, 600), pedal={0: [(50, 127), (960, 0)]})
-    assert heard(performance.to_roll(sustain=True)) == [(0, 9), (10, 20)]
+    assert notes_at(performance.to_roll(sustain=True)) == [(0, 9), (10, 20)]
 
 
 @pytest.mark.parametrize(("n_beats", "frame"), [(0, 0), (0.5, 5), (1, 10), (1.5, 13), (4, 25), (8, 45)])

@@ -1,4 +1,4 @@
-"""The matrix: what it refuses, what it knows of itself, and how notes are painted into it."""
+"""The matrix: invalid arrays, its properties, and how notes become cells."""
 
 import numpy as np
 import pytest
@@ -40,13 +40,13 @@ SOME = roll_of({21: [70, 70, 0, 71], 60: [0, 50, 55, 0], 108: [0, 0, 0, 127]}, f
         (np.full((4, 88), 128, np.uint8), "0..127, found 128"),
     ],
 )
-def test_a_matrix_of_another_type_shape_or_range_is_refused(velocity, problem):
+def test_a_matrix_of_another_type_shape_or_range_is_rejected(velocity, problem):
     with pytest.raises(ValueError, match=problem):
         PianoRoll(velocity)
 
 
 @pytest.mark.parametrize("fps", [0, -20, 1001, 20.0, True, "20", None, np.float64(20)])
-def test_a_rate_that_is_no_whole_number_from_1_to_1000_is_refused(fps):
+def test_a_rate_that_is_no_whole_number_from_1_to_1000_is_rejected(fps):
     with pytest.raises(ValueError, match="fps must be a whole number from 1 to 1000, not"):
         PianoRoll(SOME.velocity, fps)
 
@@ -192,13 +192,13 @@ BEATS = np.array([[-0.25, 0], [0.125, 1], [0.5, 0]])
 
 
 @pytest.mark.parametrize("pedal", [DOWN[:3], DOWN.astype(np.uint8), DOWN[None], [True] * 4])
-def test_a_pedal_of_another_type_or_length_is_refused(pedal):
+def test_a_pedal_of_another_type_or_length_is_rejected(pedal):
     with pytest.raises(ValueError, match=r"pedal must be a numpy array of bool of shape \(4,\)"):
         PianoRoll(SOME.velocity, 8, pedal)
 
 
 @pytest.mark.parametrize("beats", [[[0, 2]], [[0, 1], [0, 0]], [[1, 1], [0, 0]], [0, 1], [[0, 1, 2]], [[np.nan, 1]]])
-def test_beats_of_another_shape_or_order_are_refused(beats):
+def test_beats_of_another_shape_or_order_are_rejected(beats):
     with pytest.raises(ValueError, match="beats must"):
         PianoRoll(SOME.velocity, 8, None, np.array(beats, float))
 
