@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import pytest
 
@@ -40,6 +41,13 @@ def test_formulas_become_images_and_other_dollars_stay(notebook):
     assert "costs $5 or $6, or <code>$HOME or $PATH</code>" in page
     assert r"<code>\nosuch{x}</code>" in page, "a formula that cannot be drawn is shown as it is written"
     assert "$a$ and $b$" in re.sub("<[^>]*>", "", page)
+
+
+@pytest.mark.parametrize("parse_math", [False, True])
+def test_formulas_do_not_depend_on_the_settings_of_figures(parse_math):
+    expected = formula_image(r"\frac{a}{b}")
+    with matplotlib.rc_context({"text.parse_math": parse_math}):
+        assert formula_image(r"\frac{a}{b}") == expected
 
 
 def test_a_formula_lies_on_the_line_of_the_text():

@@ -9,6 +9,7 @@ import re
 from base64 import b64encode
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import numpy as np
 from matplotlib.textpath import TextPath
@@ -49,7 +50,8 @@ def formula_image(tex: str) -> str:
     """
     tex = " ".join(tex.split())
     try:
-        path = TextPath((0, 0), f"${tex}$", size=PIXELS, usetex=False)
+        with matplotlib.rc_context({"text.parse_math": True}):  # figures turn it off
+            path = TextPath((0, 0), f"${tex}$", size=PIXELS)
     except ValueError:
         return f"`{tex}`"
     box = path.get_extents()
