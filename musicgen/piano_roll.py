@@ -1,4 +1,4 @@
-"""The piano roll: one note x time matrix that holds a whole piece."""
+"""The piano roll: a piece as a note x time matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_fram
 class PianoRoll:
     """A piece of piano music on a constant time grid.
 
-    A run of sounding frames of one key is one note, with the velocity of its first frame.
+    A run of sounding frames of one pitch is one note, with the velocity of its first frame.
 
     Parameters
     ----------
     velocity : numpy.ndarray of uint8, shape (n_frames, 88)
-        0 where the key is up, otherwise the velocity (1..127) of the sounding note. Column 0 is pitch 21 (A0).
+        0 where the pitch is silent, otherwise the velocity (1..127) of its note. Column 0 is pitch 21 (A0).
     fps : int
         Frames per second; the poster samples at 20 Hz.
     pedal : numpy.ndarray of bool, shape (n_frames,), optional
@@ -93,27 +93,27 @@ class PianoRoll:
 
     @cached_property
     def active(self) -> np.ndarray:
-        """The binary matrix of the poster: bool, shape (n_frames, 88), true where a key sounds."""
+        """The binary matrix of the poster: bool, shape (n_frames, 88), true where a pitch sounds."""
         return self.velocity > 0
 
     @cached_property
     def onsets(self) -> np.ndarray:
-        """The frames in which a key is struck: bool, shape (n_frames, 88)."""
+        """The frames in which notes begin: bool, shape (n_frames, 88)."""
         return starts_of_runs(self.active)
 
     @property
     def n_notes(self) -> int:
-        """The number of notes, that is of runs of sounding frames."""
+        """The number of notes (runs of sounding frames)."""
         return int(self.onsets.sum())
 
     @cached_property
     def notes(self) -> np.ndarray:
-        """The notes by time, then pitch: a structured array of pitch, velocity, start_frame, end_frame (exclusive)."""
-        keys, starts = np.nonzero(self.onsets.T)
+        """The notes, sorted by start, then pitch: structured, with pitch, velocity, start_frame, end_frame (exclusive)."""
+        columns, starts = np.nonzero(self.onsets.T)
         _, lasts = np.nonzero(starts_of_runs(self.active[::-1])[::-1].T)
-        notes = np.empty(len(keys), NOTE_DTYPE)
-        notes["pitch"] = keys + LOWEST_PITCH
-        notes["velocity"] = self.velocity[starts, keys]
+        notes = np.empty(len(columns), NOTE_DTYPE)
+        notes["pitch"] = columns + LOWEST_PITCH
+        notes["velocity"] = self.velocity[starts, columns]
         notes["start_frame"] = starts
         notes["end_frame"] = lasts + 1
         return np.sort(notes, order=["start_frame", "pitch"])
@@ -209,7 +209,7 @@ def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
-    """Mark the cells that are true while the cell one frame before is not.
+    """Mark the cells that are true where the frame before is false.
 
     Parameters
     ----------
@@ -225,19 +225,19 @@ def starts_of_runs(active: np.ndarray) -> np.ndarray:
 
 
 def pad(excerpts: Sequence[np.ndarray], n_frames: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Bring excerpts, or whole pieces as on the poster, to one length by zeros at their ends.
+    """Append zeros to excerpts so that all have the same length.
 
     Parameters
     ----------
     excerpts : sequence of numpy.ndarray, shape (n_frames_i, 88)
     n_frames : int, optional
-        The length to reach; by default that of the longest.
+        The common length; by default that of the longest excerpt.
 
     Returns
     -------
     padded : numpy.ndarray, shape (n_excerpts, n_frames, 88)
     lengths : numpy.ndarray of int, shape (n_excerpts,)
-        The frames of each that are music. A loss must leave out the rest.
+        The length of each excerpt without padding. A loss must not count the padding.
     """
     lengths = np.array([len(excerpt) for excerpt in excerpts])
     padded = np.zeros((len(excerpts), n_frames or lengths.max(), N_PITCHES), excerpts[0].dtype)
@@ -247,6 +247,6 @@ def pad(excerpts: Sequence[np.ndarray], n_frames: int | None = None) -> tuple[np
 
 
 def check_fps(fps: int) -> None:
-    """Raise ValueError unless `fps` is a whole number of frames a second from 1 to 1000."""
+    """Raise ValueError unless `fps` is a whole number from 1 to 1000."""
     if isinstance(fps, bool) or not isinstance(fps, (int, np.integer)) or not 1 <= fps <= 1000:
         raise ValueError(f"fps must be a whole number from 1 to 1000, not {fps!r}")
