@@ -108,7 +108,7 @@ class PianoRoll:
 
     @cached_property
     def notes(self) -> np.ndarray:
-        """The notes, sorted by start, then pitch: structured, with pitch, velocity, start_frame, end_frame (exclusive)."""
+        """The notes by start, then pitch: structured, with pitch, velocity, start_frame, end_frame (exclusive)."""
         columns, starts = np.nonzero(self.onsets.T)
         _, lasts = np.nonzero(starts_of_runs(self.active[::-1])[::-1].T)
         notes = np.empty(len(columns), NOTE_DTYPE)
