@@ -1,77 +1,135 @@
-"""The attention cell of the poster, made causal."""
+"""Attention cells: the poster's, which modulates the LSTM output, and copy attention, which retrieves notes."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musicgen.linear import Linear
+from musicgen.support.sequences import Cache, append, spans
+
+COPY_SIZE = 32  # size of a query and a key of a copy head
+COPY_DELAY = 2  # frames: what follows a moment must lie in the past
 
 
 class CausalAttention(nn.Module):
-    """The attention cell: it asks which of the earlier LSTM states matter now.
+    """The poster's attention cell, restricted to earlier frames.
 
-    The score of each state up to the present one is the scaled dot product of its key with the present query,
-    plus a learned bias for its distance in frames; a softmax turns the scores into weights, and the weighted sum
-    of the values is the context. As on the poster, the context is multiplied with the LSTM's output; a second
-    part of it is added, so that what attention finds can enter even where the output is near zero:
-    ``output * (1 + scale(context)) + shift(context)``.
-
-    The softmax never sees a later frame: over a whole window it would leak the answer into the training.
+    Each LSTM output queries the outputs up to its own frame: scaled dot product plus a learned bias for the distance,
+    softmax, weighted sum of the values. As on the poster, the result multiplies the LSTM output. A shift is added, so
+    that attention has an effect where the output is near zero (FiLM): ``output * (1 + scale) + shift``.
 
     Parameters
     ----------
     hidden_size : int
         Units of the LSTM layer below.
     attention_size : int
-        Values in a query, a key and a value.
+        Size of queries, keys and values.
     span : int
-        Frames that attention reaches back, the present one included.
+        Frames that attention sees, including the present one.
     """
 
     def __init__(self, hidden_size: int, attention_size: int, span: int):
         super().__init__()
         self.span = span
-        self.query_key_value = Linear(hidden_size, 3 * attention_size)
+        self.query_key_value = nn.Linear(hidden_size, 3 * attention_size)
         self.distance_bias = nn.Parameter(torch.zeros(span))
-        self.scale_shift = Linear(attention_size, 2 * hidden_size)
-        # At first the cell hands the LSTM's output on as it is.
-        nn.init.zeros_(self.scale_shift.weight)
+        self.scale_shift = nn.Linear(attention_size, 2 * hidden_size)
+        nn.init.zeros_(self.scale_shift.weight)  # initially the cell passes the LSTM output through
         nn.init.zeros_(self.scale_shift.bias)
 
-    def forward(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the states joined with their context, and the keys and values of the last span to keep."""
-        query, keys, values = self._project(states, past)  # (B, T, A), (B, P + T, A), (B, P + T, A)
-        context = self._context(query, keys, values)  # (B, T, A)
-        scale, shift = self.scale_shift(context).chunk(2, dim=-1)  # (B, T, H), (B, T, H)
-        forgotten = max(0, keys.shape[1] - (self.span - 1))
-        return states * (1 + scale) + shift, (keys[:, forgotten:], values[:, forgotten:])
+    def forward(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """Return the modulated states (B, T, H) and the keys and values for the next call."""
+        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
+        recent, cache = append(cache, torch.cat([keys, values], dim=-1), self.span)
+        keys, values = recent.chunk(2, dim=-1)  # (B, P + T, A) each
+        n_past = keys.shape[1] - query.shape[1]
+        blocks = spans(query.shape[1], n_past, self.span)
+        context = [self._weigh(query[:, q], keys[:, k]) @ values[:, k] for q, k in blocks]
+        scale, shift = self.scale_shift(torch.cat(context, dim=1)).chunk(2, dim=-1)  # (B, T, H) each
+        return states * (1 + scale) + shift, cache
 
     def weights(self, states: Tensor) -> Tensor:
-        """Return the attention weights of a window that begins without a past, shape (B, T, T)."""
-        return self._weigh(*self._project(states, None)[:2])
-
-    def _project(self, states: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], dim=1), torch.cat([past[1], values], dim=1)
-        return query, keys, values
-
-    def _context(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Weigh the values, a span of frames at a time: the work grows with the window, not with its square."""
-        n_past, parts = keys.shape[1] - query.shape[1], []
-        for start in range(0, query.shape[1], self.span):
-            asking = query[:, start : start + self.span]  # (B, S, A)
-            first, end = max(0, n_past + start - (self.span - 1)), n_past + start + asking.shape[1]
-            parts.append(self._weigh(asking, keys[:, first:end]) @ values[:, first:end])
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        """Return the attention weights of a window without a past, shape (B, T, T)."""
+        query, keys, _ = self.query_key_value(states).chunk(3, dim=-1)
+        return self._weigh(query, keys)
 
     def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Return the weight of each key for each query; under autocast only products are in bfloat16."""
-        scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, S + span - 1) at most
+        scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, P + S)
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
-    def _bias(self, n_queries: int, n_pitches: int) -> Tensor:
-        """Return the bias of each key for each query, minus infinity where it is later or beyond the span."""
-        row = F.pad(self.distance_bias[:n_pitches].flip(0), (max(0, n_pitches - self.span), n_queries - 1), value=-torch.inf)
-        # Its first n_pitches values are the bias of the last query; those of each query before it begin one further on.
-        return row.unfold(0, n_pitches, 1).flip(0)  # (n_queries, n_pitches)
+    def _bias(self, n_queries: int, n_keys: int) -> Tensor:
+        """Relative position bias (n_queries, n_keys), minus infinity for later keys and beyond the span."""
+        row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
+        return row.unfold(0, n_keys, 1).flip(0)  # row i is the last row shifted left by n_queries - 1 - i
+
+
+class CopyAttention(nn.Module):
+    """Finds earlier moments that resemble the present one, and returns the notes that followed them.
+
+    A pointer network over the past, also called an induction head: queries and keys see the hidden state and the
+    recent notes. The value of frame s is, for each pitch, whether a note starts one and two frames later, and whether
+    it sounds one frame later. A "no match" slot with value 0 takes part in the softmax.
+
+    Parameters
+    ----------
+    hidden_size : int
+        Size of the hidden state.
+    n_pitches : int
+    n_heads : int
+    span : int
+        Frames that each head sees, including the present one.
+    """
+
+    def __init__(self, hidden_size: int, n_pitches: int, n_heads: int, span: int):
+        super().__init__()
+        self.n_heads, self.span = n_heads, span
+        self.query_key = nn.Linear(hidden_size + 3 * n_pitches, 2 * n_heads * COPY_SIZE)
+        self.no_match = nn.Linear(hidden_size, n_heads)
+        self.distance_bias = nn.Parameter(torch.zeros(self.n_heads, self.span.bit_length() + 1))  # one per octave
+        self.scale = nn.Parameter(torch.ones(self.n_heads))
+
+    def forward(self, hidden: Tensor, pitches: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """Return what was copied (B, T, K, 3 * n_heads), and the cache for the next call."""
+        query, new = self._project(hidden, pitches)
+        recent, cache = append(cache, new, self.span)  # (B, P + T, h * C + 2 K)
+        n_past, copied = recent.shape[1] - query.shape[1], []
+        for q, k in spans(query.shape[1], n_past, self.span):
+            weights = self._weigh(query[:, q], hidden[:, q], recent[:, k])[..., :-1]  # (B, h, S, P + S)
+            values = self._values(recent[:, k])[:, None]  # (B, 1, P + S, 3 K)
+            copied.append((weights @ values).unflatten(-1, (3, -1)).permute(0, 2, 4, 1, 3).flatten(-2))
+        return torch.cat(copied, dim=1), cache
+
+    def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
+        """Return the weights of a window without a past, shape (B, n_heads, T, T + 1); the last column is "no match"."""
+        query, recent = self._project(hidden, pitches)
+        return self._weigh(query, hidden, recent)
+
+    def _project(self, hidden: Tensor, pitches: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the queries (B, T, h * C), and keys, onsets and sounding pitches (B, T, h * C + 2 K)."""
+        notes = pitches[..., 3:5].flatten(-2)  # moving averages over about 5 and 20 frames
+        on, onset = pitches[..., 0], pitches[..., 1]
+        query, keys = self.query_key(torch.cat([hidden, on, notes], dim=-1)).chunk(2, dim=-1)
+        return query, torch.cat([keys, onset.to(keys.dtype), on.to(keys.dtype)], dim=-1)
+
+    def _weigh(self, query: Tensor, hidden: Tensor, recent: Tensor) -> Tensor:
+        query, keys = (x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (query, self._keys(recent)))
+        scores = query * (COPY_SIZE**-0.5 * self.scale[:, None, None]) @ keys.mT  # (B, h, S, P + S)
+        scores = scores + self._bias(query.shape[2], keys.shape[2])
+        no_match = self.no_match(hidden).transpose(1, 2)[..., None]  # (B, h, S, 1)
+        return torch.cat([scores, no_match], dim=-1).softmax(dim=-1)
+
+    def _keys(self, recent: Tensor) -> Tensor:
+        return recent[..., : self.n_heads * COPY_SIZE]
+
+    def _values(self, recent: Tensor) -> Tensor:
+        """Onsets one and two frames later, and the pitches that sound one frame later; 0 where that is unknown."""
+        onset, on = recent[..., self.n_heads * COPY_SIZE :].chunk(2, dim=-1)
+        later = [F.pad(x, (0, 0, 0, n))[:, n:] for x, n in ((onset, 1), (onset, 2), (on, 1))]
+        return torch.cat(later, dim=-1)  # (B, P + S, 3 K)
+
+    def _bias(self, n_queries: int, n_keys: int) -> Tensor:
+        """Bias (n_heads, n_queries, n_keys) per octave of the distance, minus infinity below `COPY_DELAY` frames."""
+        frame = torch.arange(n_keys, device=self.scale.device)
+        distance = frame[n_keys - n_queries :, None] - frame
+        octave = distance.clamp(1, self.span).float().log2().long()
+        outside = (distance < COPY_DELAY) | (distance >= self.span)
+        return self.distance_bias[:, octave].masked_fill(outside, -torch.inf)

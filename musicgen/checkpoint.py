@@ -17,6 +17,8 @@ from musicgen.support.files import atomic_write
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
 OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}  # in older checkpoints
+# What a config of an older checkpoint leaves out, it did not have.
+LEGACY = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": False}
 DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
 MORE_BYTES = 2**26
 HEADER_BYTES = 2**24  # JSON takes some twenty times as much memory as its text
@@ -96,7 +98,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
             sizes = {OLD_NAMES.get(name, name): value for name, value in record.pop("model").items()}
-            model = _empty_model(ModelConfig(**sizes))
+            model = _empty_model(ModelConfig(**LEGACY | sizes))
             _check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,206 +1,278 @@
-"""Continue a prime, frame by frame."""
+"""Continue a prime frame by frame, with the modules that were trained."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import expit as sigmoid
 from torch import Tensor
 
-from musicgen.keys import N_VELOCITIES, decode_frame, teacher_forced_logits
 from musicgen.model import AttentionLSTM
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
-from musicgen.stepping import StepFeatures, Stepper
+from musicgen.outputs import N_VELOCITIES, FrameFeatures, decode_frame
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, beat_features
 from musicgen.support.settings import Settings, setting
 
 DEFAULT_VELOCITY = 64
-CHUNK_FRAMES = 512  # of a prime, heard at once
+CHUNK_FRAMES = 512  # of a prime per call of the model
+RATE_DECAY = 0.995  # of the running means that keep the number of onsets: 10 s at 20 Hz
 
 
 @dataclass(frozen=True)
 class GenerationConfig(Settings):
-    """How a piece is made. All but its length and its seed leave the model as it is unless they are set.
+    """Configuration of `generate`.
 
     Parameters
     ----------
     seconds : float
-        The length of the whole piece, its prime included (0.1..3600).
+        Length of the whole piece, including the prime (0.1..3600).
     temperature : float
-        The logits of keys that are up are divided by it (0.01..10): below 1 only likelier notes are struck, above 1
-        also odd ones.
+        Sharpens (below 1) or flattens which pitches are struck (0.1..10), and keeps how many are.
+    onset_temperature : float
+        Sharpens (below 1) or flattens when notes start (0.1..10), and keeps how many do over time.
     release_temperature : float
-        The same for keys that sound (0.01..10). Apart from the other, since its effect is another: below 1 notes
-        last as long as the model thinks likeliest, above 1 lengths vary more.
+        Divides the logits of sounding pitches (0.01..10): below 1, note lengths vary less.
     top_p : float
-        Of the keys that might be struck in a frame only the likeliest, which have together this share of the
-        probability of all, remain possible (above 0, to 1): it cuts off the many keys that are each very unlikely,
-        of which one in a while would sound wrong.
+        Only the most likely onsets with this share of the frame's total probability remain possible (1e-6..1).
     max_polyphony : int
-        So many keys sound at once (1..88); the unlikeliest new ones are left out, held ones never.
-    style : float
-        How much the composer matters (0..10): 0 as without one, 1 as learned, above 1 exaggerated. The logits are
-        moved along the line from those without to those with the composer.
+        Pitches that sound at once (1..88); the least likely onsets are left out.
+    guidance_scale : float
+        Strength of the composer's style (0..10): 0 ignores it, 1 is as trained, more exaggerates (classifier-free
+        guidance).
+    pedal : bool
+        Play with the sustain pedal, if the model knows it.
+    bpm : float
+        Beats per minute after the prime (0..400); 0 continues the beat of the prime, if it is known.
+    beats_per_bar : int
+        Beats in a bar for `bpm` (1..16).
     seed : int
-        The same seed gives the same piece again (0..2**63 - 1).
+        The same seed gives the same piece (0..2**63 - 1).
     """
 
     seconds: float = setting(60.0, 0.1, 3600, usual=(5, 120))
-    temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
+    temperature: float = setting(1.0, 0.1, 10, usual=(0.7, 1.2))
+    onset_temperature: float = setting(1.0, 0.1, 10, usual=(0.6, 1.2))
     release_temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
     top_p: float = setting(1.0, 1e-6, 1, usual=(0.5, 1))
     max_polyphony: int = setting(N_PITCHES, 1, N_PITCHES)
-    style: float = setting(1.0, 0, 10, usual=(0, 3))
+    guidance_scale: float = setting(1.0, 0, 10, usual=(0, 3))
+    pedal: bool = setting(True)
+    bpm: float = setting(0.0, 0, 400, usual=(0, 200))
+    beats_per_bar: int = setting(4, 1, 16)
     seed: int = setting(0, 0, 2**63 - 1)
 
 
 def generate(
     model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig, composer: str | None = None
 ) -> PianoRoll:
-    """Let a model continue a prime.
-
-    Nothing is repaired afterwards: what the model holds it must release, and if it falls silent, that is what it
-    does.
+    """Continue a prime. Nothing is corrected afterwards.
 
     Parameters
     ----------
     model : AttentionLSTM
-        Trained on rolls of the prime's rate.
+        Trained on rolls with the prime's frame rate.
     prime : PianoRoll or None
-        The given opening, as in `Performance.first_beats`; without one the piece begins out of silence.
+        The opening, for example `Performance.first_beats`; without one the piece starts from silence.
     config : GenerationConfig
     composer : str, optional
-        In whose style, one of ``model.config.composers``.
+        One of ``model.config.composers``.
 
     Returns
     -------
     PianoRoll
-        The prime and what follows.
+        The prime and its continuation, with the pedal and the beats if the model and the prime have them.
 
     Raises
     ------
     ValueError
-        If the prime is longer than the piece, or the model is not one of 88 keys, or does not know the composer.
+        If the prime is longer than the piece, the model does not have 88 pitches, or does not know the composer.
     """
     if model.config.n_pitches != N_PITCHES:
-        raise ValueError(f"the model has {model.config.n_pitches} keys, a piano {N_PITCHES}")
-    label = model.config.label_of(composer)
-    fps = prime.fps if prime else DEFAULT_FPS
-    n_frames = round(config.seconds * fps)
-    given = prime.velocity if prime else np.zeros((0, N_PITCHES), np.uint8)
-    if len(given) > n_frames:
-        raise ValueError(f"the prime lasts {len(given) / fps:g} s, longer than the piece of {config.seconds:g} s")
-    return PianoRoll(continue_frames(model, given[None], n_frames - len(given), config, [label])[0], fps)
+        raise ValueError(f"the model has {model.config.n_pitches} pitches, a piano {N_PITCHES}")
+    prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), DEFAULT_FPS)
+    n_new = round(config.seconds * prime.fps) - prime.n_frames
+    if n_new < 0:
+        length = f"{prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s"
+        raise ValueError(f"the prime lasts {length}")
+    return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)])[0]
 
 
 @torch.inference_mode()
-def continue_frames(
-    model: AttentionLSTM, primes: np.ndarray, n_frames: int, config: GenerationConfig, composers: list[int]
-) -> np.ndarray:
-    """Continue a batch of primes of one length, all with state kept from frame to frame.
+def continue_rolls(
+    model: AttentionLSTM, primes: list[PianoRoll], n_frames: int, config: GenerationConfig, composers: list[int]
+) -> list[PianoRoll]:
+    """Continue a batch of primes of the same length.
 
     Parameters
     ----------
     model : AttentionLSTM
-    primes : numpy.ndarray of uint8, shape (batch, n_prime, n_pitches)
-        Velocities; `n_prime` may be 0.
+    primes : list of PianoRoll
+        All with the same number of frames, which may be 0.
     n_frames : int
-        How many frames to add.
+        Number of frames to add.
     config : GenerationConfig
-        How; its `seconds` are not looked at.
+        Its `seconds` is not used.
     composers : list of int
-        For each piece as in `AttentionLSTM.forward`.
-
-    Returns
-    -------
-    numpy.ndarray of uint8, shape (batch, n_prime + n_frames, n_pitches)
+        From `ModelConfig.label_of`, one per prime.
     """
-    device = next(model.eval().parameters()).device
-    labels = torch.tensor(composers, device=device)
-    copies = 1
-    if config.style != 1 and labels.any():  # hear the same pieces a second time, without their composers
-        labels, copies = torch.cat([labels, torch.zeros_like(labels)]), 2
-    given = torch.tensor(primes, device=device)  # (B, P, K)
-    state = None
-    for first in range(0, primes.shape[1] - 1, CHUNK_FRAMES):
-        part = given[:, first : min(first + CHUNK_FRAMES, primes.shape[1] - 1)]
-        _, state = model(part.repeat(copies, 1, 1) / 127, state, labels)
-    stepper = Stepper(model, labels, state)
-    sampler = _Sampler(stepper, config, _median_velocity(primes))
-    music = np.concatenate([primes, np.zeros((len(primes), n_frames, primes.shape[2]), np.uint8)], axis=1)
-    last = primes[:, -1] if primes.shape[1] else np.zeros_like(music[:, 0])
-    for index in range(primes.shape[1], music.shape[1]):
-        music[:, index] = last = sampler.next_frame(stepper.hear(np.concatenate([last] * copies) / 127), last)
-    return music
+    n_prime, fps = primes[0].n_frames, primes[0].fps
+    beats = [continue_beats(prime, n_prime + n_frames, config) for prime in primes]
+    velocity = torch.zeros(len(primes), n_prime + n_frames, primes[0].velocity.shape[1], dtype=torch.uint8)
+    pedal = torch.zeros(velocity.shape[:2])
+    velocity[:, :n_prime] = torch.from_numpy(np.stack([prime.velocity for prime in primes]))
+    if has_pedal := config.pedal and model.output.pedal is not None:
+        pedal[:, :n_prime] = torch.from_numpy(np.stack([_pedal(prime) for prime in primes]))
+    phases = torch.from_numpy(np.stack([beat_features(each, velocity.shape[1] + 1, fps) for each in beats]))
+    _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime)
+    pedals = pedal.numpy() > 0 if has_pedal else [None] * len(primes)
+    return [PianoRoll(*each) for each in zip(velocity.numpy(), [fps] * len(primes), pedals, beats)]
+
+
+def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig) -> np.ndarray | None:
+    """Continue the beats of a prime by a metronome: at its median tempo, or at `config.bpm`; None if unknown."""
+    beats = prime.beats if prime.beats is not None else np.zeros((0, 2))
+    beats = beats[beats[:, 0] < prime.duration_seconds]
+    period, n_in_bar = 60 / config.bpm if config.bpm else 0.0, config.beats_per_bar
+    downbeats = np.flatnonzero(beats[:, 1])
+    if not config.bpm:
+        if len(beats) < 3:
+            return None
+        period = float(np.median(np.diff(beats[:, 0])))
+        n_in_bar = int(np.median(np.diff(downbeats))) if len(downbeats) > 1 else n_in_bar
+    if not len(beats):
+        beats, downbeats = np.array([[prime.duration_seconds, 1.0]]), np.array([0])
+    n_more = math.ceil((n_frames / prime.fps - beats[-1, 0]) / period) + 1
+    later = np.arange(1, max(1, n_more) + 1)
+    since = len(beats) - 1 - (downbeats[-1] if len(downbeats) else 0)
+    times = beats[-1, 0] + later * (round(period * 1e6) / 1e6)  # whole microseconds, as in a MIDI file
+    return np.concatenate([beats, np.column_stack([times, (since + later) % n_in_bar == 0])])
+
+
+def _pedal(prime: PianoRoll) -> np.ndarray:
+    return np.zeros(prime.n_frames, bool) if prime.pedal is None else prime.pedal
 
 
 class _Sampler:
-    """Draws one frame after the other from what a model says of it, under the controls of a `GenerationConfig`."""
+    """Draws frame after frame from a model under the controls of a `GenerationConfig`."""
 
-    def __init__(self, stepper: Stepper, config: GenerationConfig, loudness: np.ndarray):
-        self.output, self.config, self.loudness = stepper.output, config, loudness
+    def __init__(self, model: AttentionLSTM, config: GenerationConfig, composers: list[int]):
+        self.model, self.output, self.config = model.eval(), model.output, config
+        self.labels, self.copies = torch.tensor(composers), 1
+        if config.guidance_scale != 1 and self.labels.any():  # run each piece also without its composer
+            self.labels, self.copies = torch.cat([self.labels, torch.zeros_like(self.labels)]), 2
         self.random = torch.Generator().manual_seed(config.seed)
+        self.controlled = (config.temperature, config.onset_temperature, config.top_p) != (1, 1, 1)
+        self.means = None
 
-    def next_frame(self, heard: StepFeatures, last: np.ndarray) -> np.ndarray:
-        """Return the velocities of the next frame after `last`, both of shape (B, K)."""
-        uniform = torch.rand(last.shape, generator=self.random).numpy()
-        up = last == 0
-        temperature = np.where(up, self.config.temperature, self.config.release_temperature)
-        possible = self._possible(heard, up, temperature)
-        copies = len(heard.hidden) // len(last)
+    def run(self, velocity: Tensor, pedal: Tensor, beats: Tensor, n_prime: int) -> None:
+        """Fill in all frames of `velocity` (B, T, K) and `pedal` (B, T) after the prime."""
+        state = None
+        self.loudness = _median_velocity(velocity[:, :n_prime])
+        for first in range(0, n_prime - 1, CHUNK_FRAMES):
+            state = self._step(velocity, pedal, beats, slice(first, min(first + CHUNK_FRAMES, n_prime - 1)), state)[1]
+        silence = torch.zeros_like(velocity[:, :1])
+        for t in range(n_prime, velocity.shape[1]):
+            if t:
+                features, state = self._step(velocity, pedal, beats, slice(t - 1, t), state)
+            else:
+                features, state = self._step(silence, pedal[:, :1] * 0, beats[:, :1], slice(0, 1), None)
+            last = velocity[:, t - 1] if t else silence[:, 0]
+            velocity[:, t], pedal[:, t] = self.next_frame(features.map(lambda x: x[:, -1]), last)
 
-        def decide(logits: np.ndarray) -> np.ndarray:
-            probability = sigmoid(self._mixed(logits, len(last)) / temperature)
-            return np.concatenate([(uniform < probability) & possible] * copies).astype(logits.dtype)
+    def _step(self, velocity: Tensor, pedal: Tensor, beats: Tensor, at: slice, state) -> tuple[FrameFeatures, object]:
+        following = beats[:, at.start + 1 : at.stop + 1] if beats.shape[1] > at.stop else beats[:, at]
+        inputs = (velocity[:, at] / 127, pedal[:, at], following)
+        frames, pedal, beats = (x.repeat(self.copies, *[1] * (x.ndim - 1)) for x in inputs)
+        return self.model(frames, state, self.labels, pedal, beats)
 
-        following, within = decode_frame(self.output, heard, decide)
-        following = following[: len(last)] > 0
+    def next_frame(self, features: FrameFeatures, last: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the velocities (B, K) and the pedal (B,) of the next frame; `last` has those of the present one."""
+        n_pieces, self.up = len(last), last == 0
+        uniform = torch.rand(last.shape, generator=self.random)
+        pedal, gain = self._next_pedal(features, n_pieces), []
+
+        def decide(logits: Tensor) -> Tensor:
+            self.logits = self._mix(logits, n_pieces)
+            if self.controlled and not gain:  # the first guess is that nothing changes
+                gain.append(self._gain(torch.sigmoid(self.logits)))
+            on = (uniform < self._probability(self.logits, *gain)).to(logits.dtype)
+            return on.repeat(self.copies, 1)
+
+        encoded = self.output.encode(features, pedal.repeat(self.copies))
+        following, conditioned = decode_frame(self.output, encoded, features, decide)
+        following = following[:n_pieces] > 0
         if self.config.max_polyphony < last.shape[1]:
-            logits = self._mixed(self.output.logits(within, heard), len(last)) / temperature
-            following = self._bounded(following, up, logits)
-        return np.where(following, last, 0) + self._velocities(following & up, within)
+            following = self._limit(following)
+        velocity = self._velocities(following & self.up, conditioned, features)
+        return torch.where(following, last, torch.zeros_like(last)) + velocity, pedal
 
-    def _mixed(self, logits: np.ndarray | Tensor, n_pieces: int) -> np.ndarray | Tensor:
-        """Move the logits along the line from those without to those with the composer, where both are there."""
-        told, untold = logits[:n_pieces], logits[-n_pieces:]
-        return untold + self.config.style * (told - untold) if len(logits) > n_pieces else told
+    def _mix(self, logits: Tensor, n_pieces: int) -> Tensor:
+        """Classifier-free guidance: move from the logits without to those with the composer, and beyond."""
+        if len(logits) == n_pieces:
+            return logits
+        told, untold = logits[:n_pieces], logits[n_pieces:]
+        return untold + self.config.guidance_scale * (told - untold)
 
-    def _possible(self, heard: StepFeatures, up: np.ndarray, temperature: np.ndarray) -> np.ndarray | bool:
-        """Return which keys may be on: those that sound, and the likeliest of the others up to `top_p`."""
-        if self.config.top_p == 1:
-            return True
-        logits, _ = teacher_forced_logits(self.output, heard, heard.keys[..., 0])
-        struck = sigmoid(self._mixed(logits, len(up)) / temperature) * up
-        order = np.argsort(-struck)
-        probability = np.take_along_axis(struck, order, -1)
-        likelier = probability.cumsum(-1) - probability
-        kept = np.zeros_like(up)
-        np.put_along_axis(kept, order, likelier < self.config.top_p * probability.sum(-1, keepdims=True), -1)
-        return kept | ~up
+    def _next_pedal(self, features: FrameFeatures, n_pieces: int) -> Tensor:
+        if self.output.pedal is None or not self.config.pedal:
+            return torch.zeros(n_pieces)
+        probability = torch.sigmoid(self._mix(self.output.pedal.logits(features), n_pieces))
+        return (torch.rand(n_pieces, generator=self.random) < probability).float()
 
-    def _bounded(self, following: np.ndarray, up: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """Leave out the unlikeliest new notes until no more than `max_polyphony` keys sound."""
-        rank = np.where(following & up, logits, np.where(following, math.inf, -math.inf))
-        kept = np.zeros_like(following)
-        np.put_along_axis(kept, np.argsort(-rank)[:, : self.config.max_polyphony], True, -1)
-        return following & (~up | kept)
+    def _probability(self, logits: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Return the probability with which each pitch sounds, under the controls."""
+        held = torch.sigmoid(logits / self.config.release_temperature)
+        if gain is None:
+            return torch.where(self.up, torch.sigmoid(logits), held)
+        return torch.where(self.up, torch.sigmoid(logits) ** (1 / self.config.temperature) * gain, held)
 
-    def _velocities(self, struck: np.ndarray, within: np.ndarray) -> np.ndarray:
-        """Draw the velocity of each struck key; all others get 0."""
+    def _gain(self, p: Tensor) -> Tensor:
+        """Return the factor of each sharpened onset probability that keeps the expected number of onsets (B, K)."""
+        p = p * self.up
+        sharp = p ** (1 / self.config.temperature)
+        kept = top_p_mask(sharp, self.config.top_p)
+        expected = p.sum(-1, keepdim=True) + 1e-9
+        sharp_rate = expected ** (1 / self.config.onset_temperature)
+        rates = torch.stack([expected, sharp_rate])
+        self.means = rates if self.means is None else RATE_DECAY * self.means + (1 - RATE_DECAY) * rates
+        rate = sharp_rate * self.means[0] / self.means[1]
+        return kept * rate / (sharp * kept).sum(-1, keepdim=True).clamp(min=1e-9)
+
+    def _limit(self, following: Tensor) -> Tensor:
+        """Leave out the least likely onsets until at most `max_polyphony` pitches sound."""
+        rank = torch.where(following & self.up, self.logits, torch.where(following, math.inf, -math.inf))
+        top = torch.zeros_like(following).scatter(-1, rank.topk(self.config.max_polyphony).indices, True)
+        return following & (~self.up | top)
+
+    def _velocities(self, struck: Tensor, conditioned: Tensor, features: FrameFeatures) -> Tensor:
+        """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as in `decode_frame`."""
+        velocity = torch.zeros_like(struck, dtype=torch.uint8)
         if self.output.velocity is None:
             return struck * self.loudness
-        velocity = np.zeros_like(struck, dtype=np.uint8)
-        if struck.any():
-            of_struck = torch.from_numpy(within.reshape(-1, *struck.shape, within.shape[-1])[:, struck])
-            logits = self._mixed(self.output.velocity(of_struck), 1)[0]  # (N, bins)
-            bins = logits.softmax(-1).multinomial(1, generator=self.random)[:, 0]
-            width = 128 // N_VELOCITIES
-            drawn = bins * width + torch.randint(width, bins.shape, generator=self.random)
-            velocity[struck] = drawn.clamp(min=1).numpy()
-        return velocity
+        if not struck.any():
+            return velocity
+        n_struck = int(struck.sum())
+        uniform = torch.rand(n_struck, 1, generator=self.random)
+        within_bin = torch.randint(128 // N_VELOCITIES, (n_struck,), generator=self.random)
+        while True:
+            inputs = (x.repeat(self.copies, 1) for x in (velocity, struck))
+            logits = self._mix(self.output.velocity_logits(conditioned, features, *inputs), n_struck)
+            bins = (logits.softmax(-1).cumsum(-1) < uniform).sum(-1).clamp(max=N_VELOCITIES - 1)
+            drawn = (bins * (128 // N_VELOCITIES) + within_bin).clamp(min=1).to(torch.uint8)
+            if torch.equal(velocity[struck], drawn):
+                return velocity
+            velocity[struck] = drawn
 
 
-def _median_velocity(primes: np.ndarray) -> np.ndarray:
-    """Return what an output without dynamics plays: the median of each prime's cells, shape (batch, 1)."""
-    medians = [int(np.median(prime[prime > 0])) if prime.any() else DEFAULT_VELOCITY for prime in primes]
-    return np.array(medians, np.uint8)[:, None]
+def top_p_mask(p: Tensor, top_p: float) -> Tensor:
+    """Mark the most likely entries of each row that together hold the share `top_p` of its sum."""
+    if top_p == 1:
+        return torch.ones_like(p, dtype=torch.bool)
+    ordered, order = p.sort(-1, descending=True)
+    likelier = ordered.cumsum(-1) - ordered
+    return torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, likelier < top_p * p.sum(-1, keepdim=True))
+
+
+def _median_velocity(primes: Tensor) -> Tensor:
+    """Return the velocity for an output without dynamics: the median of each prime's cells, shape (B, 1)."""
+    medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
+    return torch.tensor(medians, dtype=torch.uint8)[:, None]

@@ -1,49 +1,61 @@
-"""The attention LSTM: LSTM layers with a causal attention cell after each, and an output that plays the keys."""
+"""The attention LSTM: LSTM layers with causal attention cells, copy attention, and an output head."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from musicgen.attention import CausalAttention
-from musicgen.keys import FrameFeatures, IndependentOutput, PitchHistory, PitchOutput, PitchState
-from musicgen.support.settings import Settings, setting
+from musicgen.attention import CausalAttention, CopyAttention
+from musicgen.outputs import FrameFeatures, IndependentOutput, PitchOutput
+from musicgen.piano_roll import N_BEAT_FEATURES
+from musicgen.support.history import PitchHistory, PitchState, pedal_history
+from musicgen.support.sequences import Cache
+from musicgen.support.settings import Settings, check_names, setting
 
 OUTPUTS = ("independent", "shared", "joint")
-COMPOSER_SIZE = 32  # values in the embedding of a composer
+COMPOSER_SIZE = 32  # size of a composer's embedding
 
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The sizes of an `AttentionLSTM`.
+    """Configuration of an `AttentionLSTM`.
 
     Parameters
     ----------
     n_pitches : int
-        Values in a frame, in and out (1..512); a piano has 88 keys.
+        Pitches in a frame (1..512); a piano has 88.
     hidden_size : int
         Units of each LSTM layer (1..4096).
     n_layers : int
         LSTM layers (1..16).
     n_attention_layers : int
-        How many of them, counted from the last, are followed by an attention cell (0..n_layers).
+        How many layers, counted from the last, are followed by an attention cell (0..n_layers).
     attention_size : int
-        Values in the queries, keys and values of an attention cell (1..4096).
+        Size of the queries, keys and values of an attention cell (1..4096).
     attention_span : int
-        Frames that attention reaches back, the present one included (1..8192); 256 are 12.8 s at 20 Hz.
+        Frames that attention sees, including the present one (1..8192); 256 are 12.8 s at 20 Hz.
+    copy_heads : int
+        Heads of copy attention (0..16); 0 leaves it out.
+    copy_span : int
+        Frames that copy attention sees (4..8192); 640 are 32 s at 20 Hz.
     dropout : float
-        Share of a layer's outputs that is zeroed in training (0..0.9).
+        Dropout after each layer during training (0..0.9).
     output : str
-        ``independent``, the poster's linear layer to one logit per key; ``shared``, a `PitchOutput` that treats all
-        keys by the same rules, still independently; or ``joint``, in which the keys of a frame know each other.
+        ``independent``: the poster's linear layer to one logit per pitch; ``shared``: a `PitchOutput` with weights
+        shared by all pitches; ``joint``: in addition, each pitch sees the lower pitches of its frame.
     pitch_size : int
-        Values that a `PitchOutput` works out for each key (1..512).
+        Size of the embedding of each pitch in a `PitchOutput` (1..512).
     pitch_reach : int
-        Keys to either side that it looks at (1..128); 36 are three octaves.
+        Pitches on either side that a pitch sees (1..128); 36 are three octaves.
+    pedal : bool
+        Predict the sustain pedal, and let the pitches depend on it.
+    beats : bool
+        Accept beat features as input.
+    velocity_context : bool
+        Let a velocity depend on those below it in the frame and on recent ones nearby.
     composers : tuple of str
-        Whose music the model tells apart; it can be told any of them, or none.
+        Composers whose style can be requested.
     """
 
     n_pitches: int = setting(88, 1, 512)
@@ -52,51 +64,46 @@ class ModelConfig(Settings):
     n_attention_layers: int = setting(2, 0, 16, usual=(0, 4))
     attention_size: int = setting(64, 1, 4096, usual=(8, 256))
     attention_span: int = setting(256, 1, 8192, usual=(16, 1024))
+    copy_heads: int = setting(4, 0, 16)
+    copy_span: int = setting(640, 4, 8192, usual=(64, 1024))
     dropout: float = setting(0.0, 0, 0.9)
     output: str = setting("joint", choices=OUTPUTS)
     pitch_size: int = setting(16, 1, 512, usual=(4, 64))
     pitch_reach: int = setting(36, 1, 128, usual=(1, 87))
+    pedal: bool = setting(True)
+    beats: bool = setting(True)
+    velocity_context: bool = setting(True)
     composers: tuple[str, ...] = setting(())
 
     def __post_init__(self):
         super().__post_init__()
-        if self.n_attention_layers > (most := self.n_layers):
-            raise ValueError(
-                f"n_attention_layers must be a whole number from 0 to {most}, not {self.n_attention_layers}"
-            )
-        if isinstance(self.composers, str) or not isinstance(self.composers, Sequence):
-            raise ValueError(f"composers must be a sequence of names, not {self.composers!r}")
-        object.__setattr__(self, "composers", tuple(self.composers))
-        if not all(isinstance(name, str) and name for name in self.composers):
-            raise ValueError(f"composers must be names, not {self.composers!r}")
-        if len(set(self.composers)) < len(self.composers):
-            raise ValueError(f"composers names one twice: {', '.join(self.composers)}")
+        if self.n_attention_layers > self.n_layers:
+            allowed = f"a whole number from 0 to {self.n_layers}"
+            raise ValueError(f"n_attention_layers must be {allowed}, not {self.n_attention_layers}")
+        object.__setattr__(self, "composers", check_names("composers", self.composers))
 
     def label_of(self, composer: str | None) -> int:
-        """Return what stands for a composer, or for any; ValueError if it is none of ``composers``."""
+        """Return the index of a composer's embedding, 0 for None; ValueError if the model does not know the name."""
         if composer is not None and composer not in self.composers:
             raise ValueError(f"the model does not know {composer!r}, only {', '.join(self.composers) or 'nobody'}")
         return 1 + self.composers.index(composer) if composer is not None else 0
 
 
 class LayerState(NamedTuple):
-    """What one layer keeps between two calls, so that music can be heard or made piece by piece.
-
-    `hidden` and `cell` are the LSTM's, shape (1, batch, hidden_size); `keys` and `values` are those of the last
-    ``attention_span - 1`` frames, shape (batch, frames, attention_size), None without attention.
-    """
+    """State of one layer: the LSTM's `hidden` and `cell`, shape (1, batch, hidden_size), and the attention's cache."""
 
     hidden: Tensor
     cell: Tensor
-    keys: Tensor | None
-    values: Tensor | None
+    cache: Cache | None
 
 
 class ModelState(NamedTuple):
-    """What the whole model keeps between two calls: of each layer, and of each key if its output looks at them."""
+    """State of the whole model between two calls."""
 
     layers: list[LayerState]
-    keys: PitchState | None
+    pitches: PitchState
+    pedal: tuple[Tensor, Tensor]  # down (batch, 1) and age in frames (batch, 1)
+    copies: Cache | None
 
 
 class AttentionLSTM(nn.Module):
@@ -105,46 +112,39 @@ class AttentionLSTM(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        The sizes.
 
     Notes
     -----
-    The architecture of the poster "Generating Music with LSTM" (its figure 3): LSTM layers with attention cells,
-    then the output. `forward` takes a whole window at once, or any next part of a piece with the state that the
-    part before it left: both hear the same. What it returns goes to ``output``, which holds the methods that turn
-    it into logits.
+    The architecture of the poster "Generating Music with LSTM" (its figure 3): LSTM layers with attention cells, then
+    the output. `forward` takes a whole window, or the next part of a piece with the state that the previous part
+    returned. Both give the same result. ``output`` turns it into probabilities.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        n_inputs = 2 * config.n_pitches + config.pedal + N_BEAT_FEATURES * config.beats
+        n_inputs += COMPOSER_SIZE * bool(config.composers)
         self.composer = nn.Embedding(len(config.composers) + 1, COMPOSER_SIZE) if config.composers else None
-        n_inputs = 2 * config.n_pitches + (COMPOSER_SIZE if config.composers else 0)
         sizes = [n_inputs] + [config.hidden_size] * config.n_layers
         self.lstms = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:]))
-        plain = config.n_layers - config.n_attention_layers
-        self.attentions = nn.ModuleList(
-            nn.Identity()
-            if layer < plain
-            else CausalAttention(config.hidden_size, config.attention_size, config.attention_span)
-            for layer in range(config.n_layers)
-        )
+        n_plain = config.n_layers - config.n_attention_layers
+        sizes = config.hidden_size, config.attention_size, config.attention_span
+        cells = [nn.Identity()] * n_plain + [CausalAttention(*sizes) for _ in range(config.n_attention_layers)]
+        self.attentions = nn.ModuleList(cells)
         self.dropout = nn.Dropout(config.dropout)
-        self.memory = None if config.output == "independent" else PitchHistory()
-        self.output = self._make_output(config)
+        self.history = PitchHistory()
+        independent = config.output == "independent"
+        sizes = config.hidden_size, config.n_pitches, config.copy_heads, config.copy_span
+        self.copy = CopyAttention(*sizes) if config.copy_heads and not independent else None
+        self.output = IndependentOutput(config.hidden_size, config.n_pitches) if independent else PitchOutput(config)
         self._initialise()
 
-    @staticmethod
-    def _make_output(config: ModelConfig) -> PitchOutput | IndependentOutput:
-        if config.output == "independent":
-            return IndependentOutput(config.hidden_size, config.n_pitches)
-        return PitchOutput(config.hidden_size, config.n_pitches, config.pitch_size, config.pitch_reach, config.output == "joint")
-
     def _initialise(self) -> None:
-        """Start where learning starts at once.
+        """Initialise the LSTMs for sparse input.
 
-        Of 88 keys two sound: with torch's own small weights the first layer hardly hears them, and training stands
-        at the marginal baseline for a thousand updates. A forget gate that is open at first keeps what is heard.
+        Of 88 pitches about two sound. With torch's small default weights the first layer hardly reacts to them, and
+        the loss stays at the marginal baseline for a thousand updates. An open forget gate keeps what was seen.
         """
         for lstm in self.lstms:
             nn.init.xavier_uniform_(lstm.weight_ih_l0)
@@ -153,78 +153,101 @@ class AttentionLSTM(nn.Module):
             nn.init.zeros_(lstm.bias_hh_l0)
             nn.init.ones_(lstm.bias_ih_l0[self.config.hidden_size : 2 * self.config.hidden_size])
         nn.init.normal_(self.lstms[0].weight_ih_l0)
+        with torch.no_grad():
+            self.lstms[0].weight_ih_l0[:, 2 * self.config.n_pitches :] *= 0.2
         if self.composer is not None:
-            nn.init.zeros_(self.composer.weight)  # at first all composers are alike
+            nn.init.zeros_(self.composer.weight)  # initially all composers are alike
 
     def forward(
-        self, frames: Tensor, state: ModelState | None = None, composers: Tensor | None = None
+        self,
+        frames: Tensor,
+        state: ModelState | None = None,
+        composers: Tensor | None = None,
+        pedal: Tensor | None = None,
+        beats: Tensor | None = None,
     ) -> tuple[FrameFeatures, ModelState]:
-        """Return what is known after each frame, that is, before the one that follows it.
+        """Return what is known after each frame, that is, before the frame that follows it.
 
         Parameters
         ----------
         frames : Tensor of float, shape (batch, n_frames, n_pitches)
-            0 where a key is up, else how loud it was struck, up to 1: a binary roll is one of equal loudness.
+            0 where a pitch is silent, otherwise its velocity divided by 127.
         state : ModelState, optional
-            What the call before returned; by default the piece begins here.
+            From the previous call; by default the piece begins here.
         composers : Tensor of int, shape (batch,), optional
-            Places in ``config.composers``, counted from 1; 0, the default, stands for any.
+            From `ModelConfig.label_of`; 0, the default, is any composer.
+        pedal : Tensor, shape (batch, n_frames), optional
+            1 where the sustain pedal is down; by default it is up.
+        beats : Tensor of float, shape (batch, n_frames, N_BEAT_FEATURES), optional
+            `piano_roll.beat_features` of the frames to be predicted, one frame ahead of `frames`; by default unknown.
 
         Returns
         -------
-        heard : FrameFeatures
-            Of shapes (batch, n_frames, hidden_size) and (batch, n_frames, n_pitches, features); an independent output
-            looks at no key, and of its features there is only the first.
+        features : FrameFeatures
+            Of shape (batch, n_frames, ...).
         state : ModelState
-            To go on from.
+            To continue from.
         """
-        x = self._inputs(frames, composers)  # (B, T, 2 K + E)
-        layers = []
+        pedal = frames.new_zeros(frames.shape[:2]) if pedal is None else pedal.to(frames.dtype)
+        beats = frames.new_zeros(*frames.shape[:2], N_BEAT_FEATURES) if beats is None else beats
+        x, layers = self._inputs(frames, composers, pedal, beats), []  # (B, T, I)
         for layer, before in zip(range(self.config.n_layers), state.layers if state else [None] * len(self.lstms)):
             x, after = self._layer(layer, x, before)  # (B, T, H)
             layers.append(after)
             x = self.dropout(x)
-        if self.memory is None:
-            return FrameFeatures(x, (frames > 0).to(frames.dtype)[..., None]), ModelState(layers, None)
         with torch.autocast(frames.device.type, enabled=False):
-            keys, key_state = self.memory(frames, state.keys if state else None)  # (B, T, K, F)
-        return FrameFeatures(x, keys), ModelState(layers, key_state)
+            pitches, recent, pitch_state = self.history(frames, state and state.pitches)  # (B, T, K, F), (B, T, K, 4)
+            pedal_features, pedal_state = pedal_history(pedal, state and state.pedal)  # (B, T, 3)
+        copied, copies = None, None
+        if self.copy is not None:
+            copied, copies = self.copy(x, pitches, state and state.copies)  # (B, T, K, 3 h)
+        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied)
+        return features, ModelState(layers, pitch_state, pedal_state, copies)
 
-    def _inputs(self, frames: Tensor, composers: Tensor | None) -> Tensor:
-        """Join whether a key sounds, how loud, and whose music it is, in every frame."""
+    def _inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:
         parts = [(frames > 0).to(frames.dtype), frames]
+        if self.config.pedal:
+            parts.append(pedal[..., None])
+        if self.config.beats:
+            parts.append(beats)
         if self.composer is not None:
-            if composers is None:
-                composers = torch.zeros(len(frames), dtype=torch.long, device=frames.device)
+            composers = frames.new_zeros(len(frames), dtype=torch.long) if composers is None else composers
             parts.append(self.composer(composers)[:, None].expand(-1, frames.shape[1], -1))
         return torch.cat(parts, dim=-1)
 
-    def attention_weights(self, frames: Tensor, composers: Tensor | None = None) -> list[Tensor]:
-        """Return what each attention layer looks at, for a piece that begins with `frames`.
-
-        Parameters
-        ----------
-        frames : Tensor of float, shape (batch, n_frames, n_pitches)
-        composers : Tensor of int, shape (batch,), optional
-            Both as in `forward`.
-
-        Returns
-        -------
-        list of Tensor, shape (batch, n_frames, n_frames)
-            For each attention layer, the weight of each frame (last axis) for each frame; rows sum to 1.
-        """
-        x, weights = self._inputs(frames, composers), []
-        for layer, attention in enumerate(self.attentions):
-            if isinstance(attention, CausalAttention):
-                weights.append(attention.weights(self.lstms[layer](x)[0]))
-            x, _ = self._layer(layer, x, None)
-        return weights
-
     def _layer(self, layer: int, x: Tensor, before: LayerState | None) -> tuple[Tensor, LayerState]:
-        lstm_state = None if before is None else (before.hidden, before.cell)
-        x, (hidden, cell) = self.lstms[layer](x, lstm_state)
-        keys = values = None
+        x, (hidden, cell) = self._lstm(self.lstms[layer], x, before and (before.hidden, before.cell))
+        cache = None
         if isinstance(self.attentions[layer], CausalAttention):
-            past = None if before is None else (before.keys, before.values)
-            x, (keys, values) = self.attentions[layer](x, past)
-        return x, LayerState(hidden, cell, keys, values)
+            x, cache = self.attentions[layer](x, before and before.cache)
+        return x, LayerState(hidden, cell, cache)
+
+    @staticmethod
+    def _lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run an LSTM layer; for a single frame by `torch.lstm_cell`, which costs a third of the layer's set-up."""
+        if x.shape[1] > 1 or state is None or torch.is_grad_enabled():
+            return lstm(x, state)
+        state = (state[0][0], state[1][0])
+        hidden, cell = torch.lstm_cell(x[:, 0], state, *lstm.all_weights[0])
+        return hidden[:, None], (hidden[None], cell[None])
+
+    @torch.no_grad()
+    def attention_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> list[Tensor]:
+        """Return the weights (batch, n_frames, n_frames) of each attention cell for a piece; arguments as `forward`."""
+        return [weights for cell, weights in self._weights(frames, composers=composers, **inputs) if cell is not self.copy]
+
+    @torch.no_grad()
+    def copy_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """Return the weights of copy attention, shape (batch, copy_heads, n_frames, n_frames + 1), for a piece.
+
+        The last column is "no match". Arguments as in `forward`.
+        """
+        return self._weights(frames, composers=composers, **inputs)[-1][1]
+
+    def _weights(self, frames: Tensor, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
+        cells, found = [cell for cell in self.modules() if hasattr(cell, "weights")], []
+        hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
+        self(frames, **inputs)
+        for hook in hooks:
+            hook.remove()
+        return [(cell, cell.weights(*arguments[:-1])) for cell, arguments in found]

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from musicgen.keys import N_VELOCITIES, FrameFeatures, teacher_forced_logits, velocity_bins
 from musicgen.model import AttentionLSTM
+from musicgen.outputs import frame_loss
 from musicgen.support.settings import Settings, setting
 
 WARM_UP = 0.02
@@ -94,26 +93,9 @@ def next_frame_loss(
     velocity = torch.from_numpy(frames).to(device)  # (B, T + 1, K)
     counted = torch.arange(frames.shape[1] - 1) < torch.from_numpy(lengths - 1)[:, None]  # (B, T)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        heard, _ = model(velocity[:, :-1] / 127, composers=torch.from_numpy(composers).to(device))
-        # Without padding, as nearly always, nothing needs to be picked out, neither now nor in the gradients.
+        features, _ = model(velocity[:, :-1] / 127, composers=torch.from_numpy(composers).to(device))
         places = slice(None) if counted.all() else counted.flatten().to(device)
-        heard = FrameFeatures(*(known.flatten(0, 1)[places] for known in heard))  # (N, H), (N, K, F)
-        return frame_loss(model, heard, velocity[:, 1:].flatten(0, 1)[places])
-
-
-def frame_loss(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor) -> Loss:
-    """Score the frames that follow what was heard, their `velocity` of shape (N, n_pitches); see `next_frame_loss`."""
-    following = (velocity > 0).float()  # (N, K)
-    logits, within = teacher_forced_logits(model.output, heard, following)
-    nll = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="sum")
-    return Loss(nll, len(following), *velocity_loss(model, heard, velocity, within))
-
-
-def velocity_loss(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor, within: Tensor) -> tuple[Tensor, int]:
-    """Score the velocities of the struck keys, by what `within` says of the frames; return their number, too."""
-    if model.output.velocity is None:
-        return velocity.new_zeros((), dtype=torch.float32), 0
-    struck = (velocity > 0) & (heard.keys[..., 0] == 0)
-    bins = velocity_bins(velocity[struck])
-    nll = F.cross_entropy(model.output.velocity(within[struck]).float(), bins, reduction="sum")
-    return nll + len(bins) * math.log(128 / N_VELOCITIES), len(bins)
+        features = features.map(lambda x: x.flatten(0, 1)[places])  # (N, ...)
+        velocity = velocity[:, 1:].flatten(0, 1)[places]
+        loss = frame_loss(model.output, features, velocity, torch.zeros_like(velocity[:, 0]))
+    return Loss(loss.nll.sum(), len(loss.nll), loss.velocity_nll.sum(), len(loss.velocity_nll))

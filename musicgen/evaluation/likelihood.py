@@ -1,4 +1,4 @@
-"""How good is it? Likelihoods and predicted frames, beside the baselines that any model must beat."""
+"""Likelihoods and predicted frames of a model, beside the baselines that any model must beat."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,61 +9,91 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musicgen.keys import N_VELOCITIES, FrameFeatures, decode_frame, teacher_forced_logits, velocity_bins
 from musicgen.model import AttentionLSTM
-from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
-from musicgen.recipe import velocity_loss
+from musicgen.outputs import N_VELOCITIES, FrameFeatures, FrameLoss, decode_frame, frame_loss, velocity_bins
+from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features, pad
 
 CHUNK_FRAMES = 512
+SHAPES = {"marginal": (N_PITCHES,), "markov": (2, N_PITCHES), "velocity": (N_VELOCITIES,), "pedal": (2,)}
 
 
 class Baselines(NamedTuple):
-    """Predictors that any model must beat, fitted on the train split.
+    """Predictors that any model must beat, fitted on the training split.
 
-    `marginal` is P(on) of each key, shape (88,). `markov` is P(on | its state one frame before), shape (2, 88):
-    row 0 where the key was up, row 1 where it was down. `velocity` is the distribution of the velocities of struck
-    keys over bins of four, shape (32,).
+    Attributes
+    ----------
+    marginal : Tensor, shape (88,)
+        P(on) of each pitch.
+    markov : Tensor, shape (2, 88)
+        P(on | the pitch was off, on in the previous frame).
+    velocity : Tensor, shape (32,)
+        Distribution of the velocities of struck pitches, in bins of four.
+    pedal : Tensor, shape (2,)
+        P(down | the pedal was up, down in the previous frame).
     """
 
     marginal: Tensor
     markov: Tensor
     velocity: Tensor
+    pedal: Tensor
 
     def as_tensors(self) -> dict[str, Tensor]:
-        """Name the tensors as a checkpoint carries them."""
+        """Return the tensors with the names they have in a checkpoint."""
         return {f"baseline.{name}": table for name, table in self._asdict().items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
-        """Take them out of a checkpoint's tensors; ValueError if they are missing or no probabilities."""
-        found = cls(*(tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields))
-        shapes_fit = [table.shape for table in found] == [(N_PITCHES,), (2, N_PITCHES), (N_VELOCITIES,)]
-        if not shapes_fit or not all(((0 < table) & (table < 1)).all() for table in found):
+        """Take the baselines from a checkpoint's tensors; ValueError if they are missing or not probabilities."""
+        tensors = {"baseline.pedal": torch.tensor([0.5, 0.5])} | dict(tensors)  # older checkpoints have none
+        found = {name: tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields}
+        valid = all(
+            table.shape == SHAPES[name] and ((0 < table) & (table < 1)).all() for name, table in found.items()
+        )
+        if not valid:
             raise ValueError("the checkpoint holds no baselines to compare with")
-        return found
+        return cls(**found)
 
 
 def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
-    """Count how often each key sounds, after sounding or not, and is struck how hard, with one count added to each."""
-    frames, on = np.zeros((2, N_PITCHES)), np.zeros((2, N_PITCHES))
+    """Count the states and transitions of each pitch and of the pedal, and the velocities (add-one smoothing)."""
+    frames, on = np.zeros((2, N_PITCHES + 1)), np.zeros((2, N_PITCHES + 1))
     struck = np.ones(N_VELOCITIES)
     for roll in rolls:
-        before, after = roll.active[:-1], roll.active[1:]
+        state = np.column_stack([roll.active, _pedal(roll)])  # the pedal as one more pitch
+        before, after = state[:-1], state[1:]
         frames += np.stack([(~before).sum(0), before.sum(0)])
         on += np.stack([(~before & after).sum(0), (before & after).sum(0)])
         struck += np.bincount(roll.velocity[roll.onsets] * np.int64(N_VELOCITIES) // 128, minlength=N_VELOCITIES)
     marginal, markov = (on.sum(0) + 1) / (frames.sum(0) + 2), (on + 1) / (frames + 2)
-    return Baselines(*(torch.from_numpy(table).float() for table in (marginal, markov, struck / struck.sum())))
+    tables = marginal[:-1], markov[:, :-1], struck / struck.sum(), markov[:, -1]
+    return Baselines(*(torch.from_numpy(table).float().contiguous() for table in tables))
+
+
+def _pedal(roll: PianoRoll) -> np.ndarray:
+    return np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal
+
+
+class Scored(NamedTuple):
+    """A batch of frames: the piece of each, what is known before it, and what it holds."""
+
+    pieces: np.ndarray
+    features: FrameFeatures
+    velocity: Tensor
+    pedal: Tensor
+
+    def loss(self, model: AttentionLSTM) -> FrameLoss:
+        """Score the frames."""
+        return frame_loss(model.output, self.features, self.velocity, self.pedal)
 
 
 @torch.inference_mode()
 def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baselines) -> dict[str, float]:
-    """Score a model on whole pieces, teacher-forced, as generation runs it: its state carried from the first frame.
+    """Score a model on whole pieces, teacher-forced, with its state carried from the first frame.
 
     Parameters
     ----------
     model : AttentionLSTM
-        It is not told the composers.
+        It is given neither composers nor beats, except for ``nll_given_beats``.
     rolls : sequence of PianoRoll
     baselines : Baselines
         Scored on the same frames.
@@ -71,68 +101,76 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     Returns
     -------
     dict of str to float
-        ``n_pieces``; ``n_frames``, every frame but the first of each piece; ``nll``, ``markov_nll`` and
-        ``marginal_nll`` in nats per frame, summed over the keys and averaged over those frames; ``changed_nll``
-        and ``changed_markov_nll``, the part of them that falls on cells that change from one frame to the next;
-        ``velocity_nll`` (of a model that knows dynamics) and ``velocity_marginal_nll`` in nats per struck key, of
-        which there are ``n_struck``. And of the frames that are predicted by holding each key that is
-        likelier on than off to be on: ``frame_f1``, ``onset_f1`` of the keys that were off one frame before, and
-        ``accuracy``, hits among all cells that are on in the music or the prediction (Bay, Ehmann and Downie,
-        ISMIR 2009).
+        ``n_pieces``; ``n_frames``, all but the first of each piece; ``nll``, ``markov_nll`` and ``marginal_nll`` in
+        nats per frame, summed over the pitches; ``changed_nll`` and ``changed_markov_nll``, the part on cells that
+        change; ``pedal_nll`` and ``pedal_markov_nll`` in nats per frame; ``velocity_nll`` and
+        ``velocity_marginal_nll`` in nats per struck pitch, of which there are ``n_struck``; ``nll_given_beats`` if
+        the model and a roll know beats. A model that predicts the pedal knows the pedal of the frame whose pitches it
+        predicts. ``frame_f1``, ``onset_f1`` and ``accuracy`` [1]_ are of the most likely frames.
+
+    References
+    ----------
+    .. [1] Bay, Ehmann and Downie, "Evaluation of multiple-F0 estimation and tracking systems", ISMIR 2009.
     """
     sums: dict[str, float] = {}
-    for _, heard, velocity in _teacher_forced(model, rolls):
-        for name, value in (_scores(model, heard, velocity, baselines) | _hits(model, heard, velocity)).items():
-            sums[name] = sums.get(name, 0.0) + value
-    n_frames, n_struck = int(sums.pop("n_frames")), int(sums["n_struck"])
+    for scored in _teacher_forced(model, rolls):
+        for name, value in (_losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    n_frames, n_struck = int(sums.pop("n_frames")), int(sums.pop("n_struck"))
     hits, claims = ({kind: sums.pop(f"{kind}_{what}") for kind in ("frame", "onset")} for what in ("hits", "claims"))
-    counts = {"n_pieces": len(rolls), "n_frames": n_frames, "n_struck": n_struck}
-    per = {name: n_struck if name.startswith("velocity") else n_frames for name in sums}
-    means = {name: value / max(1, per[name]) for name, value in sums.items() if name not in counts}
+    means = {name: value / max(1, n_struck if "velocity" in name else n_frames) for name, value in sums.items()}
     f1 = {f"{kind}_f1": 2 * hits[kind] / max(1.0, claims[kind]) for kind in hits}
-    return counts | means | f1 | {"accuracy": hits["frame"] / max(1.0, claims["frame"] - hits["frame"])}
+    if model.config.beats and any(roll.beats is not None for roll in rolls):
+        nll, counts = piece_nlls(model, rolls, with_beats=True)
+        means["nll_given_beats"] = float(nll.sum() / counts.sum())
+    accuracy = hits["frame"] / max(1.0, claims["frame"] - hits["frame"])
+    return {"n_pieces": len(rolls), "n_frames": n_frames, "n_struck": n_struck, **means, **f1, "accuracy": accuracy}
 
 
 @torch.inference_mode()
 def piece_nlls(
-    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None
+    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, with_beats: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score the notes of each piece by itself.
+    """Score the notes of each piece.
 
     Parameters
     ----------
     model : AttentionLSTM
     rolls : sequence of PianoRoll
     composers : sequence of int, optional
-        For each piece the composer that the model is told, as in `AttentionLSTM.forward`.
+        One per piece, from `ModelConfig.label_of`.
+    with_beats : bool
+        Give the model the beats of the rolls. Annotated beats look ahead.
 
     Returns
     -------
     nll : numpy.ndarray, shape (n_pieces,)
-        In nats, summed over keys and frames.
+        In nats, summed over pitches and frames.
     n_frames : numpy.ndarray of int, shape (n_pieces,)
-        How many frames that is: all but the first of each piece.
+        All frames but the first of each piece.
     """
     nll, n_frames = np.zeros(len(rolls)), np.zeros(len(rolls), int)
-    for pieces, heard, velocity in _teacher_forced(model, rolls, composers):
-        following = (velocity > 0).float()
-        logits, _ = teacher_forced_logits(model.output, heard, following)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), following, reduction="none").sum(-1)
-        np.add.at(nll, pieces, loss.double().cpu().numpy())
-        np.add.at(n_frames, pieces, 1)
+    for scored in _teacher_forced(model, rolls, composers, with_beats):
+        np.add.at(nll, scored.pieces, scored.loss(model).nll.double().cpu().numpy())
+        np.add.at(n_frames, scored.pieces, 1)
     return nll, n_frames
 
 
 def mean_nll(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> float:
-    """Return the `nll` of `evaluate`, without working out the rest."""
+    """Return the ``nll`` of `evaluate` only."""
     nll, n_frames = piece_nlls(model, rolls)
     return float(nll.sum() / n_frames.sum())
 
 
 def _teacher_forced(
-    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, batch_size: int = 16
-) -> Iterator[tuple[np.ndarray, FrameFeatures, Tensor]]:
-    """Yield the pieces (N,) that some frames belong to, what is known before each frame, and its velocities."""
+    model: AttentionLSTM,
+    rolls: Sequence[PianoRoll],
+    composers: Sequence[int] | None = None,
+    with_beats: bool = False,
+    batch_size: int = 16,
+) -> Iterator[Scored]:
+    """Run a model over whole pieces, in batches of similar length, and yield what is to be scored."""
+    rolls = list(rolls)
     device = next(model.eval().parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
     if all(roll.n_frames < 2 for roll in rolls):
@@ -140,45 +178,65 @@ def _teacher_forced(
     by_length = np.argsort([roll.n_frames for roll in rolls], kind="stable")
     for first in range(0, len(rolls), batch_size):
         chosen = by_length[first : first + batch_size]
-        padded, lengths = pad([rolls[index].velocity for index in chosen])
-        velocity, state = torch.from_numpy(padded).to(device), None
+        velocity, pedal, beats, lengths = _padded([rolls[index] for index in chosen], with_beats)
+        velocity, pedal, state = velocity.to(device), pedal.to(device), None
         for start in range(0, velocity.shape[1] - 1, CHUNK_FRAMES):
-            chunk = velocity[:, start : start + CHUNK_FRAMES + 1]  # (B, T + 1, K)
-            heard, state = model(chunk[:, :-1] / 127, state, labels[chosen])
-            time = np.arange(start + 1, start + chunk.shape[1])
-            counted = torch.from_numpy(time < lengths[:, None]).to(device)  # (B, T)
-            pieces = np.repeat(chosen, np.clip(lengths - 1 - start, 0, len(time)))
-            yield pieces, FrameFeatures(*(known[counted] for known in heard)), chunk[:, 1:][counted]
+            chunk = slice(start, min(start + CHUNK_FRAMES, velocity.shape[1] - 1))
+            after = slice(start + 1, chunk.stop + 1)
+            given = None if beats is None else beats[:, after].to(device)
+            features, state = model(velocity[:, chunk] / 127, state, labels[chosen], pedal[:, chunk], given)
+            counted = torch.from_numpy(np.arange(after.start, after.stop) < lengths[:, None]).to(device)  # (B, T)
+            pieces = np.repeat(chosen, np.clip(lengths - after.start, 0, after.stop - after.start))
+            at = lambda x, counted=counted: x[counted]  # noqa: E731
+            yield Scored(pieces, features.map(at), velocity[:, after][counted], pedal[:, after][counted])
 
 
-def _scores(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor, baselines: Baselines) -> dict[str, float]:
-    """Sum the negative log-likelihoods that `evaluate` averages."""
-    marginal, markov, velocities = (table.to(velocity.device) for table in baselines)
-    before, after = heard.keys[..., 0] > 0, velocity > 0
-    target, changed = after.float(), before != after
-    logits, within = teacher_forced_logits(model.output, heard, target)
-    nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), target, reduction="none")
-    bins = velocity_bins(velocity[after & ~before])
-    sums = {
-        "n_frames": len(target),
-        "nll": nll.sum(dtype=torch.float64),
-        "markov_nll": markov_nll.sum(dtype=torch.float64),
-        "marginal_nll": F.binary_cross_entropy(marginal.expand_as(target), target, reduction="sum"),
-        "changed_nll": nll[changed].sum(dtype=torch.float64),
-        "changed_markov_nll": markov_nll[changed].sum(dtype=torch.float64),
-        "n_struck": len(bins),
-        "velocity_marginal_nll": (math.log(128 / N_VELOCITIES) - velocities.log())[bins].sum(),
-    }
+def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
+    velocity, lengths = pad([roll.velocity for roll in rolls])
+    pedal = np.zeros(velocity.shape[:2], np.float32)
+    beats = None
+    if with_beats:
+        beats = np.stack([beat_features(roll.beats, velocity.shape[1], roll.fps) for roll in rolls])
+    for row, roll in zip(pedal, rolls):
+        row[: roll.n_frames] = _pedal(roll)
+    return torch.from_numpy(velocity), torch.from_numpy(pedal), None if beats is None else torch.from_numpy(beats), lengths
+
+
+def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
+    """Sum the negative log-likelihoods of a model."""
+    loss, changed = scored.loss(model), (scored.features.on > 0) != (scored.velocity > 0)
+    sums = {"n_frames": len(loss.nll), "nll": loss.nll.sum(dtype=torch.float64)}
+    sums["changed_nll"] = loss.cell_nll[changed].sum(dtype=torch.float64)
     if model.output.velocity is not None:
-        sums["velocity_nll"] = velocity_loss(model, heard, velocity, within)[0]
-    return {name: float(value) for name, value in sums.items()}
+        sums["velocity_nll"] = loss.velocity_nll.sum(dtype=torch.float64)
+    if model.output.pedal is not None:
+        sums["pedal_nll"] = loss.pedal_nll.sum(dtype=torch.float64)
+    return sums
 
 
-def _hits(model: AttentionLSTM, heard: FrameFeatures, velocity: Tensor) -> dict[str, int]:
-    """Count the cells that are on in the most likely frames, given the past, and in the music."""
-    predicted, _ = decode_frame(model.output, heard, lambda logits: (logits > 0).to(logits.dtype))
-    on, after, up = predicted > 0, velocity > 0, heard.keys[..., 0] == 0
+def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor | int]:
+    """Sum the negative log-likelihoods of the baselines."""
+    marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
+    before, after = scored.features.on > 0, scored.velocity > 0
+    markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), after.float(), reduction="none")
+    marginal_nll = F.binary_cross_entropy(marginal.expand(after.shape), after.float(), reduction="sum")
+    bins = velocity_bins(scored.velocity[after & ~before])
+    pedal = F.binary_cross_entropy(pedals[scored.features.pedal[..., 0].long()], scored.pedal, reduction="sum")
+    return {
+        "n_struck": len(bins),
+        "markov_nll": markov_nll.sum(dtype=torch.float64),
+        "marginal_nll": marginal_nll,
+        "changed_markov_nll": markov_nll[before != after].sum(dtype=torch.float64),
+        "velocity_marginal_nll": (math.log(128 / N_VELOCITIES) - velocities.log())[bins].sum(),
+        "pedal_markov_nll": pedal,
+    }
+
+
+def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
+    """Count the cells that are on in the most likely frames, and in the music."""
+    encoded = model.output.encode(scored.features, scored.pedal)
+    predicted, _ = decode_frame(model.output, encoded, scored.features, lambda logits: (logits > 0).to(logits.dtype))
+    on, after, up = predicted > 0, scored.velocity > 0, scored.features.on == 0
     return {
         "frame_hits": int((on & after).sum()),
         "frame_claims": int(on.sum() + after.sum()),

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
@@ -41,6 +41,8 @@ def check_setting(each: Field, value: Any) -> None:
     (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
     if choices and value not in choices:
         raise ValueError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
+    if isinstance(each.default, bool) and not isinstance(value, bool):
+        raise ValueError(f"{each.name} must be True or False, not {value!r}")
     if lowest is None:
         return
     whole = isinstance(each.default, int)
@@ -48,3 +50,14 @@ def check_setting(each: Field, value: Any) -> None:
     if not number or not lowest <= value <= highest:
         allowed = f"be a whole number from {lowest} to {highest}" if whole else f"lie in {lowest:g}..{highest:g}"
         raise ValueError(f"{each.name} must {allowed}, not {value!r}")
+
+
+def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return different, non-empty names as a tuple; ValueError if they are anything else."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ValueError(f"{field_name} must be a sequence of names, not {names!r}")
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{field_name} must be names, not {names!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{field_name} names one twice: {', '.join(names)}")
+    return tuple(names)
