@@ -234,7 +234,9 @@ class AttentionLSTM(nn.Module):
     @torch.no_grad()
     def attention_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> list[Tensor]:
         """Return the weights (batch, n_frames, n_frames) of each attention cell for a piece; arguments as `forward`."""
-        return [weights for cell, weights in self._weights(frames, composers=composers, **inputs) if cell is not self.copy]
+        return [
+            weights for cell, weights in self._weights(frames, composers=composers, **inputs) if cell is not self.copy
+        ]
 
     @torch.no_grad()
     def copy_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> Tensor:

@@ -46,9 +46,7 @@ class Baselines(NamedTuple):
         """Take the baselines from a checkpoint's tensors; ValueError if they are missing or not probabilities."""
         tensors = {"baseline.pedal": torch.tensor([0.5, 0.5])} | dict(tensors)  # older checkpoints have none
         found = {name: tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields}
-        valid = all(
-            table.shape == SHAPES[name] and ((0 < table) & (table < 1)).all() for name, table in found.items()
-        )
+        valid = all(table.shape == SHAPES[name] and ((0 < table) & (table < 1)).all() for name, table in found.items())
         if not valid:
             raise ValueError("the checkpoint holds no baselines to compare with")
         return cls(**found)
@@ -114,7 +112,9 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     """
     sums: dict[str, float] = {}
     for scored in _teacher_forced(model, rolls):
-        for name, value in (_losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)).items():
+        for name, value in (
+            _losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)
+        ).items():
             sums[name] = sums.get(name, 0.0) + float(value)
     n_frames, n_struck = int(sums.pop("n_frames")), int(sums.pop("n_struck"))
     hits, claims = ({kind: sums.pop(f"{kind}_{what}") for kind in ("frame", "onset")} for what in ("hits", "claims"))
@@ -199,7 +199,12 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
         beats = np.stack([beat_features(roll.beats, velocity.shape[1], roll.fps) for roll in rolls])
     for row, roll in zip(pedal, rolls):
         row[: roll.n_frames] = _pedal(roll)
-    return torch.from_numpy(velocity), torch.from_numpy(pedal), None if beats is None else torch.from_numpy(beats), lengths
+    return (
+        torch.from_numpy(velocity),
+        torch.from_numpy(pedal),
+        None if beats is None else torch.from_numpy(beats),
+        lengths,
+    )
 
 
 def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:

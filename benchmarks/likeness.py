@@ -1,0 +1,92 @@
+"""Compare what the model plays with real performances: ``python benchmarks/likeness.py DATA [options]``.
+
+The model continues the first four seconds of each piece of a split. The table and a line of
+``benchmarks/results/likeness.csv`` give the measures of `musicgen.evaluation.likeness` for real and generated music.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.corpora.folder import load_corpus
+from musicgen.dataset import prepare
+from musicgen.evaluation.likeness import classifier_auc, describe, excerpts
+from musicgen.generation import GenerationConfig, continue_rolls
+from musicgen.piano_roll import PianoRoll
+
+RESULTS = Path(__file__).parent / "results" / "likeness.csv"
+PRIME_FRAMES = 80
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", help="a folder of MIDI files with splits")
+    parser.add_argument("--checkpoint", default=SHIPPED_CHECKPOINT)
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--n-per-piece", type=int, default=1)
+    parser.add_argument("--free", action="store_true", help="play without beats, also where they are annotated")
+    parser.add_argument("--no-csv", action="store_true")
+    for field in fields(GenerationConfig):
+        kind = (lambda text: text == "True") if isinstance(field.default, bool) else type(field.default)
+        default = 34.0 if field.name == "seconds" else field.default
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=default)
+    return parser
+
+
+def measure(real: list[PianoRoll], generated: list[list[PianoRoll]]) -> dict[str, float]:
+    """Measure the generated pieces, of which there are several for each real one, and the AUC."""
+    flat = [roll for versions in generated for roll in versions]
+    told = classifier_auc(
+        [excerpts(roll, PRIME_FRAMES) for roll in real],
+        [[part for roll in versions for part in excerpts(roll, PRIME_FRAMES)] for versions in generated],
+    )
+    print("most telling:", ", ".join(f"{name} {value:.2f}" for name, value in list(told.pop("telling").items())[:12]))
+    return told | describe(flat, PRIME_FRAMES)
+
+
+def generate_all(model, real: list[PianoRoll], config: GenerationConfig, args: argparse.Namespace) -> list[list]:
+    """Continue each piece's first four seconds, `n_per_piece` times."""
+    primes = [PianoRoll(r.velocity, r.fps, r.pedal, None if args.free else r.beats)[:PRIME_FRAMES] for r in real]
+    n_new = round(config.seconds * 20) - PRIME_FRAMES
+    made = continue_rolls(model, primes * args.n_per_piece, n_new, config, [0] * len(primes) * args.n_per_piece)
+    return [made[i :: len(primes)] for i in range(len(primes))]
+
+
+def main() -> None:
+    args = make_parser().parse_args()
+    torch.set_num_threads(1)
+    config = GenerationConfig(**{field.name: getattr(args, field.name) for field in fields(GenerationConfig)})
+    rolls = prepare(load_corpus(args.data)).select(split=args.split)
+    n_frames = round(config.seconds * 20)
+    real = [roll[:n_frames] for roll in rolls if roll.n_frames >= n_frames]
+    model, started = load_checkpoint(args.checkpoint).model, time.perf_counter()
+    generated = generate_all(model, real, config, args)
+    seconds = time.perf_counter() - started
+    row = {"split": args.split, "n_pieces": len(real), "generation_seconds": round(seconds, 1)}
+    row |= {name: round(value, 4) for name, value in measure(real, generated).items()}
+    reference = describe(real, PRIME_FRAMES)
+    for name, value in row.items():
+        print(f"{name:24} {value!s:>12} {f'real {reference[name]:.4f}' if name in reference else ''}")
+    if not args.no_csv:
+        append(row | {"command": shlex.join(["python", *sys.argv])})
+
+
+def append(row: dict) -> None:
+    """Add a line to the results."""
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
