@@ -17,7 +17,7 @@ def tiny_model():
     from musicgen.model import AttentionLSTM, ModelConfig
 
     def build(seed=0, **sizes):
-        small = {"n_pitches": 5, "hidden_size": 8, "attention_size": 3, "attention_span": 6, **sizes}
+        small = {"n_pitches": 5, "hidden_size": 8, "attention_size": 3, "attention_span": 6, "copy_heads": 2} | sizes
         model = AttentionLSTM(ModelConfig(**small)).eval()
         random = torch.Generator().manual_seed(seed)
         for weight in model.parameters():

@@ -1,4 +1,4 @@
-"""The attention LSTM: what it hears, that it cannot hear ahead, and that it may be run in any parts."""
+"""The attention LSTM: its layers, causality, and the same result in any parts."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.outputs import teacher_forced_logits
+from musicgen.piano_roll import N_BEAT_FEATURES
 
 SHAPES = [(1, 1), (2, 1), (3, 2), (2, 2), (2, 0)]
 KINDS = ["independent", "shared", "joint"]
@@ -25,19 +27,27 @@ def exact(tiny_model):
     return lambda seed=0, **sizes: tiny_model(seed, **{"pitch_size": 4, "pitch_reach": 2} | sizes).double()
 
 
-def check_same(heard, other):
-    for known, expected in zip(heard, other, strict=True):
-        torch.testing.assert_close(known, expected)
+def inputs_of(n_frames, batch=2, seed=5):
+    """Random pedal and beat features."""
+    random = torch.Generator().manual_seed(seed)
+    pedal = (torch.rand(batch, n_frames, generator=random) > 0.5).double()
+    return {"pedal": pedal, "beats": torch.randn(batch, n_frames, N_BEAT_FEATURES, generator=random).double()}
 
 
-def layer_by_layer(model, frames, labels):
-    """The network spelled out: what it hears of all keys together, and the weights of each attention layer."""
-    x, weights = torch.cat([(frames > 0).double(), frames], dim=-1), []
+def check_same(features, other):
+    for known, expected in zip(features, other, strict=True):
+        if known is not None:
+            torch.testing.assert_close(known, expected)
+
+
+def layer_by_layer(model, frames, labels, pedal, beats):
+    """The layers spelled out: the last hidden states, and the weights of each attention cell."""
+    x, weights = torch.cat([(frames > 0).double(), frames, pedal[..., None], beats], dim=-1), []
     if model.config.composers:
         x = torch.cat([x, model.composer.weight[labels][:, None].expand(-1, frames.shape[1], 32)], dim=-1)
     for layer, lstm in enumerate(model.lstms):
         x, _ = lstm(x)
-        if layer >= model.config.n_layers - model.config.n_attention_layers:  # it comes after the last layers
+        if layer >= model.config.n_layers - model.config.n_attention_layers:  # after the last layers
             weights.append(model.attentions[layer].weights(x))
             x, _ = model.attentions[layer](x, None)
     return x, weights
@@ -46,28 +56,30 @@ def layer_by_layer(model, frames, labels):
 @pytest.mark.parametrize(("n_layers", "n_attention_layers"), SHAPES)
 @pytest.mark.parametrize("composers", [(), BOTH])
 @torch.no_grad()
-def test_layers_of_lstm_and_attention_hear_keys_loudness_and_composer(exact, n_layers, n_attention_layers, composers):
+def test_layers_of_lstm_and_attention_see_all_inputs(exact, n_layers, n_attention_layers, composers):
     model, frames = exact(n_layers=n_layers, n_attention_layers=n_attention_layers, composers=composers), frames_of(11)
-    heard, state = model(frames, composers=torch.tensor([2, 0]))
-    torch.testing.assert_close(heard.hidden, layer_by_layer(model, frames, [2, 0])[0])
-    torch.testing.assert_close(heard.keys, model.memory(frames, None)[0])
-    plain = n_layers - n_attention_layers
-    assert [layer.keys is None for layer in state.layers] == [True] * plain + [False] * n_attention_layers
-    weights = model.attention_weights(frames)
+    features, _ = model(frames, composers=torch.tensor([2, 0]), **inputs_of(11))
+    hidden, _ = layer_by_layer(model, frames, [2, 0], **inputs_of(11))
+    torch.testing.assert_close(features.hidden, hidden)
+    torch.testing.assert_close(features.pitches, model.history(frames, None)[0])
+    torch.testing.assert_close(features.copied, model.copy(hidden, features.pitches, None)[0])
+    weights = model.attention_weights(frames, **inputs_of(11))
     assert len(weights) == n_attention_layers
-    torch.testing.assert_close(weights, layer_by_layer(model, frames, [0, 0])[1])
+    torch.testing.assert_close(weights, layer_by_layer(model, frames, [0, 0], **inputs_of(11))[1])
+    assert model.copy_weights(frames).shape == (2, model.config.copy_heads, 11, 12)
 
 
 @pytest.mark.parametrize(("n_layers", "n_attention_layers"), SHAPES)
-@pytest.mark.parametrize("composers", [(), BOTH])
-def test_no_later_frame_leaks_in_and_every_earlier_one_counts(exact, n_layers, n_attention_layers, composers):
-    model = exact(n_layers=n_layers, n_attention_layers=n_attention_layers, composers=composers)
-    frames = frames_of(9, batch=1).requires_grad_()
-    heard, _ = model(frames, composers=torch.tensor([1]))
+def test_no_later_frame_leaks_in_and_every_earlier_one_counts(exact, n_layers, n_attention_layers):
+    model = exact(n_layers=n_layers, n_attention_layers=n_attention_layers, composers=BOTH)
+    frames, inputs = frames_of(9, batch=1).requires_grad_(), inputs_of(9, batch=1)
+    inputs["pedal"].requires_grad_()
+    features, _ = model(frames, composers=torch.tensor([1]), **inputs)
     for t in range(9):
-        reached = heard.hidden[0, t].square().sum() + heard.keys[0, t].square().sum()
-        (gradient,) = torch.autograd.grad(reached, frames, retain_graph=True)
-        assert torch.equal(gradient[0].any(dim=-1), torch.arange(9) <= t)
+        reached = sum(each[0, t].square().sum() for each in features if each is not None and each.requires_grad)
+        gradients = torch.autograd.grad(reached, (frames, inputs["pedal"]), retain_graph=True)
+        assert torch.equal(gradients[0][0].any(dim=-1), torch.arange(9) <= t)
+        assert torch.equal(gradients[1][0] != 0, torch.arange(9) <= t)
 
 
 @pytest.mark.parametrize("output", KINDS)
@@ -78,12 +90,12 @@ def test_another_future_changes_nothing_that_was_predicted(exact, output, t):
     others = torch.cat([frames[:, : t + 1], frames_of(12, seed=2)[:, t + 1 :]], dim=1)
     found = []
     for piece in (frames, others):
-        heard, _ = model(piece, composers=torch.tensor([2, 1]))
-        before = model.output.before(heard)
+        features, _ = model(piece, composers=torch.tensor([2, 1]))
         following = torch.cat([(piece[:, 1:] > 0).double(), piece[:, :1]], dim=1)
-        found.append([*heard, before, model.output.logits(model.output.within(before, heard, following), heard)])
+        logits, _ = teacher_forced_logits(model.output, features, following, torch.zeros(2, 12).double())
+        found.append([features.hidden, features.pitches, features.recent, logits])
     for known, other in zip(*found, strict=True):
-        ahead = t if known is found[0][-1] else t + 1  # the logits of a joint output may know the frame they score
+        ahead = t if known is found[0][-1] else t + 1  # logits of a joint output may know the frame they score
         torch.testing.assert_close(known[:, :ahead], other[:, :ahead])
         assert not torch.equal(known[:, t + 1 :], other[:, t + 1 :])
 
@@ -91,45 +103,39 @@ def test_another_future_changes_nothing_that_was_predicted(exact, output, t):
 @torch.no_grad()
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=9), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5, 40]))
-def test_a_piece_in_any_parts_is_heard_as_the_whole(tiny_model, parts, shape, span):
+def test_a_piece_in_any_parts_gives_the_same(tiny_model, parts, shape, span):
     sizes = {"n_layers": shape[0], "n_attention_layers": shape[1], "attention_span": span, "pitch_reach": 2}
-    model, composers = tiny_model(composers=BOTH, **sizes).double(), torch.tensor([0, 2, 1])
-    frames = frames_of(sum(parts), batch=3)
-    state, heard = None, []
-    for part in frames.split(parts, dim=1):
-        of_part, state = model(part, state, composers)
-        heard.append(of_part)
-    check_same([torch.cat(known, dim=1) for known in zip(*heard)], model(frames, composers=composers)[0])
+    model, composers = tiny_model(composers=BOTH, copy_span=4 + span, **sizes).double(), torch.tensor([0, 2, 1])
+    frames, inputs = frames_of(sum(parts), batch=3), inputs_of(sum(parts), batch=3)
+    state, found = None, []
+    for part, pedal, beats in zip(*(x.split(parts, dim=1) for x in (frames, *inputs.values()))):
+        features, state = model(part, state, composers, pedal, beats)
+        found.append(features)
+    check_same([torch.cat(known, dim=1) for known in zip(*found)], model(frames, None, composers, **inputs)[0])
 
 
 @torch.no_grad()
-def test_frame_by_frame_is_the_whole_and_the_state_does_not_grow(exact):
-    model, frames = exact(attention_span=6), frames_of(40)
-    whole, state, sizes = model(frames)[0], None, []
-    for t in range(40):
-        heard, state = model(frames[:, t : t + 1], state)
-        check_same(heard, [known[:, t : t + 1] for known in whole])
-        sizes.append(max(layer.keys.shape[1] for layer in state.layers))
-    assert sizes == [1, 2, 3, 4] + [5] * 36
-
-
-@torch.no_grad()
-def test_one_state_can_be_continued_twice(exact):
-    model, frames, others = exact(), frames_of(12), frames_of(12, seed=2)
-    _, state = model(frames[:, :7])
-    first, _ = model(frames[:, 7:], state)
-    model(others[:, 7:], state)
-    again, _ = model(frames[:, 7:], state)
-    assert all(torch.equal(*pair) for pair in zip(first, again))
+def test_step_by_step_logits_are_those_of_one_pass_and_the_state_is_bounded(exact):
+    model, frames, inputs = exact(attention_span=6, copy_span=9), frames_of(60), inputs_of(60)
+    whole, state = model(frames, **inputs)[0], None
+    following, pedal = (frames_of(60, seed=8) > 0).double(), inputs_of(60, seed=9)["pedal"]
+    wanted, _ = teacher_forced_logits(model.output, whole, following, pedal)
+    for t in range(60):
+        step = {name: each[:, t : t + 1] for name, each in inputs.items()}
+        features, state = model(frames[:, t : t + 1], state, **step)
+        logits, _ = teacher_forced_logits(model.output, features, following[:, t : t + 1], pedal[:, t : t + 1])
+        torch.testing.assert_close(logits, wanted[:, t : t + 1])
+        caches = [state.copies, *(layer.cache for layer in state.layers)]
+        assert max(cache.buffer.shape[1] for cache in caches) <= 2 * 9 + 1
 
 
 @torch.no_grad()
 def test_the_pieces_of_a_batch_do_not_meet(exact):
     model, frames, composers = exact(composers=BOTH), frames_of(10, batch=4), torch.tensor([2, 0, 1, 2])
-    heard, _ = model(frames, composers=composers)
+    features, _ = model(frames, composers=composers)
     for piece in range(4):
         alone, _ = model(frames[piece : piece + 1], composers=composers[piece : piece + 1])
-        check_same(alone, [known[piece : piece + 1] for known in heard])
+        check_same(alone, features.map(lambda x, piece=piece: x[piece : piece + 1]))
 
 
 @torch.no_grad()
@@ -155,7 +161,7 @@ def test_a_new_model_begins_as_a_plain_lstm_with_an_open_forget_gate():
     torch.manual_seed(0)
     model = AttentionLSTM(ModelConfig(n_pitches=5, hidden_size=8, pitch_reach=2)).double()
     frames = frames_of(10)
-    x = torch.cat([(frames > 0).double(), frames], dim=-1)
+    x = torch.cat([(frames > 0).double(), frames, torch.zeros(2, 10, 1 + N_BEAT_FEATURES).double()], dim=-1)
     for lstm in model.lstms:
         x = lstm(x)[0]
         assert ((lstm.bias_ih_l0 + lstm.bias_hh_l0).view(4, 8) == torch.tensor([[0], [1], [0], [0]])).all()
@@ -167,7 +173,7 @@ def test_dropout_acts_in_training_only(tiny_model):
     assert torch.equal(model(frames)[0].hidden, tiny_model(dropout=0.0, pitch_reach=2)(frames)[0].hidden)
     model.train()
     assert not torch.equal(model(frames)[0].hidden, model(frames)[0].hidden)
-    assert torch.equal(model(frames)[0].keys, model(frames)[0].keys)
+    assert torch.equal(model(frames)[0].pitches, model(frames)[0].pitches)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +221,19 @@ def test_other_settings_are_kept_and_composers_may_come_as_a_list():
 
 
 @torch.no_grad()
-def test_a_reach_beyond_the_keyboard_is_a_reach_over_all_of_it(exact):
+def test_a_reach_beyond_the_keyboard_covers_all_of_it(exact):
     model, frames = exact(n_pitches=3, pitch_reach=7), frames_of(6, n_pitches=3)
-    heard, _ = model(frames)
-    within = model.output.within(model.output.before(heard), heard, torch.ones(2, 6, 3).double())
-    assert model.output.logits(within, heard).shape == (2, 6, 3)
+    features, _ = model(frames)
+    logits, _ = teacher_forced_logits(model.output, features, torch.ones(2, 6, 3).double(), torch.ones(2, 6).double())
+    assert logits.shape == (2, 6, 3)
+
+
+@pytest.mark.parametrize("absent", [{"copy_heads": 0}, {"pedal": False}, {"beats": False}, {"velocity_context": False}])
+@torch.no_grad()
+def test_each_part_can_be_left_out(tiny_model, absent):
+    model, frames = tiny_model(pitch_reach=2, **absent).double(), frames_of(6)
+    features, _ = model(frames, **inputs_of(6))
+    logits, _ = teacher_forced_logits(model.output, features, (frames > 0).double(), torch.ones(2, 6).double())
+    assert logits.isfinite().all()
+    n_weights = sum(weight.numel() for weight in model.parameters())
+    assert n_weights < sum(weight.numel() for weight in tiny_model(pitch_reach=2).parameters())
