@@ -32,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="validation")
     parser.add_argument("--n-per-piece", type=int, default=1)
     parser.add_argument("--free", action="store_true", help="play without beats, also where they are annotated")
+    parser.add_argument("--composers", action="store_true", help="tell the model each piece's composer")
     parser.add_argument("--no-csv", action="store_true")
     for field in fields(GenerationConfig):
         kind = (lambda text: text == "True") if isinstance(field.default, bool) else type(field.default)
@@ -51,11 +52,11 @@ def measure(real: list[PianoRoll], generated: list[list[PianoRoll]]) -> dict[str
     return told | describe(flat, PRIME_FRAMES)
 
 
-def generate_all(model, real: list[PianoRoll], config: GenerationConfig, args: argparse.Namespace) -> list[list]:
+def generate_all(model, real: list[PianoRoll], labels: list[int], config: GenerationConfig, args) -> list[list]:
     """Continue each piece's first four seconds, `n_per_piece` times."""
     primes = [PianoRoll(r.velocity, r.fps, r.pedal, None if args.free else r.beats)[:PRIME_FRAMES] for r in real]
     n_new = round(config.seconds * 20) - PRIME_FRAMES
-    made = continue_rolls(model, primes * args.n_per_piece, n_new, config, [0] * len(primes) * args.n_per_piece)
+    made = continue_rolls(model, primes * args.n_per_piece, n_new, config, labels * args.n_per_piece)
     return [made[i :: len(primes)] for i in range(len(primes))]
 
 
@@ -65,9 +66,11 @@ def main() -> None:
     config = GenerationConfig(**{field.name: getattr(args, field.name) for field in fields(GenerationConfig)})
     rolls = prepare(load_corpus(args.data)).select(split=args.split)
     n_frames = round(config.seconds * 20)
-    real = [roll[:n_frames] for roll in rolls if roll.n_frames >= n_frames]
     model, started = load_checkpoint(args.checkpoint).model, time.perf_counter()
-    generated = generate_all(model, real, config, args)
+    known = ("", *model.config.composers) if args.composers else ()
+    long = [(roll, piece.composer) for roll, piece in zip(rolls, rolls.pieces) if roll.n_frames >= n_frames]
+    real, labels = [roll[:n_frames] for roll, _ in long], [known.index(c) if c in known else 0 for _, c in long]
+    generated = generate_all(model, real, labels, config, args)
     seconds = time.perf_counter() - started
     row = {"split": args.split, "n_pieces": len(real), "generation_seconds": round(seconds, 1)}
     row |= {name: round(value, 4) for name, value in measure(real, generated).items()}

@@ -13,7 +13,7 @@ from musicgen.dataset import prepare
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
-from musicgen.windows import WindowBatches, WindowConfig
+from musicgen.dataset import WindowBatches, WindowConfig
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen.evaluation.likeness import compare
+from musicgen.evaluation.overlap import compare
 
 PIECES = Path(__file__).parent / "results" / "pieces.csv"
 SOURCES = ("validation", "generated", "generated, top_p 0.97", "markov")

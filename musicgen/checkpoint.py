@@ -1,4 +1,4 @@
-"""A trained model as one file: tensors as safetensors, and what made them as JSON in its header."""
+"""A trained model as one file: tensors in safetensors format, and a JSON record of how they were made."""
 
 import hashlib
 import json
@@ -13,33 +13,34 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.support.files import atomic_write
+from musicgen.support.files import atomic_write, printable
+from musicgen.support.resume import validate_progress
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
-OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}  # in older checkpoints
-# What a config of an older checkpoint leaves out, it did not have.
+# Older checkpoints: other names, and parts that their models did not have.
+OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}
 LEGACY = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": False}
 DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
 MORE_BYTES = 2**26
-HEADER_BYTES = 2**24  # JSON takes some twenty times as much memory as its text
+HEADER_BYTES = 2**24  # parsed JSON takes about twenty times as much memory as its text
 
 
 class CheckpointError(ValueError):
-    """A file that is no whole, sound checkpoint of ours; the message names the file and the reason."""
+    """A file that is not an intact checkpoint; the message names the file and the reason."""
 
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Parameters
     ----------
     model : AttentionLSTM
-        The trained model, ready to be evaluated.
+        In evaluation mode.
     tensors : dict of str to Tensor
-        What came along beside the weights, by name: the baselines, and the optimiser's state in a latest one.
+        Other tensors: the baselines, and the state of the optimiser in a latest checkpoint.
     record : dict
-        Plain JSON: how it was trained, on what, and how that went.
+        How the model was trained, on what, and with which result; plain JSON.
     """
 
     model: AttentionLSTM
@@ -48,22 +49,27 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path | str, model: AttentionLSTM, tensors: Mapping[str, Tensor], record: dict, previous: Path | None = None
+    path: Path | str,
+    model: AttentionLSTM,
+    tensors: Mapping[str, Tensor],
+    record: dict,
+    previous: Path | None = None,
+    half: bool = False,
 ) -> None:
-    """Write a checkpoint, whole or not at all, with a checksum over all that it holds.
+    """Write a checkpoint atomically, with a checksum.
 
     Parameters
     ----------
     path : Path or str
-        Conventionally ``*.safetensors``.
     model : AttentionLSTM
-        Its weights and its config are kept.
     tensors : mapping of str to Tensor
-        More to keep; no name may begin with ``model.``.
+        No name may begin with ``model.``.
     record : dict
-        More to keep, as JSON; not under the name ``model``.
+        JSON, without the entry ``model``.
     previous : Path, optional
-        The name that an old checkpoint at `path` goes on under.
+        A new name for an old checkpoint at `path`.
+    half : bool
+        Store the weights with 16 bits.
 
     Raises
     ------
@@ -71,9 +77,9 @@ def save_checkpoint(
         If a name is taken, or a value is not finite.
     """
     if taken := [name for name in tensors if name.startswith("model.")] + [name for name in record if name == "model"]:
-        raise ValueError(f"{str(path)!r}: the name {taken[0]!r} is the model's own")
-    everything = {f"model.{name}": weight for name, weight in model.state_dict().items()} | dict(tensors)
-    everything = {name: tensor.detach().cpu().contiguous() for name, tensor in everything.items()}
+        raise ValueError(f"{str(path)!r}: the name {taken[0]!r} is reserved")
+    weights = {f"model.{name}": weight.half() if half else weight for name, weight in model.state_dict().items()}
+    everything = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | dict(tensors)).items()}
     if name := _not_finite(everything):
         raise ValueError(f"{str(path)!r}: not written, since {name} holds values that are not finite")
     text = json.dumps({"model": asdict(model.config), **record})
@@ -82,12 +88,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint. Nothing in it is ever run, and nothing is taken from it that was not checked.
+    """Read a checkpoint from any source: nothing in it is executed, and everything is validated.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, not a checkpoint of ours, or its tensors do not fit its config.
+        If the file is missing, damaged, not a checkpoint, or its tensors do not fit its config.
     """
     path = Path(path)
     if not path.is_file():
@@ -99,27 +105,38 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             record = json.loads(metadata["record"])
             sizes = {OLD_NAMES.get(name, name): value for name, value in record.pop("model").items()}
             model = _empty_model(ModelConfig(**LEGACY | sizes))
+            check_record(record)
             _check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        reason = printable(f"{type(error).__name__}: {error}")[:200]
         raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({reason})") from error
     if metadata.get("sha256") != _digest(tensors, metadata["record"]):
-        raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not fit")
+        raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not match")
     if name := _not_finite(tensors):
         raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
-    model.load_state_dict({name: tensors.pop(f"model.{name}") for name in model.state_dict()}, assign=True)
+    weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
+    model.load_state_dict(weights, assign=True)
     return Checkpoint(model.eval(), tensors, record)
 
 
+def check_record(record: dict) -> None:
+    """Raise ValueError unless the progress, history and settings of a record have the right types and ranges."""
+    if "progress" in record:
+        validate_progress(record["progress"])
+    for name in ("training", "windows", "data"):
+        if not isinstance(record.get(name, {}), dict):
+            raise ValueError(f"its {name} settings are not a table")
+
+
 def _empty_model(config: ModelConfig) -> AttentionLSTM:
-    """Build a model that has shapes but no memory yet."""
+    """Build a model with shapes but without memory."""
     with torch.device("meta"), _NoDraws():
         return AttentionLSTM(config)
 
 
 class _NoDraws(TorchFunctionMode):
-    """Draws no weights: where they have no memory it does nothing, but torch imports its compiler for it: seconds."""
+    """Skips random initialisation, for which torch would import its compiler on the meta device (seconds)."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -135,20 +152,20 @@ def _check_header(path: Path) -> None:
 
 
 def _check_tensors(file, model: AttentionLSTM, n_bytes: int) -> None:
-    """Compare the header with the model before anything is allocated, and bound what comes along with the weights."""
+    """Compare names, shapes and types with the model before anything is allocated, and limit the rest."""
     wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
     found = {name: file.get_slice(name) for name in file.keys()}
     for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
         shape = found[name].get_shape() if name in found else "missing"
         if shape != wanted.get(name):
-            raise ValueError(f"{name} is {shape}, where its config asks for {wanted.get(name, 'nothing')}")
-        if found[name].get_dtype() != "F32":
-            raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32")
+            raise ValueError(f"{name} is {shape}, but its config asks for {wanted.get(name, 'nothing')}")
+        if found[name].get_dtype() not in ("F32", "F16"):
+            raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32 or F16")
     n_weights = sum(weight.numel() for weight in model.parameters())
-    if n_bytes > 16 * n_weights + MORE_BYTES:  # an optimiser's state is twice as large as the weights
+    if n_bytes > 16 * n_weights + MORE_BYTES:  # the state of an optimiser is twice as large as the weights
         raise ValueError(f"its {n_bytes:,} bytes are too many for a model of {n_weights:,} weights")
     if other := {tensor.get_dtype() for tensor in found.values()} - DTYPES:
-        raise ValueError(f"it holds numbers of type {min(other)}")
+        raise ValueError(f"it holds tensors of type {min(other)}")
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:

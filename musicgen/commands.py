@@ -62,9 +62,9 @@ def _train_together(args: Namespace) -> dict:
 
 def training_configs() -> tuple[type, ...]:
     """Return what configures a training run: its model, its windows, and the recipe."""
+    from musicgen.dataset import WindowConfig
     from musicgen.model import ModelConfig
     from musicgen.recipe import TrainConfig
-    from musicgen.windows import WindowConfig
 
     return ModelConfig, WindowConfig, TrainConfig
 
@@ -73,11 +73,11 @@ def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, res
     """Train on the train split, select on the validation split."""
     import torch
 
+    from musicgen.dataset import WindowBatches
     from musicgen.evaluation.likelihood import fit_baselines, piece_nlls
     from musicgen.model import AttentionLSTM
     from musicgen.scaling.torchrun import mean_of, n_ranks, rank
     from musicgen.training import Trainer
-    from musicgen.windows import WindowBatches
 
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
     part = validation_rolls[rank() :: n_ranks()] if len(validation_rolls) >= n_ranks() else validation_rolls

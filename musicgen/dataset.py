@@ -1,72 +1,100 @@
-"""A corpus sampled once: many piano rolls in one cache on disk."""
+"""From pieces to training data: rolls are sampled once into a cache, and windows are cut from them in batches."""
 
-import os
+import hashlib
+import io
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-import joblib
 import numpy as np
-from platformdirs import user_cache_path
-from tqdm import tqdm
 
-from musicgen.corpora.folder import Piece
-from musicgen.fingerprints import Status, file_hash, list_hash, read_sealed, recall, remember, text_hash, write_sealed
-from musicgen.midi import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_midi
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, check_fps
-from musicgen.shards import Shards, growing, is_whole
+from musicgen.midi import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
+from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, beat_features, check_fps, pad
+from musicgen.support.files import printable, read_checked, user_cache, write_checked
 from musicgen.support.limits import OverLimit, bounded
+from musicgen.support.parallel import run_parallel
+from musicgen.support.progress import progress_bar
+from musicgen.support.settings import Settings, setting
 
-# Part of the cache's key: raise it with every change in what the sampler makes of a file.
-SAMPLER_VERSION = 3
+SAMPLER_VERSION = 4  # part of the cache key: raise it when the sampler changes
+FILE_SECONDS, FILE_BYTES = 20.0, 1_000_000_000  # limits for one file, a hundred times what a long performance takes
+KEPT_ROLLS = 128  # decompressed rolls in memory
+ROLL_FIELDS = ("velocity", "fps", "pedal", "beats")
 
-# What one file may take, before it is skipped: a hundred times what a long performance does.
-FILE_SECONDS = 20.0
-FILE_BYTES = 1_000_000_000
 
-# So many files are sampled before they count: what a preparation that was killed does again, and holds at most.
-SHARD_FILES = 500
+class CorpusError(ValueError):
+    """A corpus that cannot be used; the message names the folder, table or address, and the reason."""
+
+    def __init__(self, place: Path | str, reason: str):
+        super().__init__(printable(f"{str(place)!r}: {reason}")[:300])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One MIDI file of a corpus.
+
+    Its `name` is the path below the folder of the corpus, with forward slashes. Without a table, the `composer` is
+    "unknown" and the `title` the name of the file. `split` is "train", "validation" or "test", and `beats` are
+    annotated beats, as in `PianoRoll`.
+    """
+
+    path: Path
+    name: str
+    composer: str
+    title: str
+    split: str
+    beats: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class RollCache(Sequence):
-    """The sampled pieces of a corpus, memory-mapped: an index gives a `PianoRoll` without a copy.
+    """The sampled pieces of a corpus: an index gives a `PianoRoll`, a slice a smaller cache.
 
-    Parameters
+    Attributes
     ----------
     pieces : list of Piece
-        The pieces that could be sampled.
-    frames : numpy.ndarray of uint8, shape (total_frames, 88)
-        The velocities of all pieces, one after the other.
-    starts, lengths : numpy.ndarray of int, shape (n_pieces,)
-        Where each piece lies in `frames`, in frames.
-    fps : int
-        Frames a second.
+        Those that could be sampled.
+    entries : list of bytes
+        The compressed roll of each piece.
+    lengths : numpy.ndarray of int, shape (n_pieces,)
+        In frames.
     skipped : list of (str, str)
         The name of each file that could not be sampled, and the reason.
+    dropped : dict of str to int
+        Number of dropped notes by reason.
     key : str
-        Stands for the content of the files and for how they were sampled.
+        Hash of contents and settings.
     """
 
     pieces: list[Piece]
-    frames: np.ndarray
-    starts: np.ndarray
+    entries: list[bytes]
     lengths: np.ndarray
     fps: int
     skipped: list[tuple[str, str]]
+    dropped: dict[str, int]
     key: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "_roll", lru_cache(KEPT_ROLLS)(self._decompress))
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, index: int | slice) -> "PianoRoll | RollCache":
         if isinstance(index, slice):
-            return self._only(list(range(len(self)))[index])
-        start = self.starts[index]
-        return PianoRoll(self.frames[start : start + self.lengths[index]], self.fps)
+            return self._subset(list(range(len(self)))[index])
+        return self._roll(range(len(self))[index])
+
+    def _decompress(self, index: int) -> PianoRoll:
+        roll, beats = decompress(self.entries[index]), self.pieces[index].beats
+        return roll if beats is None else replace(roll, beats=beats)
 
     def summary(self) -> dict:
-        """Tell what these pieces are, in JSON: how many, how long, and a key that changes with the data."""
+        """Return the number of pieces, the hours, the frame rate and a key that changes with the data."""
         hours = round(float(self.lengths.sum() / self.fps / 3600), 2)
         return {"n_pieces": len(self), "hours": hours, "fps": self.fps, "key": self.key}
 
@@ -76,19 +104,39 @@ class RollCache(Sequence):
         Raises
         ------
         ValueError
-            If no piece is left.
+            If no piece of at least two frames is left.
         """
         chosen = [i for i, piece in enumerate(self.pieces) if all(getattr(piece, k) == v for k, v in wanted.items())]
-        if not chosen:
-            told = " and ".join(f"{name} {value!r}" for name, value in wanted.items())
-            few = "; without a table that splits them it takes three or more" if len(self) < 3 else ""
-            raise ValueError(f"none of the {len(self)} pieces has {told}{few}")
-        return self._only(chosen)
+        if not any(self.lengths[i] > 1 for i in chosen):
+            described = " and ".join(f"{name} {value!r}" for name, value in wanted.items())
+            few = "; without a table that assigns splits, three or more files are needed" if len(self) < 3 else ""
+            raise ValueError(f"none of the {len(self)} pieces with two frames or more has {described}{few}")
+        return self._subset(chosen)
 
-    def _only(self, chosen: list[int]) -> "RollCache":
-        pieces = [self.pieces[i] for i in chosen]
-        key = text_hash(f"{self.key} {chosen}")[:16]
-        return replace(self, pieces=pieces, starts=self.starts[chosen], lengths=self.lengths[chosen], key=key)
+    def _subset(self, chosen: list[int]) -> "RollCache":
+        key = hashlib.sha256(f"{self.key} {chosen}".encode()).hexdigest()[:16]
+        pieces, entries = ([each[i] for i in chosen] for each in (self.pieces, self.entries))
+        return replace(self, pieces=pieces, entries=entries, lengths=self.lengths[chosen], key=key)
+
+    @classmethod
+    def from_rolls(cls, pieces: list[Piece], rolls: Sequence[PianoRoll], key: str = "") -> "RollCache":
+        """Make a cache from rolls in memory, all with the same frame rate."""
+        lengths = np.array([roll.n_frames for roll in rolls])
+        return cls(pieces, [compress(roll) for roll in rolls], lengths, rolls[0].fps, [], {}, key)
+
+
+def compress(roll: PianoRoll) -> bytes:
+    """Return a roll as a compressed npz file."""
+    parts = {name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None}
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **parts)
+    return stream.getvalue()
+
+
+def decompress(entry: bytes) -> PianoRoll:
+    """Return the roll of `compress`."""
+    with np.load(io.BytesIO(entry), allow_pickle=False) as parts:
+        return PianoRoll(**{name: int(parts[name]) if name == "fps" else parts[name] for name in parts.files})
 
 
 def prepare(
@@ -99,29 +147,20 @@ def prepare(
     max_seconds: float = MAX_SECONDS,
     progress: bool = True,
 ) -> RollCache:
-    """Sample every piece once, in parallel, and keep the rolls; the next call with the same files is immediate.
+    """Sample every piece once, in parallel, and keep the rolls on disk.
 
-    A call that was killed is gone on with: no more than the last 500 files are sampled again. Memory does not grow
-    with the music, only with the list of the files.
-
-    The cache is keyed by the content of the files, the settings and the version of the sampler, and carries
-    its own checksum: made from anything else, or damaged, it is made anew. Files that nobody touched since they were
-    last read are not read again for a day.
+    Each piece has its own cache entry, found by a hash of the file's content, the settings and the sampler's version.
+    So adding a file samples one file, an interrupted call continues, and processes may share a cache.
 
     Parameters
     ----------
     pieces : sequence of Piece
-        As `corpus.load_corpus` gives them.
     cache_dir : Path or str, optional
-        Where caches are kept; by default the user's cache folder.
+        By default the user's cache folder.
     fps, sustain, max_seconds
         As in `midi.read_midi`.
     progress : bool
         Show a progress bar.
-
-    Returns
-    -------
-    RollCache
 
     Raises
     ------
@@ -130,89 +169,177 @@ def prepare(
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
-    folder = Path(cache_dir) if cache_dir is not None else user_cache_path("musicgen")
-    sources = Status.of(settings, ((piece.name, piece.path) for piece in pieces))
-    note_path = folder / f"{sources.key[:16]}.seen"
-    seen = recall(note_path)
-    contents = ([piece.name, file_hash(piece.path, MAX_FILE_BYTES)] for piece in pieces)
-    key = seen.get("key") or list_hash(settings, contents)[:16]
-    data_path, index_path = folder / f"{key}.u8", folder / f"{key}.json"
-    data = Status.of({}, [(key, data_path)])
-    untouched = data.key == seen.get("data")
-    index = _read_index(index_path, data_path, untouched)
-    if index is None:
-        index = _make(pieces, (fps, sustain, max_seconds), data_path, index_path, progress)
-    elif not untouched and data.settled and sources.settled:
-        remember(note_path, {"key": key, "data": data.key})
-    return _open_cache(pieces, index, data_path, fps)
+    folder = Path(cache_dir) if cache_dir is not None else user_cache("musicgen")
+    paths = [_entry_path(folder, piece.path, settings) for piece in pieces]
+    found = {path: read_checked(path) for path in dict.fromkeys(paths)}
+    todo = {path: piece.path for path, piece in zip(paths, pieces) if found[path] is None}
+    jobs = [(path.absolute(), source.absolute(), settings) for path, source in todo.items()]
+    with progress_bar("sampling", len(jobs), "piece", progress and bool(jobs)) as bar:
+        for (path, *_), entry in zip(jobs, run_parallel(_sample, jobs)):
+            found[folder / path.name] = entry
+            bar.update()
+    return _collect(pieces, [found[path] for path in paths], int(fps))
 
 
-def _read_index(index_path: Path, data_path: Path, untouched: bool = False) -> dict | None:
-    """Return the index of a cache that is whole, or None; rolls that are `untouched` were whole when last read."""
-    index = read_sealed(index_path)
-    return index if "seals" in index and (untouched or is_whole(data_path, index["seals"])) else None
-
-
-def _make(pieces: Sequence[Piece], settings: tuple, data_path: Path, index_path: Path, progress: bool) -> dict:
-    """Sample all pieces into a new cache and return its index; another process may have made it meanwhile."""
-    with growing(data_path) as shards:
-        index = _read_index(index_path, data_path)
-        if index is None:
-            index = _sample_all(pieces, settings, shards, progress)
-            write_sealed(index_path, index)
-            shards.finish()
-    return index
-
-
-def _sample(path: Path, settings: tuple, seconds: float, n_bytes: int) -> tuple[int, np.ndarray, np.ndarray] | str:
-    """Return a roll as its length, the places of the cells that sound, and what they hold: a tenth of its bytes."""
+def _entry_path(folder: Path, source: Path, settings: dict) -> Path:
+    """Return the path of the cache entry of a file, which depends on what the file contains."""
     try:
-        with bounded(seconds, n_bytes):
-            velocity = read_midi(path, *settings).velocity
-            places = np.flatnonzero(velocity).astype(np.uint32)
-            return len(velocity), places, velocity.ravel()[places]
-    except MidiError as error:
-        return error.reason
-    except OverLimit as error:
-        return str(error)
+        readable = source.is_file() and source.stat().st_size <= MAX_FILE_BYTES
+        content = source.read_bytes() if readable else str(source).encode(errors="surrogateescape")
+    except OSError as error:
+        content = f"{source} {error.strerror}".encode(errors="surrogateescape")
+    key = hashlib.sha256(json.dumps(settings).encode() + content).hexdigest()
+    return folder / f"{key[:40]}.roll"
 
 
-def _sample_all(pieces: Sequence[Piece], settings: tuple, shards: Shards, progress: bool) -> dict:
-    """Write the rolls one after the other as they come, and return what is where and what was skipped."""
-    if not pieces:
-        raise ValueError("there are no pieces to sample")
-    done = sum(len(note["lengths"]) for note in shards.notes)
-    with tqdm(total=len(pieces), initial=done, desc="sampling", unit="piece", disable=not progress) as bar:
-        for first in range(done, len(pieces), SHARD_FILES):
-            note = {"lengths": [], "skipped": []}
-            shards.append(_sample_some(pieces[first : first + SHARD_FILES], settings, note, bar), note)
-    lengths, skipped = ([each for note in shards.notes for each in note[name]] for name in ("lengths", "skipped"))
-    if not any(lengths):
-        shards.remove()
-        name, reason = skipped[0]
-        raise ValueError(f"none of the {len(pieces)} files could be sampled; the first, {name!r}: {reason}")
-    return {"lengths": lengths, "skipped": skipped, "seals": shards.seals}
+def _sample(path: Path, source: Path, settings: dict) -> bytes:
+    """Sample one file within its limits, and write its cache entry: a JSON report and the roll, if there is one."""
+    report, roll = {}, b""
+    sampling = settings["fps"], settings["sustain"], settings["max_seconds"]
+    try:
+        with bounded(FILE_SECONDS, FILE_BYTES):
+            performance = read_performance(source)
+            sampled = performance.to_roll(*sampling)
+            dropped = performance.dropped_notes(settings["fps"], settings["max_seconds"])
+            report, roll = {"n_frames": sampled.n_frames, "dropped": dropped}, compress(sampled)
+    except (MidiError, OverLimit) as error:
+        report["reason"] = getattr(error, "reason", str(error))
+    entry = json.dumps(report).encode() + b"\n" + roll
+    if roll or source.is_file():  # what cannot be opened is tried again next time
+        write_checked(path, entry)
+    return entry
 
 
-def _sample_some(pieces: Sequence[Piece], settings: tuple, note: dict, bar: tqdm) -> Iterator[np.ndarray]:
-    """Yield the rolls of those pieces that have one, and note their lengths, 0 for the others."""
-    workers = joblib.Parallel(n_jobs=min(os.cpu_count() or 1, len(pieces)), return_as="generator", batch_size=8)
-    # Absolute, since the workers of an earlier call may still stand in another folder.
-    calls = (joblib.delayed(_sample)(piece.path.absolute(), settings, FILE_SECONDS, FILE_BYTES) for piece in pieces)
-    for piece, result in zip(pieces, workers(calls)):
-        bar.update()
-        if isinstance(result, str):
-            note["skipped"].append([piece.name, result])
-        else:
-            roll = np.zeros((result[0], N_PITCHES), np.uint8)
-            np.put(roll, *result[1:])
-            yield roll
-        note["lengths"].append(0 if isinstance(result, str) else result[0])
+def _collect(pieces: Sequence[Piece], entries: list[bytes], fps: int) -> RollCache:
+    """Separate the sampled pieces from those that failed."""
+    reports = [json.loads(entry.partition(b"\n")[0]) for entry in entries]
+    skipped = [(piece.name, report["reason"]) for piece, report in zip(pieces, reports) if "reason" in report]
+    good = [index for index, report in enumerate(reports) if "reason" not in report]
+    if not good:
+        first = f"; the first, {skipped[0][0]!r}: {skipped[0][1]}" if skipped else ""
+        raise ValueError(printable(f"none of the {len(pieces)} files could be sampled{first}")[:300])
+    dropped = Counter()
+    for index in good:
+        dropped.update(reports[index]["dropped"])
+    digest = hashlib.sha256(b"".join(p.name.encode(errors="surrogateescape") + e for p, e in zip(pieces, entries)))
+    rolls, lengths = [entries[index].partition(b"\n")[2] for index in good], [reports[i]["n_frames"] for i in good]
+    key = digest.hexdigest()[:16]
+    return RollCache([pieces[i] for i in good], rolls, np.array(lengths), fps, skipped, dict(dropped), key)
 
 
-def _open_cache(pieces: Sequence[Piece], index: dict, data_path: Path, fps: int) -> RollCache:
-    sampled = [piece for piece, length in zip(pieces, index["lengths"]) if length]
-    lengths = np.array([length for length in index["lengths"] if length])
-    frames = np.memmap(data_path, np.uint8, "r", shape=(int(lengths.sum()), N_PITCHES))
-    skipped = [*map(tuple, index["skipped"])]
-    return RollCache(sampled, frames, np.cumsum(lengths) - lengths, lengths, fps, skipped, data_path.stem)
+@dataclass(frozen=True)
+class WindowConfig(Settings):
+    """How training windows are cut from the pieces.
+
+    Parameters
+    ----------
+    window_frames : int
+        Frames to predict in one window (2..8192).
+    batch_size : int
+        Windows per batch (1..1024).
+    max_transpose : int
+        Transpose each window by up to this many semitones (0..12), within the range of the piano.
+    max_stretch : float
+        Change the tempo of each window by up to this share (0..0.5).
+    composer_dropout : float
+        Share of windows without their composer (0..1), so that the model can also do without.
+    beat_dropout : float
+        Share of windows without their beats (0..1).
+    seed : int
+    """
+
+    window_frames: int = setting(128, 2, 8192, usual=(32, 1024))
+    batch_size: int = setting(8, 1, 1024, usual=(1, 64))
+    max_transpose: int = setting(0, 0, 12)
+    max_stretch: float = setting(0.0, 0, 0.5)
+    composer_dropout: float = setting(0.2, 0, 1)
+    beat_dropout: float = setting(0.3, 0, 1)
+    seed: int = setting(0, 0, 2**63 - 1)
+
+
+class Batch(NamedTuple):
+    """A batch of windows: frame t + 1 is the target of frame t.
+
+    Attributes
+    ----------
+    velocity : numpy.ndarray of uint8, shape (batch, window_frames + 1, 88)
+        Short windows are padded with zeros.
+    pedal : numpy.ndarray of float32, shape (batch, window_frames + 1)
+    beats : numpy.ndarray of float32, shape (batch, window_frames + 1, N_BEAT_FEATURES)
+        From `beat_features`; 0 where the beats are unknown or hidden.
+    lengths : numpy.ndarray of int, shape (batch,)
+        Frames of each window without padding.
+    composers : numpy.ndarray of int, shape (batch,)
+        As in `ModelConfig.label_of`.
+    """
+
+    velocity: np.ndarray
+    pedal: np.ndarray
+    beats: np.ndarray
+    lengths: np.ndarray
+    composers: np.ndarray
+
+
+class WindowBatches:
+    """Epochs of shuffled windows, each within one piece.
+
+    Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. The batches
+    depend on the seed and the number of the epoch only, so that a stopped run can continue.
+
+    Parameters
+    ----------
+    rolls : RollCache
+    config : WindowConfig
+    composers : sequence of str
+        Those of the model.
+    """
+
+    def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
+        self.rolls, self.config = rolls, config
+        labels = {composer: label for label, composer in enumerate(composers, 1)}
+        self.labels = np.array([labels.get(piece.composer, 0) for piece in rolls.pieces])
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of epoch `number`, counted from 0."""
+        random = np.random.default_rng([self.config.seed, number])
+        windows = random.permutation(self._cut(random))
+        for first in range(0, len(windows), self.config.batch_size):
+            chosen = windows[first : first + self.config.batch_size]
+            rolls = [self._excerpt(*window, random) for window in chosen]
+            with_composer = random.random(len(chosen)) >= self.config.composer_dropout
+            with_beats = random.random(len(chosen)) >= self.config.beat_dropout
+            yield self._batch(rolls, with_beats, self.labels[chosen[:, 0]] * with_composer)
+
+    def n_batches(self, number: int) -> int:
+        """Return the number of batches in epoch `number`."""
+        n_windows = len(self._cut(np.random.default_rng([self.config.seed, number])))
+        return -(-n_windows // self.config.batch_size)
+
+    def _cut(self, random: np.random.Generator) -> np.ndarray:
+        """Lay a grid of windows with a random phase over each piece, and move the outermost inside it."""
+        step, cuts = self.config.window_frames, []
+        for piece, (phase, length) in enumerate(zip(random.integers(step, size=len(self.rolls)), self.rolls.lengths)):
+            if length >= 2:
+                starts = np.clip(np.arange(-phase, length - 1, step), 0, max(0, length - 1 - step))
+                cuts.append(np.column_stack([np.full_like(starts, piece), starts]))
+        if not cuts:
+            raise ValueError("no piece has two frames or more: there is nothing to predict")
+        return np.concatenate(cuts)
+
+    def _excerpt(self, piece: int, start: int, random: np.random.Generator) -> PianoRoll:
+        semitones = random.integers(-self.config.max_transpose, self.config.max_transpose + 1)
+        factor = 1 + random.uniform(-self.config.max_stretch, self.config.max_stretch)
+        n_frames = self.config.window_frames + 1
+        roll = self.rolls[piece][start : start + round(n_frames / factor)].transpose(semitones)
+        return roll.stretch(factor)[:n_frames] if self.config.max_stretch else roll
+
+    def _batch(self, rolls: list[PianoRoll], with_beats: np.ndarray, composers: np.ndarray) -> Batch:
+        n_frames = self.config.window_frames + 1
+        velocity, lengths = pad([roll.velocity for roll in rolls], n_frames)
+        pedal = np.zeros(velocity.shape[:2], np.float32)
+        for row, roll in zip(pedal, rolls):
+            row[: roll.n_frames] = 0 if roll.pedal is None else roll.pedal
+        beats = [
+            beat_features(roll.beats if known else None, n_frames, roll.fps) for roll, known in zip(rolls, with_beats)
+        ]
+        return Batch(velocity, pedal, np.stack(beats), lengths, composers)

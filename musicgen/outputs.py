@@ -121,8 +121,9 @@ class PitchOutput(nn.Module):
         self.lower = PitchConv(2, size, reach, above=False) if joint else None
         self.lower_counts = nn.Linear(3, size, bias=False) if joint else None
         self.copied = nn.Linear(3 * config.copy_heads, size, bias=False) if config.copy_heads else None
-        self.beats = nn.Sequential(nn.Linear(N_BEAT_FEATURES, 48), nn.ReLU(), nn.Linear(48, size))
-        self.beats = self.beats if config.beats else None
+        self.beats = None
+        if config.beats:
+            self.beats = nn.Sequential(nn.Linear(N_BEAT_FEATURES, 48), nn.ReLU(), nn.Linear(48, size))
         self.pedal = PedalOutput(config.hidden_size, size) if config.pedal else None
         self.middle = nn.Linear(size, size)
         self.last = nn.Linear(size, 1)

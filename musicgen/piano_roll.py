@@ -1,7 +1,7 @@
 """The piano roll: a piece as a note x time matrix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -117,6 +117,24 @@ class PianoRoll:
         notes["start_frame"] = starts
         notes["end_frame"] = lasts + 1
         return np.sort(notes, order=["start_frame", "pitch"])
+
+    def transpose(self, semitones: int) -> "PianoRoll":
+        """Move the music up (positive) or down, as far as its outermost notes allow."""
+        sounding = np.flatnonzero(self.velocity.any(axis=0))
+        if not len(sounding) or not semitones:
+            return self
+        shift = np.clip(semitones, -sounding[0], N_PITCHES - 1 - sounding[-1])
+        return replace(self, velocity=np.roll(self.velocity, shift, axis=1))
+
+    def stretch(self, factor: float) -> "PianoRoll":
+        """Play slower (`factor` above 1) or faster; each note has at least one frame."""
+        notes, n_frames = self.notes, round(self.n_frames * factor)
+        notes["start_frame"] = np.minimum(np.rint(notes["start_frame"] * factor), n_frames - 1)
+        notes["end_frame"] = np.maximum(np.rint(notes["end_frame"] * factor), notes["start_frame"] + 1)
+        source = (np.arange(n_frames) / factor).astype(int).clip(max=self.n_frames - 1)
+        pedal = None if self.pedal is None else self.pedal[source]
+        beats = None if self.beats is None else self.beats * [factor, 1]
+        return replace(PianoRoll.from_notes(notes, self.fps, n_frames), pedal=pedal, beats=beats)
 
     @classmethod
     def from_notes(cls, notes: np.ndarray, fps: int = DEFAULT_FPS, n_frames: int | None = None) -> "PianoRoll":

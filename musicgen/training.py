@@ -1,69 +1,147 @@
-"""The training loop. It knows nothing of music: it sees sequences of frames, and learns to predict the next one."""
+"""The training loop. It knows nothing about music: it sees batches of sequences and a loss."""
 
 import csv
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from musicgen.dataset import Batch
 from musicgen.model import AttentionLSTM
-from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
-from musicgen.resume import Progress, check_same, only_run, read_stand, resume_tensors
-from musicgen.scaling.torchrun import add_up, rank, scatter_chance, share, start_alike, stop_on_signal
+from musicgen.outputs import frame_loss
 from musicgen.support.files import atomic_write, printable
+from musicgen.support.progress import progress_bar
+from musicgen.support.resume import Progress, check_same, only_run, read_progress, resume_tensors
+from musicgen.support.settings import Settings, setting
+from musicgen.support.signals import StopSignal, catch_signals
 
-LESS = "the last good checkpoint is kept, take a lower learning rate"
+RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
+SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
+WARM_UP = 0.02  # share of the run
+ADVICE = "the last good checkpoint is kept, take a lower learning rate"
+OPTIMIZERS = {
+    "sgd": lambda weights, c: torch.optim.SGD(weights, c.learning_rate, momentum=c.momentum),
+    "adamw": lambda weights, c: torch.optim.AdamW(weights, c.learning_rate, weight_decay=c.weight_decay, fused=True),
+}
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "cosine": lambda done: min(1.0, (done + 1e-4) / WARM_UP) * (1 + math.cos(math.pi * done)) / 2,
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """Configuration of a `Trainer`.
+
+    Parameters
+    ----------
+    optimizer : str
+        ``sgd`` with momentum, as on the poster, or ``adamw``.
+    learning_rate : float
+        The highest of the run (above 0, at most 1). The poster uses 0.001 to 0.01 with SGD.
+    schedule : str
+        ``constant``, or ``cosine``: a short warm-up, then down to zero along half a cosine.
+    momentum : float
+        Of SGD (0..0.999).
+    weight_decay : float
+        Of AdamW (0..1).
+    clip_norm : float
+        Largest norm of the gradient (above 0). A tight limit keeps SGD from learning.
+    n_epochs : int
+        Passes over the data (1..100000).
+    precision : str
+        ``float32``, or ``bfloat16`` for matrix products, which is faster on some hardware.
+    velocity_weight : float
+        Weight of the velocities in the loss (0..100).
+    pedal_weight : float
+        Weight of the pedal in the loss (0..100).
+    seed : int
+        Of dropout; the ``train`` command also uses it for the initial weights and the windows.
+    """
+
+    optimizer: str = setting("sgd", choices=OPTIMIZERS)
+    learning_rate: float = setting(0.01, 1e-12, 1, usual=(1e-4, 0.1))
+    schedule: str = setting("constant", choices=SCHEDULES)
+    momentum: float = setting(0.9, 0, 0.999)
+    weight_decay: float = setting(0.01, 0, 1)
+    clip_norm: float = setting(100.0, 1e-6, math.inf, usual=(0.1, 1000))
+    n_epochs: int = setting(10, 1, 100_000, usual=(1, 64))
+    precision: str = setting("float32", choices=("float32", "bfloat16"))
+    velocity_weight: float = setting(0.25, 0, 100, usual=(0, 2))
+    pedal_weight: float = setting(1.0, 0, 100, usual=(0, 2))
+    seed: int = setting(0, 0, 2**63 - 1)
+
+
+class Loss(NamedTuple):
+    """The `total` to minimise and the `nll` of the pitches, both summed over `n_frames` frames, in nats."""
+
+    total: Tensor
+    nll: Tensor
+    n_frames: int
+
+
+def next_frame_loss(model: AttentionLSTM, batch: Batch, config: TrainConfig) -> Loss:
+    """Score each frame of a batch but the first, given those before it.
+
+    The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. Averaged over
+    them as well, the gradients are 88 times smaller, and SGD learns silence.
+    """
+    device = next(model.parameters()).device
+    velocity, pedal, beats, lengths, composers = (torch.from_numpy(part).to(device) for part in batch)
+    counted = torch.arange(1, velocity.shape[1], device=device) < lengths[:, None]  # (B, T)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:])
+        places = slice(None) if counted.all() else counted.flatten()  # most batches have no padding
+        features = features.map(lambda x: x.flatten(0, 1)[places])  # (N, ...)
+        velocity, pedal = (x[:, 1:].flatten(0, 1)[places] for x in (velocity, pedal))
+        loss = frame_loss(model.output, features, velocity, pedal)
+    nll = loss.nll.sum()
+    total = nll + config.velocity_weight * loss.velocity_nll.sum() + config.pedal_weight * loss.pedal_nll.sum()
+    return Loss(total, nll, len(loss.nll))
 
 
 class Batches(Protocol):
-    """What a trainer learns from: epochs that depend on their number alone, so that they can be taken up again."""
+    """Training data: epochs that depend on their number only, so that a run can continue within one."""
 
-    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield batches: frames (batch, n_frames + 1, n_pitches), lengths without padding and labels, both (batch,)."""
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield batches: named tuples of arrays, all with the same first axis."""
 
     def n_batches(self, number: int) -> int:
-        """Return how many batches the epoch has."""
+        """Return the number of batches in an epoch."""
 
 
 class Trainer:
-    """Trains a model, and can be stopped and resumed at any update without a trace.
+    """Trains a model. A run can be stopped and resumed after any update, with the same result.
 
-    In the run folder it keeps ``best.safetensors`` (the lowest validation loss), ``latest.safetensors`` (with all
-    that it takes to resume), ``previous.safetensors`` (the one before, should the latest be damaged) and ``log.csv``
-    (one line per epoch). The recipe is the poster's: binary cross-entropy against the next frame, here summed over
-    the keys and averaged over the frames. Averaged over the keys as well, its gradients are 88 times smaller and
-    SGD learns silence.
+    The run folder holds ``best.safetensors`` (lowest validation loss), ``latest.safetensors`` (with all that is needed
+    to resume), ``previous.safetensors`` (in case the latest is damaged) and ``log.csv`` (a line per epoch).
 
     Parameters
     ----------
     model : AttentionLSTM
-        The model to train, in place.
+        Trained in place.
     batches : Batches
-        The training data.
     validate : callable
-        Takes the model, returns its validation loss in nats per frame. Called after each epoch; of several processes
-        in each, and returns the same in all.
+        Takes the model, returns its validation loss in nats per frame. Called after each epoch.
     config : TrainConfig
-        The recipe.
     run_dir : Path or str
-        The run folder.
     tensors : mapping of str to Tensor, optional
-        Kept in every checkpoint, such as the baselines to compare with.
+        Stored in every checkpoint, for example the baselines.
     about : dict, optional
-        Kept in every checkpoint: what the data are, in JSON. A run is resumed only where it is the same.
+        Stored in every checkpoint: a description of the data, in JSON. A run is resumed only with the same one.
     progress : bool
         Show a progress bar for each epoch.
     """
+
+    writes = True  # checkpoints, log and progress bar
 
     def __init__(
         self,
@@ -77,162 +155,164 @@ class Trainer:
         progress: bool = True,
     ):
         self.model, self.batches, self.validate, self.config = model, batches, validate, config
-        self.best_path = Path(run_dir) / "best.safetensors"
-        self.latest_path = Path(run_dir) / "latest.safetensors"
-        self.previous_path = Path(run_dir) / "previous.safetensors"
-        self.log_path = Path(run_dir) / "log.csv"
+        self.run_dir = Path(run_dir)
+        self.best_path, self.latest_path, self.previous_path, self.log_path = (self.run_dir / n for n in RUN_FILES)
         self.tensors, self.show_progress = dict(tensors or {}), progress
         self.settings = {"training": asdict(config), **(about or {})}
-        self.latest_is_sound = False  # as far as is known
+        self.latest_is_sound = False
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
-        self.progress = Progress()
+        self.progress, self.stop = Progress(), StopSignal()
 
-    def run(self, resume: bool = False, watch: Callable[["Trainer"], bool] | None = None) -> list[dict]:
-        """Train to the last epoch, or until Ctrl-C, the notebook's stop button or the watcher ends it.
+    def run(self, resume: bool = False, callback: Callable[["Trainer"], bool] | None = None) -> list[dict]:
+        """Train until the last epoch, Ctrl-C, the notebook's stop button, or until the callback returns True.
 
         Parameters
         ----------
         resume : bool
-            Go on from the run folder's latest checkpoint, if there is one.
-        watch : callable, optional
-            Takes the trainer after each update and each epoch; the run stops there if it returns true.
+            Continue from the latest checkpoint, if there is one; `TrainConfig.n_epochs` may be larger than before.
+        callback : callable, optional
+            Takes the trainer after each update and each epoch.
 
         Returns
         -------
         list of dict
-            One row per finished epoch: epoch, updates, learning_rate, train_nll, validation_nll (nats per frame),
-            seconds.
+            One row per finished epoch: epoch, updates, learning_rate, train_nll, validation_nll, seconds.
 
         Raises
         ------
         ValueError
-            If the run folder holds a run and `resume` is false, one with other settings, or one that is at work; if
-            the loss is no longer finite.
+            If the folder holds a run and `resume` is false, or a run with other settings, or one that is still
+            running; or if the loss is not finite.
         """
-        folder = self.latest_path.parent
-        with nullcontext() if rank() else only_run(folder), stop_on_signal() as stop:
-            if not self.latest_path.exists() and not self.previous_path.exists():
-                torch.manual_seed(self.config.seed)
-            elif resume:
-                self._restore()
-            else:
-                raise ValueError(f"{str(folder)!r} holds a run already: resume it or take another folder")
-            start_alike([*self.model.parameters()], self.progress.updates)
-            self.watch, asked = watch or (lambda trainer: False), False
-            while self.progress.epoch < self.config.n_epochs and not stop(asked):
+        self.callback = callback or (lambda trainer: False)
+        with only_run(self.run_dir, self.writes), catch_signals() as self.stop:
+            self._begin(resume)
+            ended = False
+            while self.progress.epoch < self.config.n_epochs and not self._agree(ended or self.stop.is_set()):
                 number = self.progress.epoch
-                self._run_epoch(stop)
-                asked = self.progress.epoch == number or self.watch(self)  # where it has not ended, it was stopped
+                self._run_epoch()
+                ended = self.progress.epoch == number or self.callback(self)
         return self.progress.history
 
-    def _run_epoch(self, stop: Callable[[bool], bool]) -> None:
-        """Do what is left of an epoch; save where it ends or is stopped."""
-        at, started, stopped = self.progress, time.monotonic() - self.progress.seconds, False
-        n_batches, asked = self.batches.n_batches(at.epoch), False
-        bar = tqdm(
-            total=n_batches, initial=at.batch, desc=f"epoch {at.epoch + 1}/{self.config.n_epochs}", unit="batch",
-            disable=rank() > 0 or not self.show_progress,
-        )  # fmt: skip
+    # Hooks of musicgen.scaling; the defaults train on one machine.
+
+    def _begin(self, resume: bool) -> None:
+        """Set the random state, or continue from the latest checkpoint."""
+        found = [name for name in RUN_FILES if (self.run_dir / name).exists()]
+        if not found:
+            torch.manual_seed(self.config.seed)
+        elif resume:
+            self._restore()
+        else:
+            raise ValueError(
+                f"{str(self.run_dir)!r} holds a run already ({found[0]}): resume it, or take another folder"
+            )
+
+    def _part(self, batch: Batch) -> Batch:
+        """Return the part of a batch to compute."""
+        return batch
+
+    def _add_up(self, tensors: list[Tensor]) -> None:
+        """Add the losses and gradients of the other parts, in place."""
+
+    def _agree(self, flag: bool) -> bool:
+        """Return whether to stop."""
+        return flag
+
+    def _run_epoch(self) -> None:
+        """Train the rest of an epoch; save at its end, when it is stopped, and every few minutes."""
+        at, started, ended = self.progress, time.monotonic() - self.progress.seconds, False
+        n_batches, saved = self.batches.n_batches(at.epoch), time.monotonic()
+        name = f"epoch {at.epoch + 1}/{self.config.n_epochs}"
         self.model.train()
-        for index, batch in enumerate(self.batches.epoch(at.epoch)):
-            if index < at.batch:
-                continue
-            if stopped := stop(asked):
-                break
-            self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
-            asked = self.watch(self)
-            bar.update()
-            bar.set_postfix(nll=f"{at.loss_sum / max(1, at.n_frames):.3f}")
-        bar.close()
+        with progress_bar(name, n_batches, "batch", self.show_progress and self.writes, at.batch) as bar:
+            for index, batch in enumerate(self.batches.epoch(at.epoch)):
+                if index < at.batch:
+                    continue
+                if self._agree(ended or self.stop.is_set()):
+                    break
+                self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
+                ended = self.callback(self)
+                bar.set_postfix_str(f"nll {at.loss_sum / max(1, at.n_frames):.3f}", refresh=False)
+                bar.update()
+                if time.monotonic() - saved > SAVE_SECONDS and at.batch < n_batches:
+                    at.seconds, saved = time.monotonic() - started, time.monotonic()
+                    self._save_latest()
         at.seconds = time.monotonic() - started
-        if at.batch != n_batches and not stopped:
-            raise ValueError(f"epoch {at.epoch} had {at.batch} batches, not {n_batches} as it said")
         if at.batch == n_batches:
             self._finish_epoch(started)
         self._save_latest()
 
-    def _update(self, batch: tuple[np.ndarray, ...], done: float) -> None:
-        """Take one step of gradient descent; `done` is the share of the run that lies behind."""
+    def _update(self, batch: Batch, done: float) -> None:
+        """Take one step of gradient descent; `done` is the finished share of the run."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
-        scatter_chance(self.config.seed, self.progress.updates)
-        scored, n_frames = next_frame_loss(self.model, *share(batch), self.config), int((batch[1] - 1).sum())
-        loss = (scored.nll + self.config.velocity_weight * scored.velocity_nll) / max(1, n_frames)
+        n_frames = int((batch.lengths - 1).sum())
+        scored = next_frame_loss(self.model, self._part(batch), self.config)
+        loss = scored.total / max(1, n_frames)
         self.optimizer.zero_grad()
         loss.backward()
         loss, nll = loss.detach(), scored.nll.detach()
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        add_up([loss, nll, *gradients])
+        self._add_up([loss, nll, *gradients])
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()} at update {self.progress.updates + 1}: {LESS}")
+            raise ValueError(f"the loss is {loss.item()} at update {self.progress.updates + 1}: {ADVICE}")
         if (norm := torch.nn.utils.get_total_norm(gradients)) > self.config.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, norm)
         self.optimizer.step()
-        self.progress.batch += 1
-        self.progress.updates += 1
-        self.progress.loss_sum += nll.item()
-        self.progress.n_frames += n_frames
+        self.progress.add(nll.item(), n_frames)
 
     def _finish_epoch(self, started: float) -> None:
-        at = self.progress
-        device = next(self.model.parameters()).device.type
+        """Validate, keep the best model, and write the log."""
+        at, device = self.progress, next(self.model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             validation_nll = self.validate(self.model.eval())
         if not math.isfinite(validation_nll):
-            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {LESS}")
+            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {ADVICE}")
         best = min((row["validation_nll"] for row in at.history), default=math.inf)
-        at.seconds = time.monotonic() - started
-        row = {
-            "epoch": at.epoch + 1,
-            "updates": at.updates,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_nll": at.loss_sum / at.n_frames,
-            "validation_nll": validation_nll,
-            "seconds": round(at.seconds, 1),
-        }
-        self.progress = Progress(at.epoch + 1, 0, at.updates, 0.0, 0, at.seconds, [*at.history, row])
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.progress = at.next_epoch(learning_rate, validation_nll, time.monotonic() - started)
         if validation_nll < best:
             self._save(self.best_path, {})
-        if rank():
-            return
-        with atomic_write(self.log_path) as temporary, temporary.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, row)
-            writer.writeheader()
-            writer.writerows(self.progress.history)
+        if self.writes:
+            with atomic_write(self.log_path) as temporary, temporary.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, self.progress.history[0])
+                writer.writeheader()
+                writer.writerows(self.progress.history)
 
     def _save(self, path: Path, resume: dict[str, Tensor], previous: Path | None = None) -> None:
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
-            raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {LESS}")
-        if rank():
-            return
-        record = {**self.settings, "progress": asdict(self.progress)}
-        save_checkpoint(path, self.model, self.tensors | resume, record, previous)
+            raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {ADVICE}")
+        if self.writes:
+            record = {**self.settings, "progress": asdict(self.progress)}
+            save_checkpoint(path, self.model, self.tensors | resume, record, previous)
 
     def _save_latest(self) -> None:
-        """Write the latest checkpoint. The one that was becomes the previous, unless it was found damaged."""
+        """Write the latest checkpoint, and keep the one before it, unless it was damaged."""
         previous = self.previous_path if self.latest_is_sound else None
         self._save(self.latest_path, resume_tensors(self.optimizer), previous)
         self.latest_is_sound = True
 
     def _load(self) -> tuple[Path, Checkpoint]:
-        """Load the latest checkpoint or, if it is damaged or gone, the one before."""
+        """Load the latest checkpoint or, if it is damaged or missing, the one before."""
         try:
             checkpoint = load_checkpoint(self.latest_path)
         except CheckpointError as error:
             if not self.previous_path.exists():
                 raise
-            tqdm.write(printable(f"{error}: going on from {str(self.previous_path)!r}"), file=sys.stderr)
+            tqdm.write(printable(f"{error}: continuing from {str(self.previous_path)!r}"), file=sys.stderr)
             return self.previous_path, load_checkpoint(self.previous_path)
         self.latest_is_sound = True
         return self.latest_path, checkpoint
 
     def _restore(self) -> None:
-        """Take up weights, optimiser, random numbers and position where the checkpoint left them, or nothing of it."""
+        """Restore weights, optimiser, random state and progress from a checkpoint, all or nothing."""
         path, checkpoint = self._load()
         kept = {**checkpoint.record, "model": asdict(checkpoint.model.config), "progress": {}}
+        wanted = {**self.settings, "model": asdict(self.model.config)}
         try:
-            check_same(kept, {**self.settings, "model": asdict(self.model.config)})
-            at, state = read_stand(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
+            check_same(kept, wanted, more="training.n_epochs")
+            at, state = read_progress(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
             if at.batch and at.batch >= self.batches.n_batches(at.epoch):
                 raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")
         except (ValueError, RecursionError) as error:
@@ -241,3 +321,12 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         torch.set_rng_state(checkpoint.tensors["random_state"])
         self.progress = at
+
+
+def free_run_dir(parent: Path | str, name: str) -> Path:
+    """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
+    path, number = Path(parent) / name, 1
+    while path.exists():
+        number += 1
+        path = Path(parent) / f"{name}-{number}"
+    return path

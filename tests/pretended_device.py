@@ -31,7 +31,7 @@ from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402
 from musicgen.recipe import TrainConfig  # noqa: E402
 from musicgen.training import Trainer  # noqa: E402
-from musicgen.windows import WindowBatches, WindowConfig  # noqa: E402
+from musicgen.dataset import WindowBatches, WindowConfig  # noqa: E402
 
 PRETENDED = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_"}  # these alone go from one device to another

@@ -29,7 +29,7 @@ from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.stepping import Stepper
 from musicgen.training import Trainer
-from musicgen.windows import WindowBatches, WindowConfig
+from musicgen.dataset import WindowBatches, WindowConfig
 
 ROOT = Path(__file__).parent.parent
 SOAKED = ROOT / "benchmarks" / "results" / "soak.csv"

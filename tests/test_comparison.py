@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musicgen.evaluation.likeness import compare, markov_piece
+from musicgen.evaluation.overlap import compare, markov_piece
 from musicgen.piano_roll import PianoRoll
 
 

@@ -12,7 +12,7 @@ from musicgen.lab.forms import follow, form
 from musicgen.lab.panel import Message
 from musicgen.model import ModelConfig
 from musicgen.recipe import OPTIMIZERS, TrainConfig
-from musicgen.windows import WindowConfig
+from musicgen.dataset import WindowConfig
 
 
 def slider_of(made, name):

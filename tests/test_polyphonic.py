@@ -17,7 +17,7 @@ from musicgen import polyphonic
 from musicgen.corpora.folder import CorpusError
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.polyphonic import read_polyphonic
-from musicgen.windows import WindowBatches, WindowConfig
+from musicgen.dataset import WindowBatches, WindowConfig
 
 LENGTHS = {"traindata": [5, 2, 9], "validdata": [3], "testdata": [4, 7]}
 SPLITS = {"traindata": "train", "validdata": "validation", "testdata": "test"}

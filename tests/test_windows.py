@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import RollCache
 from musicgen.piano_roll import PianoRoll
-from musicgen.windows import WindowBatches, WindowConfig, stretch, transpose
+from musicgen.dataset import WindowBatches, WindowConfig, stretch, transpose
 
 BITS = 2 ** np.arange(10)
 

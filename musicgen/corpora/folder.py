@@ -7,12 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import joblib
 from tqdm import tqdm
 
+from musicgen.dataset import CorpusError, Piece
 from musicgen.support.files import atomic_folder
 
 SPLITS = ("train", "validation", "test")
@@ -22,35 +22,6 @@ COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}  #
 
 # A pace to sing at, and one that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
 QUARTERS_PER_MINUTE = 75
-
-
-class CorpusError(ValueError):
-    """A corpus that cannot be used; the message names the folder, table or address, and the reason."""
-
-    def __init__(self, place: Path | str, reason: str):
-        super().__init__(f"{str(place)!r}: {reason}")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One MIDI file of a corpus.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        Its path below the folder of the corpus, with forward slashes.
-    composer, title : str
-        From the corpus's table; without one "unknown" and the file's name.
-    split : {"train", "validation", "test"}
-    """
-
-    path: Path
-    name: str
-    composer: str
-    title: str
-    split: str
 
 
 def load_corpus(data_dir: Path | str) -> list[Piece]:

@@ -1,39 +1,45 @@
-"""Writing a file or a folder whole or not at all, and showing the names that a stranger gave."""
+"""Atomic writes, checked files, the user's cache folder, and printable names."""
 
+import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DIGEST_BYTES = 32
+
 
 @contextmanager
 def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
+    """Provide a temporary file that replaces `path` when the block ends without an error.
 
-    A reader, or a machine that stops in the middle, meets the old file or the new one, never a part of it.
+    A reader, or a machine that stops in the middle, sees the old file or the new one, never a part of it.
 
     Parameters
     ----------
     path : Path or str
-        The file to write. Its folder is made if need be.
+        The file to write. Its folder is created if necessary.
     previous : Path, optional
-        The name that an old file goes on under.
+        A new name for the old file.
 
     Yields
     ------
     Path
-        The temporary file, empty, in the same folder and of the same kind.
+        The temporary file, empty, in the same folder and with the same extension.
 
     Raises
     ------
     OSError
-        If the folder cannot be made or written to, or is full; the error names the path, and an old file is left as
-        it was.
+        If the folder cannot be created or written to, or is full; the error names `path`. The old file stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix[:20], dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix[:20], dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary name
     os.close(handle)
     temporary = Path(name)
     try:
@@ -42,14 +48,14 @@ def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Pat
     except OSError as error:
         if error.errno is None or error.filename not in (None, name):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file by itself
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder of the same name beside `path`, which takes its place when the block ends well."""
+    """Provide a new folder with the same name that becomes `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as parent:
         folder = Path(parent) / path.name
@@ -58,13 +64,38 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         folder.rename(path)
 
 
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a file atomically behind its SHA-256."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """Return what `write_checked` wrote; None if the file is missing, unreadable or damaged."""
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+    return content if digest == hashlib.sha256(content).digest() else None
+
+
+def user_cache(name: str) -> Path:
+    """Return the folder in which the operating system keeps a program's cache."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / name / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
+
+
 def printable(text: str) -> str:
-    """Escape what would break a line or command a terminal: a stranger's names are shown, not obeyed."""
+    """Escape control characters, bidirectional marks and undecodable bytes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _publish(temporary: Path, path: Path, previous: Path | None) -> None:
-    """Bring the bytes to the disk before the name points at them, with the rights a new file would have."""
+    """Flush the file to disk before it gets its name, with the permissions of a new file."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)

@@ -1,56 +1,72 @@
-"""What one file may take, in time and in memory."""
+"""Limits of time and memory for reading one file."""
 
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import psutil
-
-if sys.platform == "linux":
+try:
     import resource
+except ImportError:  # Windows
+    resource = None
 
 LOOK_SECONDS = 0.05
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class OverLimit(BaseException):
-    """Too much was taken. No Exception, so that nobody on the way takes it for a fault of his own and goes on."""
+    """A limit was exceeded. It is not an Exception, so that no handler on the way catches it and continues."""
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process: resident on Linux, elsewhere the highest so far, 0 on Windows."""
+    if sys.platform == "linux":
+        return _pages()[1]
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _pages() -> tuple[int, int]:
+    """Return the virtual and the resident memory of this process in bytes, on Linux."""
+    total, resident = Path("/proc/self/statm").read_text().split()[:2]
+    return int(total) * PAGE_BYTES, int(resident) * PAGE_BYTES
 
 
 @contextmanager
 def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
-    """Stop what happens inside when it takes too long or too much, in the main thread and where there are timers.
+    """Interrupt the block when it takes too long or too much memory.
 
-    Twenty times a second the clock and the process's resident memory are looked at, between two steps of Python.
-    A limit of the system's (`system_bounded`) is no choice here: it holds for every thread, and one that starts,
-    locks or imports without memory may hang for ever.
+    A timer checks the clock and the resident memory twenty times per second, between two steps of Python. It needs the
+    main thread and a system with timers. (`system_bounded` is no alternative: its limit holds for all threads, and a
+    thread that cannot allocate may hang.)
 
     Parameters
     ----------
     seconds : float
-        By the clock.
     n_bytes : int
-        Of memory, beyond what the process has already.
+        Beyond what the process has already.
 
     Raises
     ------
     OverLimit
-        Its message tells which bound was passed. Raised again and again, for what did not let itself be stopped.
+        Its message names the limit. It is raised repeatedly if it is caught inside.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
-    process, over = psutil.Process(), False
-    deadline, most_bytes = time.monotonic() + seconds, process.memory_info().rss + n_bytes
+    over, deadline, most_bytes = False, time.monotonic() + seconds, resident_bytes() + n_bytes
 
     def look(*_) -> None:
         if over:
             return
         if time.monotonic() > deadline:
             raise OverLimit(f"took longer than {seconds:g} seconds")
-        if process.memory_info().rss > most_bytes:
+        if resident_bytes() > most_bytes:
             raise OverLimit(f"took more than {n_bytes / 1e9:g} GB of memory")
 
     handler = signal.signal(signal.SIGALRM, look)
@@ -65,15 +81,15 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def system_bounded(n_bytes: int) -> Iterator[None]:
-    """Let the system refuse, with a MemoryError, more than `n_bytes` beyond what the process has; on Linux.
+    """Limit memory to `n_bytes` beyond what the process has, by a MemoryError (Linux only).
 
-    For one long call of compiled code, in a process that does nothing else: see `bounded`.
+    For one long call of compiled code in a process of its own: see `bounded`.
     """
     if sys.platform != "linux":
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = psutil.Process().memory_info().vms + n_bytes
+    wanted = _pages()[0] + n_bytes
     resource.setrlimit(resource.RLIMIT_AS, (min({wanted, *before} - {resource.RLIM_INFINITY}), before[1]))
     try:
         yield

@@ -25,7 +25,7 @@ from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
 from musicgen.lab.training_view import TrainingPanel, train_and_watch
-from musicgen.windows import WindowBatches, WindowConfig
+from musicgen.dataset import WindowBatches, WindowConfig
 rolls = prepare(load_corpus("midi"))
 batches = WindowBatches(rolls, WindowConfig(window_frames=32, batch_size=4))
 SIZES = {"hidden_size": 16, "attention_size": 8, "attention_span": 32, "output": "independent"}

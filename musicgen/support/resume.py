@@ -1,4 +1,4 @@
-"""Where a training run stands: kept to resume it, and looked at closely before it is taken up again."""
+"""The progress of a training run: stored to resume it, and validated before it is used."""
 
 import math
 import reprlib
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.optim import Optimizer
+
+from musicgen.support.locks import exclusive
 
 # What the optimisers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
@@ -20,7 +21,7 @@ ROW = ("epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seco
 
 @dataclass
 class Progress:
-    """Where a run stands: `epoch` epochs and `batch` batches of the next one are done."""
+    """Progress of a run: `epoch` epochs and `batch` batches of the next one are done."""
 
     epoch: int = 0
     batch: int = 0
@@ -30,60 +31,72 @@ class Progress:
     seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
 
+    def add(self, loss: float, n_frames: int) -> None:
+        """Count an update."""
+        self.batch += 1
+        self.updates += 1
+        self.loss_sum += loss
+        self.n_frames += n_frames
+
+    def next_epoch(self, learning_rate: float, validation_nll: float, seconds: float) -> "Progress":
+        """Return the progress after the end of an epoch, with a new row in the history."""
+        values = self.epoch + 1, self.updates, learning_rate, self.loss_sum / self.n_frames, validation_nll
+        row = dict(zip(ROW, (*values, round(seconds, 1))))
+        return Progress(self.epoch + 1, 0, self.updates, 0.0, 0, seconds, [*self.history, row])
+
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder until the block ends, or the process, however it does.
+def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
+    """Keep other runs out of a folder until the block, or the process, ends.
 
     Raises
     ------
     ValueError
-        If another run is at work there.
+        If another run is using the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")  # the system's own: nothing is left locked by a process that was killed
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"{str(folder)!r}: another run is at work in this folder, take another one") from None
-    try:
-        for left in folder.glob(".unfinished-*.safetensors"):  # by a run that was killed
+    if not locked:
+        yield
+        return
+    with exclusive(folder / ".lock") as free:
+        if not free:
+            raise ValueError(f"{str(folder)!r}: another run is using this folder, take another one")
+        for left in folder.glob(".unfinished-*.safetensors"):  # from a run that was killed
             left.unlink()
         yield
-    finally:
-        lock.release()
 
 
-def read_stand(
+def read_progress(
     record: dict, tensors: Mapping[str, Tensor], optimizer: Optimizer, n_epochs: int
 ) -> tuple[Progress, dict]:
-    """Take out of a checkpoint its progress and what `optimizer` can load, and change nothing yet.
+    """Return the progress in a checkpoint and the state for `optimizer`, and change nothing.
 
     Parameters
     ----------
     record, tensors
-        As `load_checkpoint` gives them. They may be a stranger's.
+        From `load_checkpoint`. They may come from anyone.
     optimizer : Optimizer
-        Whose state is to fit.
+        The state must fit it.
     n_epochs : int
-        How many epochs the run has.
+        Epochs of the run.
 
     Raises
     ------
     ValueError
-        If anything is missing, or is not what such a run could have kept.
+        If anything is missing or impossible.
     """
     if "progress" not in record or "random_state" not in tensors:
-        raise ValueError("holds a model, but nothing to resume its training from")
+        raise ValueError("holds a model, but no training state to resume from")
     try:
         torch.Generator().set_state(tensors["random_state"])
-        progress = _read_progress(record["progress"], n_epochs)
+        progress = validate_progress(record["progress"], n_epochs)
         return progress, _read_optimizer(tensors, optimizer, progress.updates)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot be resumed: {error}") from error
 
 
-def _read_progress(kept: dict, n_epochs: int) -> Progress:
+def validate_progress(kept: dict, n_epochs: int = 100_000) -> Progress:
+    """Return a progress that was read from JSON; ValueError if a value is missing, of another type or out of range."""
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
     if len(rows) != at.epoch or not at.epoch <= n_epochs or not all(isinstance(row, dict) for row in rows):
@@ -100,7 +113,7 @@ def _read_progress(kept: dict, n_epochs: int) -> Progress:
 
 
 def resume_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Name all that it takes to go on: the optimiser's state, and where the random numbers stand."""
+    """Return the state of the optimiser and of the random numbers by name."""
     kept = {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -129,13 +142,15 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
-def check_same(kept: dict, wanted: dict) -> None:
-    """Compare two nested dicts; raise a ValueError that tells which entries differ, and only those."""
+def check_same(kept: dict, wanted: dict, more: str = "") -> None:
+    """Raise a ValueError that names the entries in which two nested dicts differ; the entry `more` may have grown."""
     before, now = _flat(kept), _flat(wanted)
+    if isinstance(before.get(more), int) and before[more] <= now.get(more, 0):
+        before[more] = now[more]
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if changed:
         told = [f"{name} was {reprlib.repr(before.get(name))}, now {reprlib.repr(now.get(name))}" for name in changed]
-        raise ValueError(f"was trained otherwise: {'; '.join(told)}")
+        raise ValueError(f"was trained with other settings: {'; '.join(told)}")
 
 
 def _flat(nested: object, name: str = "") -> dict:

@@ -1,0 +1,26 @@
+"""Progress bars that stay quiet in log files."""
+
+import sys
+
+from tqdm import tqdm
+
+QUIET_SECONDS = 30.0  # between two lines where standard error is not a terminal
+
+
+class _Lines:
+    """Writes each state of a progress bar as a line of its own."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress_bar(description: str, total: int, unit: str, show: bool = True, initial: int = 0) -> tqdm:
+    """Return a progress bar on standard error; if that is not a terminal, it prints a line every 30 seconds."""
+    options = {"desc": description, "total": total, "unit": unit, "initial": initial, "disable": not show}
+    if sys.stderr.isatty():
+        return tqdm(**options)
+    return tqdm(**options, file=_Lines(), mininterval=QUIET_SECONDS, maxinterval=QUIET_SECONDS, delay=QUIET_SECONDS)

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM as a question that a loop asks between two steps, or as an exception."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignal:
+    """The signal that arrived, if any."""
+
+    def __init__(self):
+        self.number: int | None = None
+
+    def is_set(self) -> bool:
+        """Return whether a signal arrived."""
+        return self.number is not None
+
+
+@contextmanager
+def catch_signals() -> Iterator[StopSignal]:
+    """Record Ctrl-C, the notebook's stop button and SIGTERM instead of stopping at once (main thread only)."""
+    stop = StopSignal()
+
+    def note(number: int, _frame) -> None:
+        stop.number = number
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, note) for number in (SIGNALS if main else ())}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def terminate_by_exception() -> None:
+    """Let SIGTERM raise SystemExit with code 143, so that files are closed and worker processes end."""
+
+    def leave(number: int, _frame) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
