@@ -28,7 +28,8 @@ from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.corpora.folder import load_corpus, make_chorales
+from musicgen.corpora.chorales import make_chorales
+from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_frames

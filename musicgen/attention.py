@@ -99,7 +99,7 @@ class CopyAttention(nn.Module):
         return torch.cat(copied, dim=1), cache
 
     def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
-        """Return the weights of a window without a past, shape (B, n_heads, T, T + 1); the last column is "no match"."""
+        """Return the weights of a window without a past, shape (B, n_heads, T, T + 1); the last is "no match"."""
         query, recent = self._project(hidden, pitches)
         return self._weigh(query, hidden, recent)
 

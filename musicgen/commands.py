@@ -1,166 +1,174 @@
-"""What each command of the command line does: it takes the parsed arguments and returns what it has to say."""
+"""The commands of the command line: each takes the parsed arguments and returns its result."""
 
+# torch and matplotlib take seconds to import: the functions that need them import them.
+
+import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from musicgen.corpora.folder import load_corpus, make_chorales, match_composer
-from musicgen.dataset import RollCache, prepare
-from musicgen.midi import Performance, read_midi, read_performance, write_midi
+from musicgen.corpora.folder import load_corpus, match_composer
+from musicgen.dataset import RollCache, WindowConfig, prepare
+from musicgen.midi import MAX_SECONDS, Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import N_PITCHES, PianoRoll
-from musicgen.polyphonic import PUBLISHED, read_polyphonic
-from musicgen.support.files import atomic_write
+from musicgen.support.files import atomic_write, printable
 
-# torch and matplotlib take seconds to import: only the commands that need them do so.
+
+def say(text: str) -> None:
+    """Print a line for people, on standard error."""
+    print(printable(text)[:300], file=sys.stderr)
+
+
+def check_output(path: str | None, endings: tuple[str, ...], inputs: tuple = ()) -> None:
+    """Raise ValueError if an output has another ending, or is one of the inputs."""
+    if path and Path(path).suffix.lower() not in endings:
+        raise ValueError(f"{path!r} does not end in {' or '.join(endings)}")
+    if path and any(each and Path(path).exists() and Path(path).samefile(each) for each in inputs):
+        raise ValueError(f"{path!r} is an input; the output must be another file")
 
 
 def sample(args: Namespace) -> dict:
     """Sample one MIDI file into a piano roll."""
+    check_output(args.out, (".npz",), (args.file,))
     performance = read_performance(args.file)
-    roll = performance.to_roll(args.fps, args.sustain)
+    for warning in performance.warnings:
+        say(f"{args.file}: {warning}")
+    roll = performance.to_roll(args.fps, args.sustain, args.max_seconds)
+    arrays = {name: value for name, value in vars(roll).items() if name in ("velocity", "fps", "pedal", "beats")}
     with atomic_write(args.out) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, velocity=roll.velocity, fps=roll.fps)
-    dropped = sum(performance.dropped.values())
-    return {"n_frames": roll.n_frames, "n_notes": roll.n_notes, "dropped": dropped, "reasons": performance.dropped}
+        np.savez_compressed(stream, **{name: value for name, value in arrays.items() if value is not None})
+    reasons = performance.dropped_notes(args.fps, args.max_seconds)
+    counts = {"n_frames": roll.n_frames, "n_notes": roll.n_notes, "dropped": sum(reasons.values())}
+    return counts | {"reasons": reasons, "warnings": list(performance.warnings)}
+
+
+def load_rolls(folders: list[str], max_seconds: float = MAX_SECONDS, progress: bool = True) -> RollCache:
+    """List and sample the pieces of some folders, and name missing files."""
+    pieces = load_corpus(*folders)
+    if pieces.missing and progress:
+        say(pieces.describe_missing())
+    return prepare(pieces, max_seconds=max_seconds, progress=progress)
 
 
 def prepare_corpus(args: Namespace) -> dict:
     """Sample every piece of a folder once and keep the rolls."""
     pieces = load_corpus(args.data_dir)
-    rolls = prepare(pieces)
+    rolls = prepare(pieces, max_seconds=args.max_seconds)
+    if pieces.missing:
+        say(pieces.describe_missing())
     skipped = [{"file": name, "reason": reason} for name, reason in rolls.skipped]
-    return {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"], "skipped": skipped}
+    counts = {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"]}
+    return counts | {"skipped": skipped, "missing": pieces.missing, "dropped": rolls.dropped}
 
 
 def train(args: Namespace) -> dict:
-    """Train a model on a folder's train split. Ctrl-C stops it, --resume goes on."""
+    """Train a model on the train split of one or several folders. Ctrl-C stops it, --resume continues."""
     from musicgen.scaling.torchrun import joined, rank
 
     with joined():
-        told = _train_together(args)
-        return {} if rank() else told
+        result = _train(args)
+        return {} if rank() else result
 
 
-def _train_together(args: Namespace) -> dict:
-    """Do the command, in one of the processes of the run."""
+def _train(args: Namespace) -> dict:
+    """Train in one of the processes of a run."""
     from musicgen.scaling.torchrun import one_by_one, rank
 
-    configs = [config_of(kind, args) for kind in training_configs()]
+    sizes, windows, config = (config_of(kind, args) for kind in training_configs())
     with one_by_one():
-        rolls = prepare(load_corpus(args.data_dir), progress=rank() == 0)
+        rolls = load_rolls(args.data_dirs, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
-    start = _load_piano_model(args.start) if args.start else None
+    start = load_piano_model(args.start) if args.start else None
     if start and composers not in ((), start.model.config.composers):
-        raise ValueError(f"{args.start!r} has composers of its own: leave --composers out")
-    return _train_on(rolls, replace(configs[0], composers=composers), *configs[1:], args.out, args.resume, start)
+        raise ValueError(f"{args.start!r} has its own composers: leave --composers out")
+    trainer = make_trainer(rolls, replace(sizes, composers=composers), windows, config, args.out, start)
+    if not (history := trainer.run(args.resume)) and trainer.stop.is_set():
+        say(f"stopped in the first epoch; continue with --resume --out {args.out}")
+    args.stopped_by = trainer.stop.number
+    if not trainer.stop.is_set():
+        say(f"finished {len(history)} epochs; train more with --resume --n-epochs {2 * len(history)}")
+    best = min(history, key=lambda row: row["validation_nll"], default={})
+    result = {"checkpoint": str(trainer.best_path if best else trainer.latest_path), "epochs": len(history)}
+    result |= {name: best.get(name) for name in ("validation_nll", "train_nll")}
+    return result | {"seconds": round(trainer.progress.seconds, 1)}
 
 
 def training_configs() -> tuple[type, ...]:
-    """Return what configures a training run: its model, its windows, and the recipe."""
-    from musicgen.dataset import WindowConfig
+    """Return the configuration classes of a training run."""
     from musicgen.model import ModelConfig
-    from musicgen.recipe import TrainConfig
+    from musicgen.training import TrainConfig
 
     return ModelConfig, WindowConfig, TrainConfig
 
 
-def _train_on(rolls: RollCache, sizes, windows, config, run_dir: Path | str, resume: bool = False, start=None) -> dict:
-    """Train on the train split, select on the validation split."""
+def make_trainer(rolls: RollCache, sizes, windows, config, run_dir: Path | str, start=None):
+    """Return a trainer for the train split that validates on the validation split."""
     import torch
 
     from musicgen.dataset import WindowBatches
     from musicgen.evaluation.likelihood import fit_baselines, piece_nlls
     from musicgen.model import AttentionLSTM
-    from musicgen.scaling.torchrun import mean_of, n_ranks, rank
+    from musicgen.scaling.torchrun import DistributedTrainer, mean_of, n_ranks, rank
     from musicgen.training import Trainer
 
     train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
     part = validation_rolls[rank() :: n_ranks()] if len(validation_rolls) >= n_ranks() else validation_rolls
     torch.manual_seed(config.seed)
     model = (start.model if start else AttentionLSTM(sizes)).to("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(
+    about = {"windows": asdict(windows), "data": train_rolls.summary(), "start": start and start.record}
+    return (DistributedTrainer if n_ranks() > 1 else Trainer)(
         model,
         WindowBatches(train_rolls, windows, model.config.composers),
         lambda model: mean_of(*(counts.sum() for counts in piece_nlls(model, part))),
         config,
         run_dir,
         tensors=fit_baselines(train_rolls).as_tensors(),
-        about={"windows": asdict(windows), "data": train_rolls.summary(), "start": start and start.record},
+        about=about,
     )
-    history = trainer.run(resume)
-    best = min(history, key=lambda row: row["validation_nll"], default={})
-    return {
-        "checkpoint": str(trainer.best_path if best else trainer.latest_path),
-        "epochs": len(history),
-        "validation_nll": best.get("validation_nll"),
-        "train_nll": best.get("train_nll"),
-        "seconds": round(trainer.progress.seconds, 1),
-    }
 
 
 def evaluate_checkpoint(args: Namespace) -> dict:
     """Score a checkpoint, teacher-forced, on whole pieces of one split."""
     from musicgen.evaluation.likelihood import Baselines, evaluate
 
-    checkpoint = _load_piano_model(args.checkpoint)
-    rolls = prepare(load_corpus(args.data_dir)).select(split=args.split)
+    checkpoint = load_piano_model(args.checkpoint)
+    rolls = load_rolls([args.data_dir]).select(split=args.split)
     return evaluate(checkpoint.model, rolls, Baselines.from_tensors(checkpoint.tensors))
 
 
-def benchmark(args: Namespace) -> dict:
-    """Score a model on one of the published polyphonic data sets."""
-    from musicgen.evaluation.likelihood import evaluate, fit_baselines
+def load_piano_model(path: Path | str):
+    """Load a checkpoint whose model has 88 pitches."""
+    from musicgen.checkpoint import CheckpointError, load_checkpoint
 
-    configs = [config_of(kind, args) for kind in training_configs()] if args.train else []
-    rolls = read_polyphonic(args.file)
-    said = {"dataset": Path(args.file).stem, "split": args.split}
-    said |= {f"published_{output}": nll for output, nll in PUBLISHED.get(Path(args.file).stem, {}).items()}
-    with TemporaryDirectory() as temporary:
-        if args.train:
-            trained = _train_on(rolls, *configs, args.out or temporary)
-            if trained["validation_nll"] is None:
-                raise ValueError("the training was stopped in its first epoch: there is no model to score")
-            said |= trained | {"seed": args.seed}
-        model = _load_piano_model(said["checkpoint"] if args.train else args.checkpoint).model
-    if args.train and not args.out:
-        said["checkpoint"] = None
-    scores = evaluate(model, rolls.select(split=args.split), fit_baselines(rolls.select(split="train")))
-    scores = {name: value for name, value in scores.items() if "velocity" not in name and name != "n_struck"}
-    scores["n_steps"] = scores.pop("n_frames")
-    return said | scores
+    checkpoint = load_checkpoint(path)
+    if (n_pitches := checkpoint.model.config.n_pitches) != N_PITCHES:
+        raise CheckpointError(f"{str(path)!r}: its model has {n_pitches} pitches, a piano {N_PITCHES}")
+    return checkpoint
 
 
 def generate_piece(args: Namespace) -> dict:
-    """Compose a piece out of the opening of another."""
+    """Compose a piece that continues the opening of another."""
     from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
 
     for path, endings in ((args.out, (".mid", ".midi")), (args.wav, (".wav",)), (args.png, (".png",))):
-        if path and Path(path).suffix.lower() not in endings:
-            raise ValueError(f"{path!r} does not end in {' or '.join(endings)}, as what is written there must")
+        check_output(path, endings, (args.prime,))
     config, asked = config_of(GenerationConfig, args), (args.composer or "").strip()
     performance = read_performance(args.prime) if args.prime else None
-    model = _load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
+    model = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
     if asked and performance and not model.config.composers:
-        raise ValueError(f"the model was taught no composers: --composer {asked} would change nothing")
+        raise ValueError(f"the model knows no composers: --composer {asked} has no effect")
     style = match_composer(asked, model.config.composers) if asked and model.config.composers else None
-    prime, title = _choose_prime(performance, args, style, asked)
+    prime, title = choose_prime(performance, args, style, asked)
     started = time.perf_counter()
     roll = generate(model, prime, config, style)
-    seconds = time.perf_counter() - started
-    prime_frames = prime.n_frames if prime else 0
-    write_midi(roll, args.out)
-    if args.wav:
-        from musicgen.lab.audio import render, write_wav
-
-        write_wav(render(roll), args.wav)
-    if args.png:
-        _write_figure(roll, prime_frames, title, args)
+    seconds, prime_frames = time.perf_counter() - started, prime.n_frames if prime else 0
+    write_midi(roll, args.out, performance.prime_tempo_map if performance and not config.bpm else None)
+    write_views(roll, prime_frames, title, args)
     return {
         "n_notes": roll.n_notes,
         "prime": title,
@@ -173,44 +181,43 @@ def generate_piece(args: Namespace) -> dict:
     }
 
 
-def _choose_prime(
+def choose_prime(
     performance: Performance | None, args: Namespace, style: str | None, asked: str
 ) -> tuple[PianoRoll | None, str | None]:
-    """Return the opening of the file or else a shipped one, if there is one of the composer, and its title."""
+    """Return the opening of the file, or a bundled one of the composer if there is one, and its title."""
     from musicgen.corpora.primes import PRIMES, shipped_prime
 
     composer = (style or asked or "Bach").split()[-1]
     if not args.beats or (not performance and style and composer not in PRIMES):
         return None, None
-    if performance:
-        return performance.first_beats(args.beats), Path(args.prime).stem
-    prime = shipped_prime(composer, args.beats)
-    return prime, f"{composer}: {PRIMES[composer].title}"
+    if not performance:
+        return shipped_prime(composer, args.beats), f"{composer}: {PRIMES[composer].title}"
+    prime = performance.first_beats(args.beats)
+    if prime.n_frames < performance.frame_of_beat(args.beats):
+        say(f"{args.prime}: shorter than {args.beats:g} beats; the prime is {prime.duration_seconds:g} s long")
+    return prime, Path(args.prime).stem
 
 
-def _load_piano_model(path: Path | str):
-    from musicgen.checkpoint import CheckpointError, load_checkpoint
+def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
+    """Write the sound and the figure, if they are requested."""
+    if args.wav:
+        from musicgen.lab.audio import render, write_wav
 
-    checkpoint = load_checkpoint(path)
-    if (n_pitches := checkpoint.model.config.n_pitches) != N_PITCHES:
-        raise CheckpointError(f"{str(path)!r}: its model has {n_pitches} keys, a piano {N_PITCHES}")
-    return checkpoint
+        write_wav(render(roll), args.wav)
+    if args.png:
+        from musicgen.lab.plots import plot_comparison, plot_roll, save_figure
 
-
-def _write_figure(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
-    """Draw the piece, below the one it was primed with where that is a file."""
-    from musicgen.lab.plots import plot_comparison, plot_roll, save_figure
-
-    if title and args.prime:
-        ax = plot_comparison(read_midi(args.prime), roll, prime_frames, title[:60])
-    else:
-        told = f"primed with {title}" if title else "without a prime"
-        ax = plot_roll(roll, title=f"A generated piece, {told}", prime_frames=prime_frames)
-    save_figure(ax, args.png)
+        if title and args.prime:
+            ax = plot_comparison(read_midi(args.prime), roll, prime_frames, title[:60])
+        else:
+            primed = f"primed with {title}" if title else "without a prime"
+            ax = plot_roll(roll, title=f"A generated piece, {primed}", prime_frames=prime_frames)
+        save_figure(ax, args.png)
 
 
 def download(args: Namespace) -> dict:
     """Fetch MAESTRO v2.0.0, or write the Bach chorales that come with music21."""
+    from musicgen.corpora.chorales import make_chorales
     from musicgen.corpora.maestro import download_maestro
 
     folder = make_chorales(args.out) if args.chorales else download_maestro(args.out)
@@ -218,5 +225,5 @@ def download(args: Namespace) -> dict:
 
 
 def config_of(kind: type, args: Namespace):
-    """Make a config of the arguments that have its fields' names."""
+    """Make a config from the arguments with the names of its fields."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})

@@ -244,7 +244,7 @@ class _Sampler:
         return following & (~self.up | top)
 
     def _velocities(self, struck: Tensor, conditioned: Tensor, features: FrameFeatures) -> Tensor:
-        """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as in `decode_frame`."""
+        """Draw the velocity of each struck pitch given those below it, by iteration as in `decode_frame`."""
         velocity = torch.zeros_like(struck, dtype=torch.uint8)
         if self.output.velocity is None:
             return struck * self.loudness

@@ -1,4 +1,4 @@
-"""Output heads: from what is known before a frame to the probability of each pitch in it, and the likelihood of a frame.
+"""Output heads: the probability of each pitch of a frame given the past, and the likelihood of a frame.
 
 All pitches share the same weights, as in the biaxial LSTM [1]_. The joint head predicts each pitch given the lower
 pitches of the same frame, as NADE does [2]_.
@@ -64,7 +64,7 @@ class FrameFeatures(NamedTuple):
 
 
 class PitchConv(nn.Module):
-    """Convolution along the pitches: over `reach` pitches below, and with `above` also those above and the pitch itself.
+    """Convolution along the pitches: `reach` pitches below and, with `above`, the pitch itself and those above.
 
     It is computed as one product with a banded (Toeplitz) matrix, which is faster than a convolution with few channels.
     """
@@ -139,7 +139,7 @@ class PitchOutput(nn.Module):
         nn.init.constant_(self.persistence.weight[:, 0], HELD)
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
-        """Embed each pitch given the past and the pedal (...,) of the next frame; shape (..., n_pitches, pitch_size)."""
+        """Embed each pitch given the past and the pedal (...,) of the next frame: (..., n_pitches, pitch_size)."""
         x = self.hidden(features.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         x = x + self.own(features.pitches) + self.near(features.pitches[..., :N_NEAR])
         if self.copied is not None:

@@ -20,7 +20,8 @@ import torch
 from raw_midi import midi_bytes, note
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.corpora.folder import load_corpus, make_chorales
+from musicgen.corpora.chorales import make_chorales
+from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import prepare
 from musicgen.evaluation.likelihood import mean_nll

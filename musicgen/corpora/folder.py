@@ -1,217 +1,209 @@
-"""Which pieces there are, each in one split: MAESTRO, the Bach chorales, or any folder of MIDI files."""
+"""The pieces of a folder, each in one split: a corpus with MAESTRO's table, or any MIDI files."""
 
 import csv
 import hashlib
-import importlib.util
+import json
 import os
-import re
-import sys
-from collections.abc import Collection, Iterable
+import unicodedata
+from collections.abc import Collection, Iterator
 from pathlib import Path, PureWindowsPath
 
-import joblib
-from tqdm import tqdm
+import numpy as np
 
+from musicgen.corpora.splits import SPLITS, group_versions, split_by_hash
 from musicgen.dataset import CorpusError, Piece
-from musicgen.support.files import atomic_folder
 
-SPLITS = ("train", "validation", "test")
-UNKNOWN = "unknown"  # the composer of a file that no table lists
-TABLES = ("maestro-v*.csv", "pieces.csv")
-COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}  # of MAESTRO's table, those used here
+UNKNOWN = "unknown"  # the composer of a file without a table
+TABLES = ("maestro-v*.csv", "pieces.csv", "maestro-v*.json")  # a json counts only where there is no csv
+COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}
+ENDINGS = (".mid", ".midi", ".kar", ".rmi", ".smf", ".mid.gz", ".midi.gz")
+MAGICS = (b"MThd", b"RIFF", b"\x1f\x8b")  # MIDI, MIDI in RIFF, gzip
+BEATS = "beats.npz"
+MAX_HASHED = 4_000_000  # bytes
 
-# A pace to sing at, and one that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
-QUARTERS_PER_MINUTE = 75
+
+class Corpus(list):
+    """A list of `Piece`, sorted by name; `missing` names the files that a table lists but the folder lacks."""
+
+    missing: list[str]
+
+    def __init__(self, pieces: Collection[Piece] = (), missing: Collection[str] = ()):
+        super().__init__(pieces)
+        self.missing = list(missing)
+
+    def describe_missing(self) -> str:
+        """Return a sentence about missing files, or an empty string."""
+        few = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
+        return f"{len(self.missing)} files of the table are missing: {few}" if self.missing else ""
 
 
-def load_corpus(data_dir: Path | str) -> list[Piece]:
-    """List the pieces in a folder, sorted by name.
+def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
+    """List the pieces of one or several folders.
 
     Parameters
     ----------
-    data_dir : Path or str
-        A folder with a table in MAESTRO's layout (``maestro-v*.csv`` or ``pieces.csv``) and all or some of the
-        files in it. Without a table every .mid and .midi file below the folder is a piece, and its name decides
-        on its split, 80, 10 and 10 % on average.
-
-    Returns
-    -------
-    list of Piece
+    folder, *more : Path or str
+        A folder with a table in MAESTRO's layout (``maestro-v*.csv``, ``maestro-v*.json`` or ``pieces.csv``) and all or
+        some of its files. Without a table, every MIDI file below the folder is a piece, with a split by the hash of
+        its name. ``beats.npz`` may hold annotated beats: for each ``midi_filename`` an array (n_beats, 2) with the
+        time in seconds, and 1.0 for a downbeat. With several folders, names begin with the name of their folder.
 
     Raises
     ------
     CorpusError
-        If there is no such folder or no piece in it, or if its table is wrong.
+        If there is no such folder or no piece in it, or if its table or its beats are wrong.
     """
-    folder = Path(data_dir)
+    corpora = [_load_folder(Path(each)) for each in (folder, *more)]
+    if len(corpora) == 1:
+        return corpora[0]
+    pieces, missing = [], []
+    for place, corpus in zip((folder, *more), corpora):
+        prefix = Path(place).resolve().name
+        pieces += [Piece(p.path, f"{prefix}/{p.name}", p.composer, p.title, p.split, p.beats) for p in corpus]
+        missing += [f"{prefix}/{name}" for name in corpus.missing]
+    return Corpus(pieces, missing)
+
+
+def _load_folder(folder: Path) -> Corpus:
     if not folder.is_dir():
         raise CorpusError(folder, "not a folder; name the one that holds the MIDI files")
-    tables = [table for pattern in TABLES for table in folder.glob(pattern) if table.is_file()]
+    found = [table for pattern in TABLES for table in sorted(folder.glob(pattern)) if table.is_file()]
+    tables = [table for table in found if table.suffix == ".csv"] or found
     if len(tables) > 1:
-        raise CorpusError(folder, f"more than one table: {', '.join(sorted(table.name for table in tables))}")
-    pieces = _listed_pieces(tables[0]) if tables else _found_pieces(folder)
-    return sorted(pieces, key=lambda piece: piece.name)
-
-
-def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
-    """Write Bach's chorales as MIDI files with a table like MAESTRO's; a second call returns at once.
-
-    The scores are music21's and need no download. The 365 works in exactly four parts are kept, 265 minutes, with
-    the notes as notated: one tempo, one velocity, no repeats or grace notes. Works of one BWV number share a split.
-
-    Parameters
-    ----------
-    data_dir : Path or str
-        The folder to make. It appears when everything is written.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    Path
-        The folder, for `load_corpus`.
-
-    Raises
-    ------
-    CorpusError
-        If something else is there.
-    """
-    folder = Path(data_dir)
-    if (folder / "pieces.csv").is_file():
-        return folder
-    if folder.exists():
-        raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
-    scores = _find_scores()
-    with atomic_folder(folder) as temporary:
-        workers = joblib.Parallel(n_jobs=-1, return_as="generator")
-        titles = next(workers([joblib.delayed(_read_titles)()]))
-        lengths = workers(joblib.delayed(_write_chorale)(score, temporary / f"{score.stem}.mid") for score in scores)
-        bar = tqdm(lengths, "Bach's chorales", len(scores), disable=not progress)
-        _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)}, titles)
-    return folder
+        raise CorpusError(folder, f"more than one table: {', '.join(table.name for table in tables)}")
+    return _listed_pieces(tables[0]) if tables else _found_pieces(folder)
 
 
 def match_composer(name: str, known: Collection[str]) -> str:
-    """Return the one composer of `known` that has this name or surname, in any case; ValueError if it is not one."""
+    """Return the one composer of `known` with this name or surname, ignoring case; ValueError if there is not one."""
     wanted = name.strip().casefold()
-    surnames = {
-        known_name: known_name.split()[-1] for known_name in known if known_name.split() and "/" not in known_name
-    }
+    surnames = {each: each.split()[-1] for each in known if each.split() and "/" not in each}
     matches = [each for each in known if wanted in {each.casefold(), surnames.get(each, each).casefold()}]
     if len(matches) != 1:
-        found = "more than one composer" if matches else "no composer"
-        there = ", ".join(sorted(set(matches or known) - {UNKNOWN})) or "no composers that are known"
-        raise ValueError(f"{name!r} is the name of {found} here; there are {there}")
+        problem = "more than one composer" if matches else "no composer"
+        names = sorted(set(matches or known) - {UNKNOWN})
+        there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no composers that are known"
+        raise ValueError(f"{name!r} is the name of {problem} here; there are {there}")
     return matches[0]
 
 
 def stays_inside(name: str) -> bool:
-    """Tell whether a relative path from a stranger stays below the folder it starts in, on any system."""
+    """Return whether a relative path stays below the folder it starts in, on any system."""
     path = PureWindowsPath(name)  # knows both kinds of slash, and drives
     return bool(path.parts) and not path.anchor and ".." not in path.parts
 
 
-def _listed_pieces(table: Path) -> list[Piece]:
-    """Read the table of a corpus, and keep the pieces whose files are there, or something else of that name."""
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the columns of each row of a csv or json table."""
     try:
+        if table.suffix == ".json":
+            columns = json.loads(table.read_text(encoding="utf-8-sig"))
+            names = [name for name in columns if isinstance(columns[name], dict)]
+            _check_columns(table, names)
+            for line, key in enumerate(columns["midi_filename"], 1):
+                yield line, {name: str(columns[name].get(key, "")) for name in names}
+            return
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
-            if missing := COLUMNS - set(reader.fieldnames or ()):
-                raise CorpusError(table, f"lacks the column {', '.join(sorted(missing))}")
-            pieces = [_listed_piece(table, reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(table, f"cannot be read as CSV ({error})") from error
-    present = [piece for piece in pieces if os.path.lexists(piece.path)]
-    if not present:
-        raise CorpusError(table, f"lists {len(pieces)} MIDI files, and none of them is in the folder")
-    return present
+            _check_columns(table, reader.fieldnames or ())
+            for row in reader:
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise CorpusError(table, f"cannot be read as a table ({error})") from error
 
 
-def _listed_piece(table: Path, line: int, row: dict[str, str]) -> Piece:
-    name, split = row["midi_filename"], row["split"]
-    if not stays_inside(name):
-        raise CorpusError(table, f"line {line}: midi_filename {name!r} is not a path inside the folder")
-    if split not in SPLITS:
-        raise CorpusError(table, f"line {line}: split {split!r} is none of {', '.join(SPLITS)}")
-    return Piece(table.parent / name, name, row["canonical_composer"], row["canonical_title"], split)
+def _check_columns(table: Path, names: Collection[str]) -> None:
+    if missing := COLUMNS - set(names):
+        raise CorpusError(table, f"lacks the column {', '.join(sorted(missing))}")
 
 
-def _found_pieces(folder: Path) -> list[Piece]:
-    """Find what is called a MIDI file below a folder that has no table; whether it is one is the sampler's to say."""
+def _listed_pieces(table: Path) -> Corpus:
+    """Read the table of a corpus; the pieces whose files are there, and the names of the others."""
+    beats, present, pieces, missing, splits = _load_beats(table.parent), None, [], [], {}
+    for line, row in _rows(table):
+        name, split = row["midi_filename"], row["split"]
+        if not stays_inside(name):
+            raise CorpusError(table, f"line {line}: midi_filename {name!r} is not a path inside the folder")
+        if split not in SPLITS:
+            raise CorpusError(table, f"line {line}: split {split!r} is none of {', '.join(SPLITS)}")
+        if splits.setdefault(_normal(name), split) != split:
+            raise CorpusError(table, f"line {line}: {name!r} is in two splits")
+        path = table.parent / name
+        if not os.path.lexists(path):
+            present = _present_files(table.parent) if present is None else present
+            path = present.get(_normal(name))
+        if path is None:
+            missing.append(name)
+            continue
+        about = row["canonical_composer"], row["canonical_title"], split
+        pieces.append(Piece(path, name, *about, beats.get(name)))
+    if not pieces:
+        raise CorpusError(table, f"lists {len(missing)} MIDI files, and none of them is in the folder")
+    return Corpus(sorted(pieces, key=lambda piece: piece.name), missing)
+
+
+def _normal(name: str) -> str:
+    """Return a name in one Unicode normalisation and with forward slashes."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _present_files(folder: Path) -> dict[str, Path]:
+    return {_normal(path.relative_to(folder).as_posix()): path for path in _walk(folder)}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder; links to folders are followed, each folder once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name != "__MACOSX")
+        yield from (Path(place) / name for name in sorted(files))
+
+
+def _found_pieces(folder: Path) -> Corpus:
+    """Find the MIDI files below a folder without a table, and assign splits to those that are MIDI files."""
     if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
         raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi")]
-    if not any(path.is_file() for path in paths):
-        raise CorpusError(folder, "holds no .mid or .midi file")
+    paths = [p for p in _walk(folder) if p.name.lower().endswith(ENDINGS) and not p.name.startswith("._")]
+    if not paths:
+        raise CorpusError(folder, f"holds no MIDI file ({' '.join(ENDINGS)})")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
-    splits = _split_by_hash(names)
-    return [Piece(path, name, UNKNOWN, path.stem, splits[name]) for name, path in names.items()]
+    contents = {name: digest for name, path in names.items() if (digest := _content_hash(path))}
+    groups = group_versions(contents)
+    splits, beats = split_by_hash(groups.values()), _load_beats(folder)
+    pieces = [
+        Piece(path, name, UNKNOWN, path.stem, splits[groups[name]] if name in groups else "train", beats.get(name))
+        for name, path in names.items()
+    ]
+    return Corpus(sorted(pieces, key=lambda piece: piece.name))
 
 
-def _split_by_hash(names: Iterable[str]) -> dict[str, str]:
-    """Give each name the split that its hash falls in, on every machine and in any company the same.
-
-    Only where a split would stay empty a name moves there; fewer than three names are all for training.
-    """
-    places = {name: int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256 for name in names}
-    if len(places) < 3:
-        return dict.fromkeys(places, "train")
-    splits = {name: "train" if at >= 0.2 else "validation" if at >= 0.1 else "test" for name, at in places.items()}
-    if len(set(splits.values())) < 3:
-        test, validation, *_, train = sorted(places, key=places.get)
-        splits |= {test: "test", validation: "validation", train: "train"}
-    return splits
-
-
-def _find_scores() -> list[Path]:
-    """Find Bach in music21, which only the workers import: in a notebook's process it would change the figures."""
-    library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
-    return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
-
-
-def _write_chorale(score: Path, midi: Path) -> float | str:
-    """Write a work in four parts; return its length in seconds, 0 if it has other parts, or what went wrong."""
-    from music21 import converter, stream, tempo
-
+def _content_hash(path: Path) -> str | None:
+    """Return the hash of a file that may be MIDI; None for any other, which gets no vote in the splits."""
     try:
-        voices = converter.parse(score, forceSource=True, storePickle=False).parts
-        if len(voices) != 4:
-            return 0.0
-        # Only the notes go on: music21 would play the repeats of whole measures, and write grace notes without length.
-        plain = stream.Score([tempo.MetronomeMark(number=QUARTERS_PER_MINUTE)])
-        for voice in voices:
-            part = stream.Part()
-            for note in voice.flatten().notes:
-                if not note.duration.isGrace:
-                    part.insert(note.offset, note)
-            plain.insert(0, part)
-        plain.write("midi", fp=midi)
-        return float(plain.highestTime) * 60 / QUARTERS_PER_MINUTE
-    except OSError:  # no fault of the score
-        raise
-    except Exception as error:  # what music21 raises has no common type
-        return f"{type(error).__name__}: {error}"
+        if not path.is_file() or path.stat().st_size > MAX_HASHED:
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return hashlib.sha256(content).hexdigest() if content.startswith(MAGICS) else None
 
 
-def _read_titles() -> dict[str, str]:
-    """Return music21's list of the chorales' titles, by BWV number."""
-    from music21.corpus.chorales import ChoraleListRKBWV
-
-    return {bwv: chorale["title"] for bwv, chorale in ChoraleListRKBWV().byBWV.items()}
-
-
-def _write_table(table: Path, lengths: dict[str, float | str], titles: dict[str, str]) -> None:
-    """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
-    numbers = {work: re.match(r"bwv\d+", work)[0] for work in lengths}
-    splits = _split_by_hash(numbers.values())
-    with table.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow("canonical_composer canonical_title split year midi_filename audio_filename duration".split())
-        for work, seconds in lengths.items():
-            if isinstance(seconds, str):
-                tqdm.write(f"{work} is left out: {seconds}", file=sys.stderr)
-            elif seconds:
-                bwv = work.removeprefix("bwv")
-                title = f"{titles.get(bwv, 'Chorale')}, BWV {bwv}"
-                split = splits[numbers[work]]
-                writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", round(seconds, 3)])
+def _load_beats(folder: Path) -> dict[str, np.ndarray]:
+    """Read the annotated beats of a corpus; times that do not ascend are left out."""
+    path, beats = folder / BEATS, {}
+    if not path.is_file():
+        return beats
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                times = np.asarray(arrays[name], np.float64).reshape(-1, 2)
+                times = times[np.diff(np.maximum.accumulate(times[:, 0]), prepend=-np.inf) > 1e-6]
+                beats[name] = np.column_stack([times[:, 0].round(6), times[:, 1] > 0.5]).astype(np.float64)
+    except Exception as error:  # numpy and zipfile raise many types for a broken file
+        raise CorpusError(path, f"cannot be read as beats ({type(error).__name__})") from error
+    return beats

@@ -36,10 +36,14 @@ def catch_signals() -> Iterator[StopSignal]:
             signal.signal(number, handler)
 
 
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
 def terminate_by_exception() -> None:
-    """Let SIGTERM raise SystemExit with code 143, so that files are closed and worker processes end."""
+    """Let SIGTERM raise `Terminated`, so that files are closed and worker processes end."""
 
     def leave(number: int, _frame) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated
 
     signal.signal(signal.SIGTERM, leave)

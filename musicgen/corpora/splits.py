@@ -1,0 +1,52 @@
+"""Splits for corpora without a table: stable, never empty, and the same for versions of one piece."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+SPLITS = ("train", "validation", "test")
+
+
+def split_by_hash(names: Iterable[str]) -> dict[str, str]:
+    """Assign each name a split by its hash: 80, 10 and 10 % on average, the same on every machine.
+
+    With three names or more, a split that would stay empty gets one of them. Fewer names are all for training.
+    """
+    places = {name: int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256 for name in names}
+    if len(places) < 3:
+        return dict.fromkeys(places, "train")
+    splits = {name: "train" if at >= 0.2 else "validation" if at >= 0.1 else "test" for name, at in places.items()}
+    if len(set(splits.values())) < 3:
+        test, validation, *_, train = sorted(places, key=places.get)
+        splits |= {test: "test", validation: "validation", train: "train"}
+    return splits
+
+
+def group_versions(contents: dict[str, str]) -> dict[str, str]:
+    """Return the group of each file: files of one group are versions of one piece and share a split.
+
+    Parameters
+    ----------
+    contents : dict of str to str
+        The hash of each file's content by name. Files with the same content are one group. So are the files of a
+        folder that is named like them (POP909: ``001/001.mid``, ``001/versions/001-v1.mid``).
+    """
+    groups = {name: _song_folder(name) or name for name in sorted(contents)}
+    first: dict[str, str] = {}
+    for name, content in sorted(contents.items()):
+        same = first.setdefault(content, groups[name])
+        if same != groups[name]:  # merge the two groups
+            old = groups[name]
+            groups = {each: same if group == old else group for each, group in groups.items()}
+    return groups
+
+
+def _song_folder(name: str) -> str | None:
+    """Return the folder above a file whose name begins the file's name, if there is one."""
+    path = PurePosixPath(name)
+    for folder in reversed(path.parts[:-1]):
+        if re.match(rf"{re.escape(folder)}(\b|_)", path.stem, re.IGNORECASE):
+            return folder
+    return None
