@@ -178,7 +178,7 @@ def prepare(
         for (path, *_), entry in zip(jobs, run_parallel(_sample, jobs)):
             found[folder / path.name] = entry
             bar.update()
-    return _collect(pieces, [found[path] for path in paths], int(fps))
+    return _collect(pieces, [found[path] for path in paths], settings)
 
 
 def _entry_path(folder: Path, source: Path, settings: dict) -> Path:
@@ -210,7 +210,7 @@ def _sample(path: Path, source: Path, settings: dict) -> bytes:
     return entry
 
 
-def _collect(pieces: Sequence[Piece], entries: list[bytes], fps: int) -> RollCache:
+def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> RollCache:
     """Separate the sampled pieces from those that failed."""
     reports = [json.loads(entry.partition(b"\n")[0]) for entry in entries]
     skipped = [(piece.name, report["reason"]) for piece, report in zip(pieces, reports) if "reason" in report]
@@ -221,10 +221,13 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], fps: int) -> RollCac
     dropped = Counter()
     for index in good:
         dropped.update(reports[index]["dropped"])
-    digest = hashlib.sha256(b"".join(p.name.encode(errors="surrogateescape") + e for p, e in zip(pieces, entries)))
+    digest = hashlib.sha256(
+        json.dumps(settings).encode()
+        + b"".join(p.name.encode(errors="surrogateescape") + e for p, e in zip(pieces, entries))
+    )
     rolls, lengths = [entries[index].partition(b"\n")[2] for index in good], [reports[i]["n_frames"] for i in good]
     key = digest.hexdigest()[:16]
-    return RollCache([pieces[i] for i in good], rolls, np.array(lengths), fps, skipped, dict(dropped), key)
+    return RollCache([pieces[i] for i in good], rolls, np.array(lengths), settings["fps"], skipped, dict(dropped), key)
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 torch.inference_mode = torch.no_grad  # a tensor that wraps another cannot live in inference mode
 
+from musicgen.recipe import TrainConfig  # noqa: E402
+
 from musicgen.checkpoint import load_checkpoint  # noqa: E402
 from musicgen.corpora.folder import Piece  # noqa: E402
-from musicgen.dataset import prepare  # noqa: E402
+from musicgen.dataset import (  # noqa: E402
+    WindowBatches,
+    WindowConfig,
+    prepare,  # noqa: E402
+)
 from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
 from musicgen.generation import GenerationConfig, generate  # noqa: E402
 from musicgen.lab.attention_view import attention_at  # noqa: E402
 from musicgen.midi import write_midi  # noqa: E402
 from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402
-from musicgen.recipe import TrainConfig  # noqa: E402
 from musicgen.training import Trainer  # noqa: E402
-from musicgen.dataset import WindowBatches, WindowConfig  # noqa: E402
 
 PRETENDED = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_"}  # these alone go from one device to another

@@ -17,20 +17,19 @@ from unittest import mock
 import joblib
 import psutil
 import torch
+from musicgen.recipe import TrainConfig
+from musicgen.stepping import Stepper
 from raw_midi import midi_bytes, note
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
-from musicgen.dataset import prepare
+from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.evaluation.likelihood import mean_nll
 from musicgen.generation import GenerationConfig, generate
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import TrainConfig
-from musicgen.stepping import Stepper
 from musicgen.training import Trainer
-from musicgen.dataset import WindowBatches, WindowConfig
 
 ROOT = Path(__file__).parent.parent
 SOAKED = ROOT / "benchmarks" / "results" / "soak.csv"

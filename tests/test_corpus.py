@@ -2,23 +2,25 @@
 
 import csv
 import io
+import json
 import os
 from collections import Counter
 from contextlib import redirect_stderr
 
+import numpy as np
 import pytest
 
-from musicgen.corpora import folder as corpus
+from musicgen.corpora import chorales as corpus
+from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import (
     CorpusError,
     Piece,
-    atomic_folder,
     load_corpus,
-    make_chorales,
     match_composer,
     stays_inside,
 )
 from musicgen.midi import read_performance
+from musicgen.support.files import atomic_folder
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
 CHOPIN = 'Frédéric Chopin,"Nocturne, Op. 9 No. 2",validation,2008,2008/nocturne.midi,,271.5\n'
@@ -28,7 +30,7 @@ LISZT = "Franz Liszt,La Campanella,test,2004,2004/liszt.midi,2004/liszt.wav,290.
 def make_files(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_bytes(b"MThd" + os.fsencode(name))
 
 
 def splits_of(folder):
@@ -67,7 +69,7 @@ def test_a_part_of_maestro_is_a_corpus(tmp_path):
         ((HEADER + LISZT + LISZT.replace("test", "dev")).encode(), "line 3: split 'dev' .* train, validation, test"),
         ((HEADER + LISZT.replace("2004/l", "../l")).encode(), r"line 2: midi_filename '\.\./liszt\.midi'"),
         ((HEADER + "Franz Liszt,La Campanella,test\n").encode(), "line 2: midi_filename ''"),
-        ((HEADER + CHOPIN).encode("latin-1"), "cannot be read as CSV"),
+        ((HEADER + CHOPIN).encode("latin-1"), "cannot be read as a table"),
     ],
 )
 def test_a_wrong_table_is_refused_with_the_place_and_the_value(tmp_path, table, message):
@@ -89,8 +91,8 @@ def test_a_path_that_stays_in_its_folder(name):
 def test_a_folder_without_a_table_gives_its_midi_files_by_name(tmp_path):
     make_files(tmp_path, "b.MID", "deep/er/a.Midi", "notes.txt", "mid", "folder.mid/c.mid")
     pieces = load_corpus(tmp_path)
-    assert [piece.name for piece in pieces] == ["b.MID", "deep/er/a.Midi", "folder.mid", "folder.mid/c.mid"]
-    assert [piece.title for piece in pieces] == ["b", "a", "folder", "c"]
+    assert [piece.name for piece in pieces] == ["b.MID", "deep/er/a.Midi", "folder.mid/c.mid"]
+    assert [piece.title for piece in pieces] == ["b", "a", "c"]
     assert {piece.composer for piece in pieces} == {"unknown"}
     assert all(piece.path == tmp_path / piece.name for piece in pieces)
 
@@ -139,7 +141,7 @@ def test_no_composer_or_more_than_one_is_refused_with_those_there_are():
 
 def test_what_is_no_corpus_is_refused(tmp_path):
     make_files(tmp_path, "piece.mid", "empty/readme.txt")
-    for folder, message in [("gone", "not a folder"), ("piece.mid", "not a folder"), ("empty", "holds no .mid")]:
+    for folder, message in [("gone", "not a folder"), ("piece.mid", "not a folder"), ("empty", "holds no MIDI file")]:
         with pytest.raises(CorpusError, match=f"{folder}': {message}"):
             load_corpus(tmp_path / folder)
 
@@ -247,7 +249,7 @@ def test_the_table_tells_the_length_at_75_quarters_a_minute(chorales):
 
 
 def test_chorales_are_made_once(chorales, monkeypatch):
-    monkeypatch.setattr("musicgen.corpora.folder.atomic_folder", None)
+    monkeypatch.setattr("musicgen.corpora.chorales.atomic_folder", None)
     assert make_chorales(str(chorales[0])) == chorales[0]
 
 
@@ -256,3 +258,96 @@ def test_chorales_do_not_mix_with_other_files(tmp_path):
     with pytest.raises(CorpusError, match="name a folder that is still to be made"):
         make_chorales(tmp_path)
     assert os.listdir(tmp_path) == ["mine.mid"]
+
+
+def test_missing_files_are_counted_and_named(tmp_path):
+    (tmp_path / "pieces.csv").write_text(
+        "canonical_composer,canonical_title,split,midi_filename\n"
+        + "".join(f"Bach,Piece,train,{name}.mid\n" for name in "abcdef"),
+        "utf-8",
+    )
+    make_files(tmp_path, "b.mid")
+    corpus = load_corpus(tmp_path)
+    assert [piece.name for piece in corpus] == ["b.mid"]
+    assert corpus.missing == ["a.mid", "c.mid", "d.mid", "e.mid", "f.mid"]
+    assert corpus.describe_missing() == "5 files of the table are missing: a.mid, c.mid, d.mid, ..."
+
+
+def table_of(folder, rows):
+    rows = "".join(f"Bach,Piece,{split},{name}\n" for name, split in rows)
+    (folder / "pieces.csv").write_text(f"canonical_composer,canonical_title,split,midi_filename\n{rows}", "utf-8")
+
+
+def test_names_match_in_any_normalisation_and_with_any_slash(tmp_path):
+    make_files(tmp_path, "a/E\u0301tude.mid")
+    table_of(tmp_path, [("a\\\u00c9tude.mid", "train")])
+    assert [piece.path.name for piece in load_corpus(tmp_path)] == ["E\u0301tude.mid"]
+
+
+def test_a_file_in_two_splits_is_an_error(tmp_path):
+    make_files(tmp_path, "a.mid")
+    table_of(tmp_path, [("a.mid", "train"), ("a.mid", "test")])
+    with pytest.raises(CorpusError, match="'a.mid' is in two splits"):
+        load_corpus(tmp_path)
+
+
+def test_maestros_json_is_used_where_there_is_no_csv(tmp_path):
+    make_files(tmp_path, "a.mid", "b.mid")
+    columns = {"canonical_composer": ["Bach", "Liszt"], "canonical_title": ["X", "Y"], "split": ["train", "test"]}
+    columns |= {"midi_filename": ["a.mid", "b.mid"], "duration": [1.5, 2.5]}
+    content = {name: {str(i): value for i, value in enumerate(values)} for name, values in columns.items()}
+    (tmp_path / "maestro-v2.0.0.json").write_text(json.dumps(content), "utf-8")
+    assert [(p.composer, p.title, p.split) for p in load_corpus(tmp_path)] == [
+        ("Bach", "X", "train"),
+        ("Liszt", "Y", "test"),
+    ]
+
+
+def test_linked_folders_are_followed_once_and_junk_is_left_out(tmp_path):
+    make_files(tmp_path / "corpus", "a.mid", "._a.mid", "__MACOSX/b.mid", "sub/c.kar", "sub/d.mid.gz", "e.smf", "f.rmi")
+    make_files(tmp_path / "elsewhere", "g.mid")
+    (tmp_path / "corpus" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "corpus", target_is_directory=True)
+    names = [piece.name for piece in load_corpus(tmp_path / "corpus")]
+    assert names == ["a.mid", "e.smf", "f.rmi", "link/g.mid", "sub/c.kar", "sub/d.mid.gz"]
+
+
+def test_splits_are_assigned_to_midi_files_only(tmp_path):
+    make_files(tmp_path, "a.mid", "b.mid", "c.mid")
+    for number in range(30):
+        (tmp_path / f"junk{number}.mid").write_text(f"<html>{number}")
+    splits = splits_of(tmp_path)
+    assert {splits[f"{name}.mid"] for name in "abc"} == {"train", "validation", "test"}
+
+
+def test_copies_and_versions_of_one_piece_share_a_split(tmp_path):
+    make_files(
+        tmp_path, *(f"{n:03}/{n:03}.mid" for n in range(40)), *(f"{n:03}/versions/{n:03}-v1.mid" for n in range(40))
+    )
+    for n in range(0, 40, 4):
+        (tmp_path / f"copy of {n}.mid").write_bytes((tmp_path / f"{n:03}" / f"{n:03}.mid").read_bytes())
+    splits = splits_of(tmp_path)
+    assert set(splits.values()) == {"train", "validation", "test"}
+    for n in range(40):
+        assert splits[f"{n:03}/{n:03}.mid"] == splits[f"{n:03}/versions/{n:03}-v1.mid"]
+        assert splits.get(f"copy of {n}.mid", splits[f"{n:03}/{n:03}.mid"]) == splits[f"{n:03}/{n:03}.mid"]
+
+
+def test_several_folders_are_one_corpus(tmp_path):
+    make_files(tmp_path / "one", "a.mid")
+    make_files(tmp_path / "two", "a.mid", "b.mid")
+    assert [piece.name for piece in load_corpus(tmp_path / "one", tmp_path / "two")] == [
+        "one/a.mid",
+        "two/a.mid",
+        "two/b.mid",
+    ]
+
+
+def test_beats_are_read_and_a_broken_file_of_beats_is_named(tmp_path):
+    make_files(tmp_path, "a.mid", "b.mid")
+    np.savez(tmp_path / "beats.npz", **{"a.mid": np.array([[0.5, 1], [0.5, 0], [0.4, 0], [1.25, 0]], np.float32)})
+    first, second = load_corpus(tmp_path)
+    assert first.beats.tolist() == [[0.5, 1], [1.25, 0]] and second.beats is None
+    (tmp_path / "beats.npz").write_bytes(b"PK\3\4 broken")
+    with pytest.raises(CorpusError, match="beats.npz': cannot be read as beats"):
+        load_corpus(tmp_path)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from raw_midi import midi_bytes, note, pedal
 
-from musicgen import dataset, fingerprints
+from musicgen import dataset
 from musicgen.corpora.folder import Piece
-from musicgen.dataset import prepare
-from musicgen.midi import read_midi
+from musicgen.dataset import compress, decompress, prepare
+from musicgen.midi import read_midi, read_performance
 
 # At 480 ticks a beat and 120 BPM, 48 ticks are a frame. Lengths and keys differ; the second piece has the pedal down.
 CONTENTS = {
@@ -39,15 +39,6 @@ def flip(path, at, bits=1):
     path.write_bytes(content)
 
 
-def cache_files(tmp_path):
-    return [next((tmp_path / "cache").glob(f"*.{suffix}")) for suffix in ("u8", "json")]
-
-
-def copied(rolls):
-    """The rolls of a cache, which is no longer mapped and may be cut."""
-    return [replace(roll, velocity=roll.velocity.copy()) for roll in rolls]
-
-
 @pytest.fixture(autouse=True)
 def threads():
     """Sample in threads: starting processes takes longer than all of these files."""
@@ -59,7 +50,7 @@ def threads():
 def sampled(monkeypatch):
     """The files that are sampled, as it happens."""
     paths = []
-    monkeypatch.setattr(dataset, "read_midi", lambda path, *rest: paths.append(path) or read_midi(path, *rest))
+    monkeypatch.setattr(dataset, "read_performance", lambda path: paths.append(path) or read_performance(path))
     return paths
 
 
@@ -128,67 +119,72 @@ def test_other_content_another_name_or_another_order_is_another_cache(tmp_path, 
     assert list(prepared(pieces[::-1])) == [read_midi(piece.path) for piece in pieces[::-1]]
     pieces[1].path.write_bytes(CONTENTS["a.mid"])
     assert prepared(pieces)[1] == read_midi(pieces[0].path)
-    assert len(sampled) == 12
+    assert len(sampled) == 3
 
 
 DAMAGES = {
-    "a flipped bit": lambda data, index: flip(data, 88 * 11 + 5),
-    "a cut tail": lambda data, index: os.truncate(data, data.stat().st_size - 1),
-    "longer": lambda data, index: data.write_bytes(data.read_bytes() + bytes(88)),
-    "no data": lambda data, index: data.unlink(),
-    "no index": lambda data, index: index.unlink(),
-    "a cut index": lambda data, index: os.truncate(index, index.stat().st_size - 1),
-    "an index that is no text": lambda data, index: flip(index, 3, bits=128),
-    "an index of another kind": lambda data, index: index.write_text("[1]"),
-    "an index that says nothing": lambda data, index: index.write_text("{}"),
+    "a flipped bit": lambda path: flip(path, 45),
+    "a flipped bit of the checksum": lambda path: flip(path, 3),
+    "a cut tail": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + bytes(8)),
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
 }
 
 
-@pytest.fixture
-def settled(monkeypatch):
-    """Files count as untouched from the moment they are written."""
-    monkeypatch.setattr(fingerprints, "SETTLED_SECONDS", -1.0)
-
-
-@pytest.mark.usefixtures("settled")
-def test_files_that_nobody_touched_are_not_read_again(prepared, monkeypatch):
-    pieces = prepared().pieces
-    first = copied(prepared(pieces))
-    monkeypatch.setattr(dataset, "file_hash", lambda *args: pytest.fail("a file was read"))
-    assert list(prepared(pieces)) == first
-    monkeypatch.undo()
-    pieces[1].path.write_bytes(CONTENTS["a.mid"])
-    assert prepared(pieces)[1] == first[0]
-
-
-@pytest.mark.usefixtures("settled")
-def test_what_is_known_of_files_with_one_setting_is_not_taken_for_another(prepared):
-    pieces = prepared().pieces
-    for settings in SETTINGS * 3:
-        assert list(prepared(pieces, **settings)) == [read_midi(piece.path, **settings) for piece in pieces]
-
-
-@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.usefixtures("settled")
-def test_a_damaged_cache_is_made_anew(tmp_path, prepared, sampled, damage, times):
+def test_a_damaged_entry_is_recreated_and_no_other(tmp_path, prepared, sampled, damage):
     pieces = prepared().pieces
-    first = [copied(prepared(pieces)) for _ in range(times)][0]
-    damage(*cache_files(tmp_path))
-    again = prepared(pieces)
-    assert list(again) == first
-    assert len(sampled) == 6
+    first = list(prepared(pieces))
+    damage(sorted((tmp_path / "cache").glob("*.roll"))[1])
     assert list(prepared(pieces)) == first
-    assert len(sampled) == 6  # and it is whole again
+    assert len(sampled) == 3 + 1
+    assert list(prepared(pieces)) == first
+    assert len(sampled) == 3 + 1
 
 
-def test_a_flipped_bit_anywhere_in_the_index_is_noticed(tmp_path, prepared):
-    first, (_, index) = copied(prepared()), cache_files(tmp_path)
-    whole = index.read_text()
-    for at in range(0, len(whole), 2):
-        flip(index, at, 1 << at // 2 % 7)
-        again = prepared()
-        assert (list(again), again.skipped, index.read_text()) == (first, [], whole), whole[max(0, at - 9) : at + 9]
+def test_a_flipped_bit_anywhere_in_an_entry_is_noticed(tmp_path, prepared):
+    first, path = list(prepared()), next((tmp_path / "cache").glob("*.roll"))
+    whole = path.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 100)):
+        flip(path, at, 1 << at % 8)
+        assert list(prepared()) == first
+        assert path.read_bytes() == whole, at
+
+
+def test_one_more_file_samples_one_file(tmp_path, prepared, sampled):
+    pieces = prepared().pieces
+    more = write(tmp_path / "data", {"new.mid": midi_bytes([note(0, 960, 70, 33)])})
+    assert len(prepared(pieces + more)) == 4
+    assert len(sampled) == 4
+    prepared(more)
+    assert len(sampled) == 4
+
+
+def test_an_interrupted_preparation_continues(tmp_path, prepared, monkeypatch):
+    done = []
+
+    def stop_after_two(path):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(path)
+        return read_performance(path)
+
+    monkeypatch.setattr(dataset, "read_performance", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        prepared()
+    monkeypatch.setattr(dataset, "read_performance", lambda path: done.append(path) or read_performance(path))
+    assert len(prepared()) == 3
+    assert len(done) == 3
+
+
+def test_annotated_beats_and_the_pedal_belong_to_the_roll(prepared):
+    pieces = prepared().pieces
+    beats = np.array([[0.0, 1], [0.4, 0], [0.8, 0]])
+    rolls = prepared([replace(pieces[1], beats=beats), pieces[0]])
+    assert np.array_equal(rolls[0].beats, beats)
+    assert rolls[0].pedal is not None and rolls[1].pedal is None
+    assert decompress(compress(rolls[0])) == rolls[0]
 
 
 def test_broken_files_are_named_and_skipped_and_the_rest_is_as_without_them(tmp_path, prepared, sampled):
@@ -204,16 +200,16 @@ def test_broken_files_are_named_and_skipped_and_the_rest_is_as_without_them(tmp_
         assert [reason for _, reason in rolls.skipped] == [
             "not a MIDI file: it does not begin with MThd", "no piano notes", "no such file"
         ]  # fmt: skip
-    assert len(sampled) == 3 + 6
+    assert len(sampled) == 3 + 2 + 2  # only what cannot be opened is tried again
     gone.path.write_bytes(CONTENTS["b.mid"])  # it comes back
     assert len(prepared(pieces)) == 4
 
 
-def test_nothing_but_broken_files_is_an_error_that_names_one_and_leaves_no_cache(tmp_path, prepared):
+def test_nothing_but_broken_files_is_an_error_that_names_one_and_remembers_it(tmp_path, prepared):
     pieces = write(tmp_path / "data", {"x.mid": b"MThd", "y.mid": b""})
-    with pytest.raises(ValueError, match=r"none of the 2 files could be sampled; the first, 'x.mid': broken MIDI file"):
+    with pytest.raises(ValueError, match=r"none of the 2 files could be sampled; the first, 'x.mid': "):
         prepared(pieces)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # also a failure is remembered
 
 
 def test_no_pieces_is_an_error_that_says_so(prepared):
@@ -225,21 +221,12 @@ def test_a_rate_counted_in_numpy_is_a_rate(prepared):
     assert prepared(fps=np.int64(7))[0] == prepared(fps=7)[0]
 
 
-def test_the_rolls_are_views_of_one_read_only_map(prepared):
-    rolls = prepared()
-    assert isinstance(rolls.frames, np.memmap)
-    assert all(np.shares_memory(roll.velocity, rolls.frames) for roll in rolls)
-    with pytest.raises(ValueError, match="read-only"):
-        rolls[0].velocity[0, 0] = 1
-
-
 def test_pieces_are_selected_by_their_fields(prepared):
     rolls = prepared()
     assert list(rolls.select(split="train")) == [rolls[0], rolls[2]]
     assert [piece.name for piece in rolls.select(split="train", composer="by d").pieces] == ["deep/c.midi"]
     assert list(rolls.select(split="train").select(composer="by d")) == [rolls[2]]
-    assert np.shares_memory(rolls.select(split="test")[0].velocity, rolls.frames)
-    with pytest.raises(ValueError, match="none of the 3 pieces has .*validation"):
+    with pytest.raises(ValueError, match="none of the 3 pieces .*validation"):
         rolls.select(split="validation")
 
 

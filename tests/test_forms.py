@@ -6,13 +6,13 @@ from dataclasses import fields
 import pytest
 from ipywidgets import FloatLogSlider, FloatSlider
 
+from musicgen.dataset import WindowConfig
 from musicgen.generation import GenerationConfig
 from musicgen.lab import charts
 from musicgen.lab.forms import follow, form
 from musicgen.lab.panel import Message
 from musicgen.model import ModelConfig
-from musicgen.recipe import OPTIMIZERS, TrainConfig
-from musicgen.dataset import WindowConfig
+from musicgen.training import OPTIMIZERS, TrainConfig
 
 
 def slider_of(made, name):

@@ -52,20 +52,6 @@ def test_a_piece_in_any_parts_is_remembered_as_the_whole(parts, seed):
     torch.testing.assert_close(tuple(state), tuple(after_whole))
 
 
-@settings(max_examples=40)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
-@example([150, 1, 380, 200], 1)  # longer than the oldest age
-def test_a_piece_in_any_parts_is_remembered_as_the_whole(parts, seed):
-    loudness = random_loudness(sum(parts), seed=seed, share=0.01 * (1 + seed % 30))
-    *whole, after_whole = PitchHistory()(loudness, None)
-    state, pieces = None, []
-    for part in loudness.split(parts, dim=1):
-        *features, state = PitchHistory()(part, state)
-        pieces.append(features)
-    torch.testing.assert_close([torch.cat(each, dim=1) for each in zip(*pieces)], whole)
-    torch.testing.assert_close(tuple(state), tuple(after_whole))
-
-
 def test_ages_go_on_beyond_a_part_and_end_at_the_oldest():
     loudness = torch.zeros(1, 700, 2).double()
     loudness[:, 0, 0] = loudness[:, 90:, 1] = 0.5

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
+from musicgen.recipe import TrainConfig
 from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
@@ -23,7 +24,6 @@ from musicgen.corpora.folder import Piece, load_corpus
 from musicgen.corpora.maestro import download_maestro
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import TrainConfig
 from musicgen.support import files
 from musicgen.support.files import atomic_write
 from musicgen.training import Trainer

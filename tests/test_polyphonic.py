@@ -15,9 +15,9 @@ import scipy.sparse
 
 from musicgen import polyphonic
 from musicgen.corpora.folder import CorpusError
+from musicgen.dataset import WindowBatches, WindowConfig
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.polyphonic import read_polyphonic
-from musicgen.dataset import WindowBatches, WindowConfig
 
 LENGTHS = {"traindata": [5, 2, 9], "validdata": [3], "testdata": [4, 7]}
 SPLITS = {"traindata": "train", "validdata": "validation", "testdata": "test"}

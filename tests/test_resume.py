@@ -1,4 +1,4 @@
-"""What a run is taken up from: the checkpoint before a damaged one, never a stranger's idea; one run at a time."""
+"""Where a run continues: at the checkpoint before a damaged one, never at a manipulated one; one run at a time."""
 
 import csv
 import subprocess
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 
-from musicgen import resume
 from musicgen.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from musicgen.recipe import TrainConfig
-from musicgen.training import Trainer
+from musicgen.support import resume
+from musicgen.training import TrainConfig, Trainer
 
 
 class Sequences:
-    """Four batches an epoch; where it is `stuck`, an epoch waits before it begins."""
+    """Four batches an epoch. An epoch waits for the event `stuck` before it begins."""
 
     def __init__(self, stuck=None):
         self.stuck, self.begun = stuck, threading.Event()
@@ -29,7 +29,7 @@ class Sequences:
         random = np.random.default_rng(number)
         for _ in range(self.n_batches(number)):
             held = random.random((2, 9, 5)) < 0.3
-            yield np.where(held, 70, 0).astype(np.uint8), np.array([9, 7]), np.array([0, 0])
+            yield batch_of(np.where(held, 70, 0).astype(np.uint8), np.array([9, 7]), np.array([0, 0]))
 
     def n_batches(self, number):
         return 4
@@ -46,13 +46,13 @@ def trainer(tiny_model, tmp_path):
 
 
 def stop_after(n_epochs):
-    """Validate, and break the run off in the epoch behind the `n_epochs`-th."""
+    """Validate, and break the run off in the epoch after the `n_epochs`-th."""
     losses = iter(n_epochs * [1.0])
     return lambda model: next(losses, np.nan)
 
 
 def broken_off(trainer, n_epochs=2, **config):
-    """Run some epochs, then fail, as a machine does: what is there now is what the epochs left."""
+    """Run some epochs, then fail, as a machine does."""
     with pytest.raises(ValueError, match="loss is nan"):
         trainer(validate=stop_after(n_epochs), **config).run()
 
@@ -82,7 +82,7 @@ def dig(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, dig, Path.unlink])
-def test_a_damaged_latest_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_end(
+def test_a_damaged_latest_checkpoint_is_reported_and_the_one_before_it_leads_to_the_same_result(
     trainer, tmp_path, capsys, damage
 ):
     trainer("whole").run()
@@ -92,7 +92,7 @@ def test_a_damaged_latest_checkpoint_is_told_and_the_one_before_it_leads_to_the_
     damage(latest)
     trainer(seed=1).run(resume=True)
     said = capsys.readouterr().err
-    assert "latest.safetensors'" in said and f"going on from {str(previous)!r}" in said
+    assert "latest.safetensors'" in said and f"continuing from {str(previous)!r}" in said
     assert weights_of(latest).keys() == weights_of(tmp_path / "whole" / "latest.safetensors").keys()
     torch.testing.assert_close(
         weights_of(latest), weights_of(tmp_path / "whole" / "latest.safetensors"), rtol=0, atol=0
@@ -101,7 +101,7 @@ def test_a_damaged_latest_checkpoint_is_told_and_the_one_before_it_leads_to_the_
     assert [[row["updates"] for row in log] for log in rows] == 2 * [["4", "8", "12"]]
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_the_sound_one_before_it(trainer, tmp_path):
+def test_a_damaged_checkpoint_never_replaces_the_intact_one_before_it(trainer, tmp_path):
     broken_off(trainer)
     cut(tmp_path / "run" / "latest.safetensors")
     trainer(n_epochs=3).run(resume=True)
@@ -117,7 +117,7 @@ def test_the_first_save_after_a_damaged_latest_keeps_the_previous(trainer, tmp_p
     assert load_checkpoint(tmp_path / "run" / "previous.safetensors").record["progress"]["epoch"] == 1
 
 
-def test_nothing_but_damaged_checkpoints_is_an_error_and_no_random_start(trainer, tmp_path):
+def test_two_damaged_checkpoints_are_an_error_and_not_a_random_start(trainer, tmp_path):
     broken_off(trainer)
     for name in ("latest", "previous"):
         cut(tmp_path / "run" / f"{name}.safetensors")
@@ -136,9 +136,11 @@ def test_only_what_differs_is_shown(trainer):
     broken_off(trainer)
     with pytest.raises(CheckpointError) as caught:
         trainer(learning_rate=0.125, clip_norm=7.0).run(resume=True)
-    told = str(caught.value).partition("was trained otherwise: ")[2]
+    told = str(caught.value).partition("was trained with other settings: ")[2]
     assert told == "training.clip_norm was 100.0, now 7.0; training.learning_rate was 0.01, now 0.125"
-    with pytest.raises(ValueError, match=r"^was trained otherwise: a.b was 1, now None; a.c was None, now \[2\]$"):
+    with pytest.raises(
+        ValueError, match=r"^was trained with other settings: a.b was 1, now None; a.c was None, now \[2\]$"
+    ):
         resume.check_same({"a": {"b": 1, "d": {}}, "e": 5}, {"a": {"c": [2]}, "e": 5})
 
 
@@ -191,7 +193,7 @@ def nested(depth):
     return {"a": nested(depth - 1)} if depth else 1
 
 
-def test_a_strangers_latest_checkpoint_is_refused_whatever_it_says_and_nothing_changes(trainer, tmp_path):
+def test_a_manipulated_latest_checkpoint_is_rejected_and_nothing_changes(trainer, tmp_path):
     broken_off(trainer)
     latest = tmp_path / "run" / "latest.safetensors"
     sound = latest.read_bytes()
@@ -200,12 +202,13 @@ def test_a_strangers_latest_checkpoint_is_refused_whatever_it_says_and_nothing_c
         kept = load_checkpoint(latest)
         change(kept.record, kept.tensors)
         save_checkpoint(latest, kept.model, kept.tensors, kept.record)
+        (tmp_path / "run" / "previous.safetensors").unlink(missing_ok=True)
         other = trainer(seed=1)
         state, weights = torch.get_rng_state(), [weight.clone() for weight in other.model.parameters()]
         try:
             other.run(resume=True)
         except CheckpointError as error:
-            assert "latest.safetensors' " in str(error) and len(str(error)) < 2000, fault
+            assert "latest.safetensors'" in str(error) and len(str(error)) < 2000, fault
         else:
             pytest.fail(fault)
         assert torch.equal(torch.get_rng_state(), state), fault
@@ -215,7 +218,7 @@ def test_a_strangers_latest_checkpoint_is_refused_whatever_it_says_and_nothing_c
     assert len(trainer(seed=1).run(resume=True)) == 3  # and without any of these it goes on
 
 
-def test_the_second_of_two_runs_in_a_folder_is_refused_and_the_first_goes_on(trainer, tmp_path):
+def test_the_second_of_two_runs_in_a_folder_is_rejected_and_the_first_continues(trainer, tmp_path):
     go_on = threading.Event()
     first = trainer(batches=Sequences(stuck=go_on))
     thread = threading.Thread(target=first.run)
@@ -223,7 +226,7 @@ def test_the_second_of_two_runs_in_a_folder_is_refused_and_the_first_goes_on(tra
     try:
         assert first.batches.begun.wait(60)
         for again in (False, True):
-            with pytest.raises(ValueError, match="run': another run is at work in this folder"):
+            with pytest.raises(ValueError, match="run': another run is using this folder"):
                 trainer().run(resume=again)
     finally:
         go_on.set()
@@ -232,8 +235,8 @@ def test_the_second_of_two_runs_in_a_folder_is_refused_and_the_first_goes_on(tra
     assert trainer().run(resume=True) == first.progress.history  # and the folder is free again
 
 
-def test_a_run_that_was_killed_keeps_nobody_out_and_what_it_left_unfinished_is_cleared(tmp_path):
-    lines = "import sys, pathlib, musicgen.resume as r\nwith r.only_run(pathlib.Path(sys.argv[1])):\n"
+def test_a_killed_run_leaves_no_lock_and_its_unfinished_files_are_removed(tmp_path):
+    lines = "import sys, pathlib, musicgen.support.resume as r\nwith r.only_run(pathlib.Path(sys.argv[1])):\n"
     holder = lines + "  print('in', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holder, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE

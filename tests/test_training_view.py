@@ -11,8 +11,7 @@ from musicgen.lab import training_view
 from musicgen.lab.forms import form
 from musicgen.lab.training_view import LiveLossPlot, TrainingPanel
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import TrainConfig
-from musicgen.training import Trainer
+from musicgen.training import TrainConfig, Trainer
 
 SIZES = {"n_pitches": 5, "hidden_size": 8, "n_layers": 1, "n_attention_layers": 0, "output": "independent"}
 

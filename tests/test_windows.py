@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from musicgen.corpora.folder import Piece
-from musicgen.dataset import RollCache
-from musicgen.piano_roll import PianoRoll
-from musicgen.dataset import WindowBatches, WindowConfig, stretch, transpose
+from musicgen.dataset import RollCache, WindowBatches, WindowConfig
+from musicgen.piano_roll import PianoRoll, beat_features
 
 BITS = 2 ** np.arange(10)
 
@@ -20,9 +19,7 @@ def cache_of(matrices, composers=()):
     """A cache of these pieces; those beyond the `composers` named are by nobody known."""
     names = [*composers, *["unknown"] * len(matrices)]
     pieces = [Piece(Path(f"{i}.mid"), f"{i}.mid", name, "", "train") for i, name in zip(range(len(matrices)), names)]
-    lengths = np.array([len(matrix) for matrix in matrices])
-    frames = np.concatenate(matrices).astype(np.uint8)
-    return RollCache(pieces, frames, np.cumsum(lengths) - lengths, lengths, 20, [], "key")
+    return RollCache.from_rolls(pieces, [PianoRoll(matrix.astype(np.uint8)) for matrix in matrices], "key")
 
 
 def marked(lengths, composers=()):
@@ -36,9 +33,17 @@ def marked(lengths, composers=()):
     return cache_of(matrices, composers)
 
 
+def transpose(velocity, semitones):
+    return PianoRoll(velocity.astype(np.uint8)).transpose(semitones).velocity
+
+
+def stretch(velocity, factor):
+    return PianoRoll(velocity.astype(np.uint8)).stretch(factor).velocity
+
+
 def windows_of(batches, epoch):
     """Read each window's marks: (piece, its frames)."""
-    for frames, lengths, _ in batches.epoch(epoch):
+    for frames, _, _, lengths, _ in batches.epoch(epoch):
         for window, length in zip(frames, lengths):
             (pieces,) = {tuple(row) for row in (window[:length, 70:] > 0).tolist()}  # one piece, in every frame
             assert sum(pieces) == 1
@@ -66,9 +71,9 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
     batches = WindowBatches(rolls, WindowConfig(window_frames, batch_size))
     made = list(batches.epoch(epoch))
     assert len(made) == batches.n_batches(epoch)
-    assert [len(frames) for frames, _, _ in made[:-1]] == [batch_size] * (len(made) - 1)
+    assert [len(frames) for frames, *_ in made[:-1]] == [batch_size] * (len(made) - 1)
     assert 1 <= len(made[-1][0]) <= batch_size
-    for frames, music, labels in made:
+    for frames, _, _, music, labels in made:
         assert frames.dtype == np.uint8
         assert labels.shape == music.shape
         assert frames.shape == (len(music), window_frames + 1, 88)
@@ -79,7 +84,7 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
 def test_no_window_is_without_a_frame_to_predict():
     batches = WindowBatches(marked([1, 1, 9, 1]), WindowConfig(window_frames=4, batch_size=1))
     for epoch in range(5):
-        assert min(lengths.min() for _, lengths, _ in batches.epoch(epoch)) >= 2
+        assert min(lengths.min() for *_, lengths, _ in batches.epoch(epoch)) >= 2
 
 
 def epochs(config, *numbers):
@@ -97,7 +102,7 @@ def test_the_seed_and_the_epoch_alone_fix_the_batches():
 def test_velocities_come_as_they_were_played():
     matrix = np.zeros((20, 88))
     matrix[:, 30] = np.arange(20) * 6 + 1
-    for frames, lengths, _ in WindowBatches(cache_of([matrix]), WindowConfig(window_frames=7)).epoch(0):
+    for frames, _, _, lengths, _ in WindowBatches(cache_of([matrix]), WindowConfig(window_frames=7)).epoch(0):
         for window, length in zip(frames, lengths):
             played = window[:length, 30].astype(int)
             assert (np.diff(played) == 6).all() and played[0] % 6 == 1
@@ -108,7 +113,7 @@ def labels_of(composer_dropout, composers=("Liszt", "Nobody", "Bach"), epoch=0):
     rolls = marked([90, 70, 80, 60], ["Bach", "Liszt", "Bach", "Salieri"])
     config = WindowConfig(window_frames=4, batch_size=6, composer_dropout=composer_dropout)
     batches = WindowBatches(rolls, config, composers)
-    labels = np.concatenate([labels for _, _, labels in batches.epoch(epoch)])
+    labels = np.concatenate([batch.composers for batch in batches.epoch(epoch)])
     return np.column_stack([[piece for piece, _ in windows_of(batches, epoch)], labels])
 
 
@@ -168,7 +173,7 @@ def test_windows_are_transposed_one_by_one_within_the_limit_and_the_piano():
         matrix = np.zeros((300, 88))
         matrix[:, [key, key + 2]] = 64
         batches = WindowBatches(cache_of([matrix]), WindowConfig(window_frames=5, batch_size=7, max_transpose=3))
-        windows = np.concatenate([frames[lengths == 6] for frames, lengths, _ in batches.epoch(0)])
+        windows = np.concatenate([batch.velocity[batch.lengths == 6] for batch in batches.epoch(0)])
         assert np.array_equal(np.unique((windows > 0).sum(axis=2)), [2])  # both keys, in every frame
         return set((windows.argmax(axis=2) - key).ravel().tolist())
 
@@ -206,7 +211,7 @@ def test_windows_are_stretched_one_by_one_up_to_the_limit():
     config = WindowConfig(window_frames=100, batch_size=7, max_stretch=0.3)
     batches = WindowBatches(cache_of([matrix]), config)
     periods = []
-    for frames, lengths, _ in (batch for epoch in range(5) for batch in batches.epoch(epoch)):
+    for frames, _, _, lengths, _ in (batch for epoch in range(5) for batch in batches.epoch(epoch)):
         assert frames.shape[1:] == (101, 88)
         for window, length in zip(frames, lengths):
             onsets = np.flatnonzero(PianoRoll(window[:length]).onsets[1:, 40])
@@ -236,10 +241,43 @@ def test_a_seed_below_zero_is_refused_before_the_work_begins():
         WindowConfig(seed=-1)
 
 
-@pytest.mark.parametrize(("field", "highest"), [("composer_dropout", 1), ("max_stretch", 0.5)])
+@pytest.mark.parametrize(("field", "highest"), [("composer_dropout", 1), ("beat_dropout", 1), ("max_stretch", 0.5)])
 def test_shares_out_of_range_are_refused_by_name(field, highest):
     for share in (0, highest / 3, highest):
         assert getattr(WindowConfig(**{field: share}), field) == share
     for share in (-0.1, highest + 0.01, float("nan")):
         with pytest.raises(ValueError, match=f"{field} must lie in 0..{highest}, not {share!r}"):
             WindowConfig(**{field: share})
+
+
+def beat_cache(n_frames=200):
+    """One piece with a beat every half second, and the pedal down in every third frame."""
+    beats = np.column_stack([np.arange(0.1, 11, 0.5), np.arange(22) % 4 == 0]).astype(float)
+    velocity = np.zeros((n_frames, 88), np.uint8)
+    velocity[:, 40:50] = 99 * (np.arange(n_frames)[:, None] // BITS % 2)
+    roll = PianoRoll(velocity, 20, np.arange(n_frames) % 3 == 0, beats)
+    return roll, RollCache.from_rolls([Piece(Path("a.mid"), "a.mid", "Bach", "", "train")], [roll])
+
+
+def test_windows_carry_the_pedal_and_the_beats_of_their_frames():
+    roll, cache = beat_cache()
+    wanted = beat_features(roll.beats, 200)
+    for batch in WindowBatches(cache, WindowConfig(window_frames=20, batch_size=3, beat_dropout=0.0)).epoch(0):
+        for velocity, pedal, beats, length in zip(batch.velocity, batch.pedal, batch.beats, batch.lengths):
+            first = int((velocity[0, 40:50] > 0) @ BITS)
+            assert pedal[:length].tolist() == roll.pedal[first : first + length].tolist()
+            np.testing.assert_allclose(beats[:length], wanted[first : first + length], atol=1e-4)
+
+
+def test_a_share_of_the_windows_has_no_beats():
+    config = WindowConfig(window_frames=4, batch_size=2, beat_dropout=0.4)
+    batches = [batch for epoch in range(9) for batch in WindowBatches(beat_cache()[1], config).epoch(epoch)]
+    known = np.concatenate([batch.beats.any(axis=(1, 2)) for batch in batches])
+    assert 0.5 < known.mean() < 0.7
+
+
+def test_stretching_moves_pedal_and_beats_too():
+    roll = beat_cache()[0].stretch(1.5)
+    assert roll.n_frames == 300
+    np.testing.assert_allclose(np.diff(roll.beats[:, 0]), 0.75)
+    assert abs(roll.pedal.mean() - 1 / 3) < 0.02

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen.dataset import Batch
 from musicgen.evaluation import likelihood as metrics
 from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
-from musicgen.keys import FrameFeatures, decode_frame
-from musicgen.piano_roll import PianoRoll
-from musicgen.recipe import TrainConfig, next_frame_loss
+from musicgen.outputs import decode_frame, frame_loss, teacher_forced_logits
+from musicgen.piano_roll import N_BEAT_FEATURES, PianoRoll
+from musicgen.training import TrainConfig, next_frame_loss
 
 COMPOSERS = ("Bach", "Chopin", "Liszt")
 
@@ -50,7 +51,7 @@ def stubborn(tiny_model):
 
 def test_baselines_count_each_key_after_each_of_its_states():
     rolls = [roll_of({0: "011110", 3: "100100"}), roll_of({0: "1"}), roll_of({0: "1100", 3: "0001"})]
-    marginal, markov, _ = fit_baselines(rolls)
+    marginal, markov, *_ = fit_baselines(rolls)
     # Key 0: of 8 frames that follow another 5 are on; after a frame off 1 of 2, after one on 4 of 6.
     assert markov[:, 0].tolist() == pytest.approx([(1 + 1) / (2 + 2), (4 + 1) / (6 + 2)])
     assert marginal[0].item() == pytest.approx((5 + 1) / (8 + 2))
@@ -82,27 +83,27 @@ def test_baselines_travel_as_tensors():
             Baselines.from_tensors(baselines.as_tensors() | {"baseline.marginal": torch.full((88,), value)})
     with pytest.raises(ValueError, match="no baselines"):
         Baselines.from_tensors(baselines.as_tensors() | {"baseline.velocity": torch.full((128,), 1 / 128)})
-    for name in baselines.as_tensors():
+    for name in ("baseline.marginal", "baseline.markov", "baseline.velocity"):
         with pytest.raises(ValueError, match="no baselines"):
             Baselines.from_tensors({name: baselines.as_tensors()[name]})
 
 
 def frame_by_frame(model, roll):
-    """What is heard before each frame of a piece but the first, each time from the beginning; and that frame."""
+    """What is known before each frame of a piece but the first, each time from the beginning; and the frames."""
     for t in range(1, roll.n_frames):
         with torch.no_grad():
-            heard, _ = model(torch.tensor(roll.velocity[None, :t] / np.float32(127)))
-        yield FrameFeatures(*(known[:, -1] for known in heard)), roll.velocity[t - 1], roll.velocity[t]
+            features, _ = model(torch.tensor(roll.velocity[None, :t] / np.float32(127)))
+        yield features.map(lambda x: x[:, -1]), roll.velocity[t - 1], roll.velocity[t]
 
 
-def predictions(model, heard, following):
-    """The probability of each key, the keys of the likeliest frame, and the log-probabilities of the velocities."""
-    output, target = model.output, torch.tensor(following[None] > 0).float()
+def predictions(model, features, following):
+    """The probability of each pitch, the pitches of the likeliest frame, and the loss of the velocities."""
+    output, up = model.output, torch.zeros(1)
     with torch.no_grad():
-        within = output.within(output.before(heard), heard, target)
-        likeliest, _ = decode_frame(output, heard, lambda logits: (logits > 0).float())
-        bins = output.velocity(within)[0].log_softmax(-1) - math.log(4) if output.velocity else None
-        return output.logits(within, heard)[0].sigmoid().tolist(), likeliest[0].tolist(), bins
+        logits, _ = teacher_forced_logits(output, features, torch.tensor(following[None] > 0).float(), up)
+        likeliest, _ = decode_frame(output, output.encode(features, up), features, lambda x: (x > 0).float())
+        velocity_nll = frame_loss(output, features, torch.tensor(following[None]), up).velocity_nll
+        return logits[0].sigmoid().tolist(), likeliest[0].tolist(), velocity_nll.sum().item()
 
 
 def slow_evaluation(model, rolls, baselines):
@@ -113,9 +114,10 @@ def slow_evaluation(model, rolls, baselines):
     def add(name, value):
         sums[name] = sums.get(name, 0.0) + value
 
-    for heard, earlier, later in (step for roll in rolls for step in frame_by_frame(model, roll)):
+    for features, earlier, later in (step for roll in rolls for step in frame_by_frame(model, roll)):
         n_frames += 1
-        probability, likeliest, velocities = predictions(model, heard, later)
+        probability, likeliest, velocity_nll = predictions(model, features, later)
+        add("velocity_nll", velocity_nll)
         for key in range(88):
             before, after, claimed = bool(earlier[key]), bool(later[key]), bool(likeliest[key])
             markov, marginal = baselines.markov[int(before), key].item(), baselines.marginal[key].item()
@@ -125,7 +127,6 @@ def slow_evaluation(model, rolls, baselines):
                 add(f"changed_{name}", nll * (before != after))
             if after and not before:
                 n_struck += 1
-                add("velocity_nll", -velocities[key, later[key] // 4].item() if velocities is not None else 0.0)
                 add("velocity_marginal_nll", -math.log(baselines.velocity[later[key] // 4] / 4))
             hits["frame"] += claimed and after
             claims["frame"] += claimed + after
@@ -146,15 +147,19 @@ def test_evaluation_is_what_a_slow_count_gives(tiny_model, monkeypatch, chunk_fr
         weight.data *= 0.5  # so that no probability comes near 0 or 1
     rolls, baselines = ROLLS[:7], fit_baselines(ROLLS[3:])
     expected = slow_evaluation(model, rolls, baselines)
-    assert evaluate(model, rolls, baselines) == pytest.approx(expected, rel=1e-4)
+    found = evaluate(model, rolls, baselines)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert found["pedal_nll"] > 0 and found["pedal_markov_nll"] > 0
     assert expected["frame_f1"] != pytest.approx(expected["onset_f1"], rel=0.1)
 
 
 def scored(model, roll, label=0):
-    """What the training's loss makes of one whole piece."""
+    """The training loss of one whole piece."""
+    zeros = np.zeros((1, roll.n_frames), np.float32)
+    beats = np.zeros((1, roll.n_frames, N_BEAT_FEATURES), np.float32)
+    batch = Batch(roll.velocity[None], zeros, beats, np.array([roll.n_frames]), np.array([label]))
     with torch.no_grad():
-        lengths, labels = np.array([roll.n_frames]), np.array([label])
-        return next_frame_loss(model, roll.velocity[None], lengths, labels, TrainConfig())
+        return next_frame_loss(model, batch, TrainConfig(velocity_weight=1.0, pedal_weight=1.0))
 
 
 @pytest.mark.parametrize("chunk_frames", [6, 512])
@@ -162,10 +167,9 @@ def test_evaluation_is_the_loss_of_training_on_whole_pieces(model, monkeypatch, 
     monkeypatch.setattr(metrics, "CHUNK_FRAMES", chunk_frames)
     parts, scores = [scored(model, roll) for roll in ROLLS], evaluate(model, ROLLS, fit_baselines(ROLLS))
     assert scores["n_frames"] == sum(part.n_frames for part in parts) == sum(roll.n_frames - 1 for roll in ROLLS)
-    assert scores["n_struck"] == sum(part.n_struck for part in parts)
     assert scores["nll"] == pytest.approx(sum(part.nll.item() for part in parts) / scores["n_frames"], rel=1e-5)
-    velocity_nll = sum(part.velocity_nll.item() for part in parts) / scores["n_struck"]
-    assert scores["velocity_nll"] == pytest.approx(velocity_nll, rel=1e-5)
+    rest = scores["velocity_nll"] * scores["n_struck"] + scores["pedal_nll"] * scores["n_frames"]
+    assert rest == pytest.approx(sum(part.total.item() - part.nll.item() for part in parts), rel=1e-4)
     assert mean_nll(model, ROLLS) == pytest.approx(scores["nll"], rel=1e-6)
 
 
@@ -229,3 +233,22 @@ def test_silence_is_scored_without_a_division_by_zero(stubborn):
     stubborn.output.bias.data[0] = -1.0
     scores = evaluate(stubborn, [silence], fit_baselines([silence]))
     assert [scores[name] for name in ("frame_f1", "onset_f1", "accuracy", "changed_nll", "n_struck")] == [0] * 5
+
+
+def test_the_pedal_is_scored_beside_its_markov_chain(model):
+    pedal = np.arange(24) % 8 > 3
+    roll = PianoRoll(random_roll(24, 5).velocity, 20, pedal)
+    baselines = fit_baselines([roll])
+    assert baselines.pedal.tolist() == pytest.approx([(3 + 1) / (12 + 2), (9 + 1) / (11 + 2)], abs=0.01)
+    found = evaluate(model, [roll], baselines)
+    p = np.where(pedal[:-1], baselines.pedal[1], baselines.pedal[0])
+    assert found["pedal_markov_nll"] == pytest.approx(-np.log(np.where(pedal[1:], p, 1 - p)).mean(), rel=1e-4)
+
+
+def test_the_likelihood_given_beats_is_reported_only_where_beats_are_known(model):
+    beats = np.column_stack([np.arange(0, 1.3, 0.2), np.arange(7) % 2 == 0]).astype(float)
+    roll = random_roll(24, 5)
+    with_beats = evaluate(model, [PianoRoll(roll.velocity, 20, None, beats)], fit_baselines([roll]))
+    without = evaluate(model, [roll], fit_baselines([roll]))
+    assert with_beats["nll"] == without["nll"] != with_beats["nll_given_beats"]
+    assert "nll_given_beats" not in without

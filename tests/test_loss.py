@@ -1,14 +1,15 @@
-"""The recipe: what the loss counts, and how the optimiser and its learning rate behave."""
+"""The loss of training, the optimisers and the learning rate schedules."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 
-from musicgen.keys import HELD, UP, FrameFeatures
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import OPTIMIZERS, SCHEDULES, TrainConfig, frame_loss, next_frame_loss
+from musicgen.outputs import HELD, UP, frame_loss, teacher_forced_logits
+from musicgen.training import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 
 LENGTHS = np.array([7, 4, 2, 1])  # windows of 7 frames, the last with no frame to predict
 LABELS = np.array([1, 0, 2, 1])
@@ -35,40 +36,41 @@ def test_the_loss_is_summed_over_keys_and_frames_and_tells_how_many_frames(small
             weight.zero_()
         model.output.bias.copy_(torch.tensor([math.log(3), -math.log(4)]))  # P(on) is 3/4 and 1/5, in every frame
     frames = np.array([[[0, 1], [1, 0], [1, 1], [0, 0]], [[1, 1], [0, 1], [1, 1], [1, 1]]], np.uint8) * 55
-    scored = next_frame_loss(model, frames, np.array([4, 2]), np.array([0, 1]), FLOAT32)
+    scored = next_frame_loss(model, batch_of(frames, np.array([4, 2]), np.array([0, 1])), FLOAT32)
     first = math.log(3 / 4 * 4 / 5) + math.log(3 / 4 * 1 / 5) + math.log(1 / 4 * 4 / 5)
     second = math.log(1 / 4 * 1 / 5)
     assert scored.nll.item() == pytest.approx(-first - second, rel=1e-6)
-    assert (scored.n_frames, scored.velocity_nll.item(), scored.n_struck) == (4, 0, 0)  # it knows no dynamics
+    assert scored.n_frames == 4
+    assert scored.total.item() == scored.nll.item()  # no velocities, no pedal
 
 
 @pytest.mark.parametrize("output", KINDS)
 @torch.no_grad()
 def test_each_frame_is_predicted_from_those_before_it(small, output):
-    model, frames = small(output=output), windows()
-    nll, n_struck = 0.0, 0
-    for window, length, label in zip(frames, LENGTHS, LABELS):
+    model, batch = small(output=output), batch_of(windows(), LENGTHS, LABELS)
+    nll = 0.0
+    for window, pedal, beats, length, label in zip(*batch):
         for t in range(1, length):
-            heard, _ = model(torch.tensor(window[None, :t] / 127).float(), composers=torch.tensor([label]))
-            heard, following = FrameFeatures(*(known[:, -1] for known in heard)), torch.tensor(window[None, t] > 0)
-            within = model.output.within(model.output.before(heard), heard, following.float())
-            probability = model.output.logits(within, heard).sigmoid()
+            inputs = (torch.from_numpy(x[None]) for x in (pedal[:t], beats[1 : t + 1]))
+            features, _ = model(torch.tensor(window[None, :t] / 127).float(), None, torch.tensor([label]), *inputs)
+            features, following = features.map(lambda x: x[:, -1]), torch.tensor(window[None, t] > 0)
+            down = torch.tensor(pedal[None, t])
+            probability = teacher_forced_logits(model.output, features, following.float(), down)[0].sigmoid()
             nll -= torch.where(following, probability, 1 - probability).log().sum().item()
-            n_struck += ((window[t] > 0) & (window[t - 1] == 0)).sum()
-    scored = next_frame_loss(model, frames, LENGTHS, LABELS, FLOAT32)
+    scored = next_frame_loss(model, batch, FLOAT32)
     assert scored.n_frames == 6 + 3 + 1 + 0
-    assert scored.n_struck == (0 if output == "independent" else n_struck)
     assert scored.nll.item() == pytest.approx(nll, rel=1e-4)
 
 
 @pytest.mark.parametrize("output", KINDS)
 @torch.no_grad()
-def test_the_probabilities_of_all_frames_that_may_follow_sum_to_1(small, output):
+def test_the_probabilities_of_all_possible_next_frames_sum_to_1(small, output):
     model = small(output=output, n_pitches=4)
-    heard, _ = model(torch.from_numpy(windows(n_pitches=4)[:1] / 127).float())
-    heard = FrameFeatures(*(known[:, -1] for known in heard))
-    every = [torch.tensor([[number >> key & 1 for key in range(4)]]) for number in range(16)]
-    probabilities = [math.exp(-frame_loss(model, heard, 99 * frame).nll) for frame in every]
+    features, _ = model(torch.from_numpy(windows(n_pitches=4)[:1] / 127).float())
+    features = features.map(lambda x: x[:, -1])
+    every = [torch.tensor([[number >> pitch & 1 for pitch in range(4)]]) for number in range(16)]
+    losses = [frame_loss(model.output, features, 99 * frame, torch.ones(1)) for frame in every]
+    probabilities = [math.exp(-loss.nll) for loss in losses]
     assert sum(probabilities) == pytest.approx(1, abs=1e-6)
     assert len({round(probability, 9) for probability in probabilities}) > 3
 
@@ -78,7 +80,7 @@ def test_a_new_model_is_the_markov_chain_of_the_constants(output):
     torch.manual_seed(0)
     model = AttentionLSTM(ModelConfig(n_pitches=2, hidden_size=8, pitch_reach=2, output=output))
     frames = np.array([[[0, 9], [99, 0], [99, 0], [0, 20]]], np.uint8)
-    scored = next_frame_loss(model, frames, np.array([4]), np.array([0]), FLOAT32)
+    scored = next_frame_loss(model, batch_of(frames, np.array([4]), np.array([0])), FLOAT32)
     struck, silent = math.log1p(math.exp(-UP)), math.log1p(math.exp(UP))
     held, released = math.log1p(math.exp(-UP - HELD)), math.log1p(math.exp(UP + HELD))
     of_each_frame = [struck + released, held + silent, released + struck]
@@ -88,8 +90,8 @@ def test_a_new_model_is_the_markov_chain_of_the_constants(output):
 def test_padding_never_counts(small):
     def loss_and_gradients(frames):
         model = small()
-        scored = next_frame_loss(model, frames, LENGTHS, LABELS, FLOAT32)
-        (scored.nll + scored.velocity_nll).backward()
+        scored = next_frame_loss(model, batch_of(frames, LENGTHS, LABELS), FLOAT32)
+        scored.total.backward()
         return [*map(torch.as_tensor, scored), *(weight.grad for weight in model.parameters())]
 
     frames, others, padding = windows(), windows(), np.arange(7) >= LENGTHS[:, None]
@@ -99,55 +101,39 @@ def test_padding_never_counts(small):
     assert loss_and_gradients(frames)[0] != loss_and_gradients(others)[0]
 
 
-def last_frame(velocities):
-    """Two frames before a last one: key 0 is held into it, the others can be struck."""
-    return np.array([[[80, 0, 0, 0, 7], [80, 0, 0, 0, 0], [80, *velocities]]], np.uint8)
-
-
-def loss_of(model, frames):
+def velocity_losses(model, velocities):
+    """The velocity losses of notes that are struck in the last of three frames, above one that is held."""
+    frames = np.array([[[80, 0, 0, 0, 7], [80, 0, 0, 0, 0], [80, *velocities]]], np.uint8)
     with torch.no_grad():
-        return next_frame_loss(model, frames, np.array([len(frames[0])]), np.array([0]), FLOAT32)
+        features, _ = model(torch.from_numpy(frames[:, :2] / np.float32(127)))
+        features = features.map(lambda x: x[:, -1])
+        return frame_loss(model.output, features, torch.from_numpy(frames[:, 2]), torch.zeros(1)).velocity_nll
 
 
-def test_a_velocity_costs_the_log_of_128_where_all_are_alike(small):
+def test_a_velocity_costs_the_log_of_128_if_all_are_equally_likely(small):
     model = small()
     with torch.no_grad():
         model.output.velocity[-1].weight.zero_()
         model.output.velocity[-1].bias.fill_(0.3)
-    scored = loss_of(model, last_frame([1, 0, 127, 64]))
-    assert scored.n_struck == 3
-    assert scored.velocity_nll.item() == pytest.approx(3 * math.log(128), rel=1e-6)
+    assert velocity_losses(model, [1, 0, 127, 64]).tolist() == pytest.approx([math.log(128)] * 3, rel=1e-6)
 
 
 def test_the_probabilities_of_all_velocities_sum_to_1(small):
-    alone = {velocity: loss_of(small(), last_frame([0, velocity, 0, 0])) for velocity in range(1, 128)}
-    assert {scored.n_struck for scored in alone.values()} == {1}
-    probability = {velocity: math.exp(-scored.velocity_nll) for velocity, scored in alone.items()}
+    alone = {velocity: velocity_losses(small(), [0, velocity, 0, 0]) for velocity in range(1, 128)}
+    probability = {velocity: math.exp(-loss) for velocity, loss in alone.items()}
     assert sum(probability.values()) + probability[1] == pytest.approx(1, rel=1e-5)  # 0 has its bin, but never comes
     assert all(probability[v] == pytest.approx(probability[4 * (v // 4) + 1]) for v in probability)
-    assert len({round(p, 9) for p in probability.values()}) == 32
-
-
-def test_the_velocities_of_a_frame_are_no_part_of_its_nll_and_those_of_held_keys_of_nothing(small):
-    model, frames = small(), last_frame([30, 0, 0, 50])
-    scored = loss_of(model, frames)
-    others = loss_of(model, last_frame([110, 0, 0, 20]))
-    assert others.nll == scored.nll
-    assert others.velocity_nll != scored.velocity_nll
-    frames[0, 2, 0] = 33
-    assert loss_of(model, frames) == scored
-    frames[0, 0, 0] = 33  # of an earlier frame, they are heard
-    assert loss_of(model, frames).nll != scored.nll
 
 
 @pytest.mark.parametrize("output", KINDS)
 def test_bfloat16_is_nearly_the_same_and_reaches_every_weight(small, output):
     model, rough_config = small(hidden_size=16, output=output), TrainConfig(precision="bfloat16")
-    exact, rough = (next_frame_loss(model, windows(), LENGTHS, LABELS, config) for config in (FLOAT32, rough_config))
-    assert (rough.n_frames, rough.n_struck) == (exact.n_frames, exact.n_struck)
-    assert rough.nll.dtype == rough.velocity_nll.dtype == torch.float32
+    batch = batch_of(windows(), LENGTHS, LABELS)
+    exact, rough = (next_frame_loss(model, batch, config) for config in (FLOAT32, rough_config))
+    assert rough.n_frames == exact.n_frames
+    assert rough.nll.dtype == torch.float32
     assert 0 < abs(rough.nll.item() / exact.nll.item() - 1) < 0.05
-    (rough.nll + rough.velocity_nll).backward()
+    rough.total.backward()
     assert all(torch.isfinite(weight.grad).all() and weight.grad.any() for weight in model.parameters())
 
 
