@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.support.files import atomic_write, printable
-from musicgen.support.resume import validate_progress
+from musicgen.support.resume import validate_progress, validate_settings
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
 # Older checkpoints: other names, and parts that their models did not have.
@@ -124,9 +124,10 @@ def check_record(record: dict) -> None:
     """Raise ValueError unless the progress, history and settings of a record have the right types and ranges."""
     if "progress" in record:
         validate_progress(record["progress"])
-    for name in ("training", "windows", "data"):
-        if not isinstance(record.get(name, {}), dict):
-            raise ValueError(f"its {name} settings are not a table")
+    for name in ("training", "windows"):
+        validate_settings(record.get(name, {}))
+    if not isinstance(record.get("data", {}), dict):
+        raise ValueError("its description of the data is not a table")
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:

@@ -16,7 +16,9 @@ from musicgen.support.locks import exclusive
 # What the optimisers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 COUNTS = {"epoch", "batch", "updates", "n_frames"}
+PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "history")
 ROW = ("epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds")
+LONGEST_SETTING = 100  # characters
 
 
 @dataclass
@@ -97,19 +99,35 @@ def read_progress(
 
 def validate_progress(kept: dict, n_epochs: int = 100_000) -> Progress:
     """Return a progress that was read from JSON; ValueError if a value is missing, of another type or out of range."""
+    _check_names(kept, PROGRESS)
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
     if len(rows) != at.epoch or not at.epoch <= n_epochs or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
-    for values, names in [(kept, tuple(vars(at))), *((row, ROW) for row in rows)]:
-        if tuple(values) != names:
-            raise ValueError(f"it tells {reprlib.repr(list(values))}, not {names}")
+    for values, names in [(kept, PROGRESS), *((row, ROW) for row in rows)]:
+        _check_names(values, names)
         for name in set(names) - {"history"}:
             kind, lowest, highest = (int, 0, 2**53) if name in COUNTS else ((int, float), -1e300, 1e300)
             value = values[name]
             if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value <= highest:
                 raise ValueError(f"its {name} is {reprlib.repr(value)}")
     return at
+
+
+def _check_names(values: object, names: tuple[str, ...]) -> None:
+    if not isinstance(values, dict) or tuple(values) != names:
+        found = list(values) if isinstance(values, dict) else values
+        raise ValueError(f"expected the entries {', '.join(names)}, not {reprlib.repr(found)}")
+
+
+def validate_settings(settings: object) -> None:
+    """Check settings that were read from JSON; ValueError unless they are names with short texts or numbers."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
+    for name, value in settings.items():
+        text = isinstance(value, str) and len(value) <= LONGEST_SETTING
+        if not name.isidentifier() or not (text or (isinstance(value, (int, float)) and not math.isnan(value))):
+            raise ValueError(f"{reprlib.repr(name)} cannot be {reprlib.repr(value)}")
 
 
 def resume_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
