@@ -18,8 +18,13 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 BOTH = ("Bach", "Liszt")
 
 
+def random_frames(random, *shape):
+    """Draw velocities of which three in ten sound."""
+    return np.where(random.random(shape) < 0.3, random.integers(1, 128, shape), 0).astype(np.uint8)
+
+
 class Sequences:
-    """Five batches an epoch. A signal arrives before each (epoch, batch) of `stops`; in `broken_at` the model breaks."""
+    """Five batches per epoch; signals arrive before the (epoch, batch) of `stops`, the model breaks at `broken_at`."""
 
     def __init__(self, stops=(), broken_at=None):
         self.stops, self.broken_at, self.asked, self.model = list(stops), broken_at, [], None
