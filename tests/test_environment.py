@@ -58,7 +58,7 @@ def test_the_pinned_version_is_the_installed_one(requirement):
 
 @pytest.mark.parametrize(("folder", "listed"), [("musicgen", RUNTIME), ("tests", RUNTIME + TEST)])
 def test_everything_imported_is_listed(folder, listed):
-    paths = list((ROOT / folder).glob("*.py"))
+    paths = list((ROOT / folder).rglob("*.py"))
     ours = {"musicgen"} | {path.stem for path in [*paths, *(ROOT / "benchmarks").glob("*.py")]}
     names = set().union(*(imported_packages(path) for path in paths)) - ours - set(sys.stdlib_module_names)
     owners = {name: packages_distributions().get(name, [name])[0] for name in names}
