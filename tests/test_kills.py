@@ -1,4 +1,4 @@
-"""Killed at any moment: the old state or the new one, and a resumed run as if it had never been stopped."""
+"""After a kill at any moment there is the old state or the new one, and a resumed run ends as if uninterrupted."""
 
 import csv
 import multiprocessing
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
-from musicgen.recipe import TrainConfig
+from batches import batch_of
 from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
@@ -26,7 +26,7 @@ from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.support import files
 from musicgen.support.files import atomic_write
-from musicgen.training import Trainer
+from musicgen.training import TrainConfig, Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
@@ -38,7 +38,7 @@ OURS = str(Path(files.__file__).parents[1])
 class Sequences:
     def epoch(self, number):
         frames = np.random.default_rng(number).integers(0, 2, (2, 2, 9, 5)).astype(np.uint8) * 70
-        return ((batch, np.array([9, 7]), np.array([0, 0])) for batch in frames)
+        return (batch_of(batch, np.array([9, 7]), np.array([0, 0])) for batch in frames)
 
     def n_batches(self, number):
         return 2
@@ -46,7 +46,7 @@ class Sequences:
 
 def train(folder):
     torch.manual_seed(1)
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 0.3, pitch_size=2, pitch_reach=1))
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 1, 4, 0.3, pitch_size=2, pitch_reach=1))
 
     def nll(model):
         return sum(weight.double().square().sum().item() for weight in model.parameters())
@@ -67,7 +67,7 @@ def sample(folder):
 
 
 def killed_at(work, folder, line, *more):
-    """Do the work, and kill this process when it has come to the so-manieth line of our package."""
+    """Do the work, and kill this process at the given line of our package, counted as they are executed."""
 
     def count(frame, event, argument):
         nonlocal line
@@ -90,7 +90,7 @@ def run(target, *arguments):
 
 
 def check_run(folder):
-    """Every checkpoint is whole, and the log has a row for each epoch up to the latest one's, or one more."""
+    """Check that every checkpoint is intact and that the log has a row for each finished epoch, or one more."""
     names = [name for name in ("best", "latest", "previous") if (folder / f"{name}.safetensors").exists()]
     epochs = {name: load_checkpoint(folder / f"{name}.safetensors").record["progress"]["epoch"] for name in names}
     log = folder / "log.csv"
@@ -100,7 +100,7 @@ def check_run(folder):
     assert done <= len(rows) <= done + 1
 
 
-def test_a_run_killed_at_25_moments_is_the_run_that_was_never_stopped(tmp_path):
+def test_a_run_killed_at_25_moments_ends_as_the_uninterrupted_run(tmp_path):
     assert run(train, tmp_path / "whole") == 0
     dice, codes = random.Random(7), []
     for _ in range(25):
@@ -120,18 +120,18 @@ def fetch(folder, archive):
     download_maestro(folder, archive, 5, progress=False)
 
 
-def test_a_download_killed_at_25_moments_is_whole_or_not_there(tmp_path, server):  # noqa: F811
+def test_a_download_killed_at_25_moments_is_complete_or_missing(tmp_path, server):  # noqa: F811
     dice, codes, archive = random.Random(5), [], archive_at(server)
     for _ in range(25):
         codes.append(run(killed_at, fetch, tmp_path, dice.randrange(1, 220), archive))
-        if (tmp_path / ROOT).exists():  # what is there is whole
+        if (tmp_path / ROOT).exists():
             assert len(load_corpus(download_maestro(tmp_path, archive))) == 2
             shutil.rmtree(tmp_path / ROOT)
     assert codes.count(-signal.SIGKILL) >= 10 and set(codes) <= {0, -signal.SIGKILL}
     assert len(load_corpus(download_maestro(tmp_path, archive, progress=False))) == 2
 
 
-def test_a_corpus_killed_at_25_moments_is_sampled_as_ever(tmp_path):
+def test_a_preparation_killed_at_25_moments_continues(tmp_path):
     dice = random.Random(3)
     codes = [run(killed_at, sample, tmp_path, dice.randrange(1, 900)) for _ in range(25)]
     assert codes.count(-signal.SIGKILL) >= 15 and set(codes) <= {0, -signal.SIGKILL}

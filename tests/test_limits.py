@@ -1,4 +1,4 @@
-"""One file never stops a corpus: it is bounded in time and memory; and no name commands the terminal that shows it."""
+"""Reading a file is limited in time and memory, and no file name controls the terminal that shows it."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import joblib
 import pytest
 from raw_midi import midi_bytes, note
 
-from musicgen import __main__, dataset, midi
+from musicgen import __main__, dataset
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import prepare
 from musicgen.midi import read_midi
@@ -35,7 +35,7 @@ def pieces(tmp_path):
         ("FILE_BYTES", 20_000_000, "took more than 0.02 GB of memory"),
     ],
 )
-def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_as_ever(
+def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_sampled(
     pieces, tmp_path, monkeypatch, backend, limit, value, reason
 ):
     monkeypatch.setattr(dataset, limit, value)
@@ -45,24 +45,24 @@ def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_as_ever
     assert list(rolls) == [read_midi(pieces[0].path), read_midi(pieces[2].path)]
 
 
-def test_a_reader_that_hangs_and_swallows_errors_is_left_too(pieces, tmp_path, monkeypatch):
-    def hang(file):
-        while file.getvalue() == HUGE:
+def test_a_reader_that_hangs_and_catches_errors_is_stopped_too(pieces, tmp_path, monkeypatch):
+    def hang(path):
+        while path.name == "b.mid":
             try:
                 time.sleep(0.01)
             except Exception:
                 pass
-        return read_header(file)
+        return read_performance(path)
 
-    read_header = midi.mido_reader.read_file_header
-    monkeypatch.setattr(midi.mido_reader, "read_file_header", hang)
+    read_performance = dataset.read_performance
+    monkeypatch.setattr(dataset, "read_performance", hang)
     monkeypatch.setattr(dataset, "FILE_SECONDS", 0.2)
     with joblib.parallel_config("sequential"):
         rolls = prepare(pieces, tmp_path / "cache", progress=False)
     assert rolls.skipped == [("b.mid", "took longer than 0.2 seconds")]
 
 
-def test_the_bounds_are_those_of_the_course():
+def test_the_limits_of_a_file():
     assert (dataset.FILE_SECONDS, dataset.FILE_BYTES) == (20, 10**9)
 
 
@@ -70,7 +70,7 @@ def timer_now():
     return signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
 
 
-def test_the_bounds_end_with_their_block():
+def test_the_limits_end_with_their_block():
     before = timer_now()
     for error in (OverLimit, MemoryError, ValueError):
         with pytest.raises(error), bounded(60, 10**8):
@@ -82,7 +82,7 @@ def test_the_bounds_end_with_their_block():
     assert timer_now() == before
 
 
-def test_memory_that_grows_step_by_step_is_noticed_soon():
+def test_memory_that_grows_in_steps_is_noticed():
     grown = []
     with pytest.raises(OverLimit, match=r"^took more than 0.1 GB of memory$"), bounded(60, 10**8):
         while True:
@@ -91,7 +91,7 @@ def test_memory_that_grows_step_by_step_is_noticed_soon():
     assert 80 < len(grown) < 300
 
 
-def test_what_swallows_the_first_error_meets_another():
+def test_the_error_is_repeated_when_it_is_caught():
     met = 0
     with pytest.raises(OverLimit), bounded(0.01, 10**9):
         while True:
@@ -105,7 +105,7 @@ def test_what_swallows_the_first_error_meets_another():
 
 
 @ON_LINUX
-def test_the_systems_bound_ends_with_its_block():
+def test_the_limit_of_the_system_ends_with_its_block():
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -117,7 +117,7 @@ def test_the_systems_bound_ends_with_its_block():
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
-def test_another_thread_gets_no_signals_and_is_not_bounded():
+def test_another_thread_is_not_limited():
     before, inside = signal.getsignal(signal.SIGALRM), []
 
     def look():
@@ -134,7 +134,7 @@ NAMES = ["two\nlines.mid", "\x1b[31mred\x1b[0m.mid", "\x1b]0;title\x07.mid", "\u
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_shown_and_not_obeyed(tmp_path, monkeypatch, capsys, name):
+def test_a_name_is_escaped(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / f"data{name}"
     folder.mkdir()
@@ -155,7 +155,7 @@ def test_a_name_is_shown_and_not_obeyed(tmp_path, monkeypatch, capsys, name):
     assert sum(f"{shown}" in line for line in said.err.split("\n")) >= 3
 
 
-def test_dollars_in_a_files_name_are_no_formula(tmp_path):
+def test_dollars_in_a_name_are_not_a_formula(tmp_path):
     from musicgen.lab.plots import plot_roll, save_figure
     from musicgen.piano_roll import PianoRoll
 
