@@ -1,4 +1,4 @@
-"""A disk that is full or may not be written to: an error that names the path, and what was there stays."""
+"""On a full or read-only disk, errors name the path and old files stay."""
 
 import os
 import sys
@@ -84,19 +84,19 @@ def sample(folder):
 def full_cache(folder):
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
     try:
         sample(folder)
     except OSError as error:
-        os._exit(0 if str(error.filename).endswith(".u8") else 3)
+        os._exit(0 if str(error.filename).endswith(".roll") else 3)
     os._exit(4)
 
 
 def test_a_cache_on_a_full_disk_is_an_error_that_names_it_and_leaves_nothing(tmp_path):
-    (tmp_path / "a.mid").write_bytes(midi_bytes([note(0, 48 * 400, 60)]))
+    write_midi(ROLL, tmp_path / "a.mid")
     assert run(full_cache, tmp_path) == 0
     assert list((tmp_path / "cache").iterdir()) == []
-    sample(tmp_path)  # and where there is room it is made
+    sample(tmp_path)  # succeeds once there is room
 
 
 def full_download(folder, archive):
@@ -149,11 +149,15 @@ def refused(write, path):
     return 4
 
 
-@pytest.mark.parametrize("write", [*WRITERS, write_folder, sample])
+def write_cache(path):
+    prepare([Piece(path.parents[1] / "data" / "good.mid", "a.mid", "X", "Y", "train")], path, progress=False)
+
+
+@pytest.mark.parametrize("write", [*WRITERS, write_folder, write_cache])
 def test_a_read_only_folder_is_an_error_that_names_it_and_what_was_there_stays(strangers_folder, write):
     folder = strangers_folder / "read-only"
-    path = folder / ("new" if write == write_folder else "old.file")
-    assert run(without_rights, refused, write, folder / "x" if write == sample else path) == 0
+    path = folder / ("new" if write in (write_folder, write_cache) else "old.file")
+    assert run(without_rights, refused, write, path) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"old.file": b"old"}
 
 
