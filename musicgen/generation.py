@@ -1,5 +1,6 @@
 """Continue a prime frame by frame, with the modules that were trained."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -156,7 +157,9 @@ class _Sampler:
     """Draws frame after frame from a model under the controls of a `GenerationConfig`."""
 
     def __init__(self, model: AttentionLSTM, config: GenerationConfig, composers: list[int]):
-        self.model, self.output, self.config = model.eval(), model.output, config
+        on_cpu = next(model.parameters()).device.type == "cpu"  # frame by frame, a GPU would not be faster
+        self.model = model.eval() if on_cpu else copy.deepcopy(model).cpu().eval()
+        self.output, self.config = self.model.output, config
         self.labels, self.copies = torch.tensor(composers), 1
         if config.guidance_scale != 1 and self.labels.any():  # run each piece also without its composer
             self.labels, self.copies = torch.cat([self.labels, torch.zeros_like(self.labels)]), 2

@@ -183,9 +183,9 @@ class PedalOutput(nn.Module):
         self.hidden, self.persistence = nn.Linear(hidden_size, 1), nn.Linear(3, 1)
         self.effect = nn.Linear(3, pitch_size, bias=False)
         nn.init.zeros_(self.hidden.weight)
+        nn.init.zeros_(self.persistence.weight)
+        nn.init.constant_(self.persistence.weight[:, 0], 6.0)
         nn.init.constant_(self.persistence.bias, -3.0)
-        with torch.no_grad():
-            self.persistence.weight.copy_(torch.tensor([[6.0, 0.0, 0.0]]))
 
     def logits(self, features: FrameFeatures) -> Tensor:
         """Return the logit of "down", shape (...,)."""

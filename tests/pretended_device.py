@@ -1,8 +1,8 @@
-"""Trains, scores, composes on a device that is pretended, and prints what came of it: ``pretended_device.py DEVICE``.
+"""Train, score and generate on a pretended device, and print the results: ``pretended_device.py DEVICE``.
 
-The tensors of ``pretended`` lie in this computer's memory, but meet no others, as those of a GPU do not: what mixes
-the two ends in an error. So a computer without a GPU can tell whether the package forgets to move something.
-It is a process of its own, since torch can have but one such device, and for its whole life. `test_device.py` calls it.
+The tensors of ``pretended`` lie in this computer's memory, but an operation that mixes them with others is an error,
+as on a GPU. So a computer without a GPU can find out whether the package forgets to move something. It runs in a
+process of its own, since torch can have only one such device, which stays. `test_device.py` calls it.
 """
 
 import json
@@ -18,31 +18,24 @@ from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
-torch.inference_mode = torch.no_grad  # a tensor that wraps another cannot live in inference mode
-
-from musicgen.recipe import TrainConfig  # noqa: E402
+torch.inference_mode = torch.no_grad  # a wrapped tensor cannot be used in inference mode
 
 from musicgen.checkpoint import load_checkpoint  # noqa: E402
-from musicgen.corpora.folder import Piece  # noqa: E402
-from musicgen.dataset import (  # noqa: E402
-    WindowBatches,
-    WindowConfig,
-    prepare,  # noqa: E402
-)
+from musicgen.dataset import Piece, WindowBatches, WindowConfig, prepare  # noqa: E402
 from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
 from musicgen.generation import GenerationConfig, generate  # noqa: E402
 from musicgen.lab.attention_view import attention_at  # noqa: E402
 from musicgen.midi import write_midi  # noqa: E402
 from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402
-from musicgen.training import Trainer  # noqa: E402
+from musicgen.training import TrainConfig, Trainer  # noqa: E402
 
 PRETENDED = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_"}  # these alone go from one device to another
 
 
 class Far(torch.Tensor):
-    """A tensor that says it is on the pretended device; `near` holds its numbers."""
+    """A tensor on the pretended device; `near` holds its numbers."""
 
     @staticmethod
     def __new__(cls, near):
@@ -68,7 +61,7 @@ class Pretend(TorchDispatchMode):
 
 
 def dispatch(operation, args, kwargs):
-    """Do an operation on the numbers; its result is where its arguments are. Numbers alone may come from anywhere."""
+    """Apply an operation to the numbers; its result is where its arguments are. Single numbers may be anywhere."""
     name, tensors = operation._schema.name, [x for x in pytree.arg_tree_leaves(*args, **kwargs) if is_tensor(x)]
     to_far = any(isinstance(x, Far) for x in tensors)
     if to_far and name not in MOVES and any(x.dim() for x in tensors if not isinstance(x, Far)):
@@ -90,14 +83,14 @@ def is_tensor(x) -> bool:
 
 
 class Module(backend_registration._DummyBackendModule):
-    """What autocast asks of a device."""
+    """The device for autocast."""
 
     def get_amp_supported_dtype(self):
         return [torch.bfloat16]
 
 
 def register() -> None:
-    """Let torch know the device; the two operations are those that it calls past `Pretend`, within `torch.tensor`."""
+    """Register the device; torch calls these two operations within `torch.tensor`, without `Pretend`."""
     backend_registration._setup_privateuseone_for_python_backend(PRETENDED, Module())
     library.impl("empty_strided", empty_strided, "PrivateUse1")
     library.impl("_copy_from", copy_from, "PrivateUse1")
@@ -128,7 +121,7 @@ def corpus(folder: Path):
 
 
 def life_of_a_model(device: str, rolls, **sizes) -> list:
-    """Train, stop, go on, save, load, score, look and compose."""
+    """Train, stop, resume, save, load, score, look at attention and generate."""
     config = TrainConfig(optimizer="adamw" if sizes["output"] == "joint" else "sgd", n_epochs=2)
     with tempfile.TemporaryDirectory() as folder:
         for resume, last in ((False, 3), (True, None)):
@@ -139,17 +132,17 @@ def life_of_a_model(device: str, rolls, **sizes) -> list:
                 model, batches, lambda model: float(next(iter(piece_nlls(model, rolls)))[0].sum()), config, folder,
                 progress=False,
             )  # fmt: skip
-            history = trainer.run(resume, watch=lambda trainer, last=last: trainer.progress.updates == last)
+            history = trainer.run(resume, callback=lambda trainer, last=last: trainer.progress.updates == last)
         assert {weight.device.type for weight in model.parameters()} == {device}
         kept = load_checkpoint(trainer.latest_path).model
     losses = [row[name] for row in history for name in ("train_nll", "validation_nll")]
-    piece = generate(model, rolls[0][:20], GenerationConfig(seconds=1.5, top_p=0.9, style=2), "Bach")
+    piece = generate(model, rolls[0][:20], GenerationConfig(seconds=1.5, top_p=0.9, guidance_scale=2), "Bach")
     scores = [evaluate(each, rolls, fit_baselines(rolls))["nll"] for each in (model, kept)]
     return [losses, scores, attention_at(model, piece, 1.2, "Bach").tolist(), piece.velocity.tolist()]
 
 
 def main(device: str) -> None:
-    """Live through it with each output."""
+    """Do all of it with each output."""
     if device == PRETENDED:
         register()
     # The CPU's LSTM in its parts, too, so that both devices do the same sums.

@@ -1,4 +1,4 @@
-"""What lies on a GPU meets nothing that lies on the CPU: seen on a device that is pretended, where there is no GPU."""
+"""No operation mixes tensors on a GPU and on the CPU: tested with a pretended device, without a GPU."""
 
 import json
 import subprocess
@@ -14,14 +14,14 @@ MIXED = "from pretended_device import *; register(); Pretend().__enter__(); torc
 
 @pytest.fixture(scope="module")
 def lives():
-    """Let models of each output live on the CPU and on the pretended device, both at the same time."""
+    """Train and use models of each output on the CPU and on the pretended device."""
     devices = ("cpu", "pretended")
     processes = [subprocess.Popen([sys.executable, SCRIPT, device], stdout=subprocess.PIPE) for device in devices]
     return [json.loads(process.communicate()[0]) for process in processes]
 
 
 @pytest.mark.parametrize("output", [0, 1, 2])
-def test_on_another_device_all_comes_out_as_on_the_cpu(lives, output):
+def test_another_device_gives_the_results_of_the_cpu(lives, output):
     """Training with a stop and a resume, checkpoints, scores, attention, and a piece."""
     near, far = (life[output] for life in lives)
     for mine, other in zip(near[:3], far[:3]):
@@ -30,7 +30,7 @@ def test_on_another_device_all_comes_out_as_on_the_cpu(lives, output):
 
 
 @pytest.mark.parametrize(("other", "code"), [("torch.ones(2)", 1), ("torch.tensor(2)", 0), ("2", 0)])
-def test_the_pretended_device_refuses_what_a_gpu_refuses(other, code):
+def test_the_pretended_device_rejects_mixed_tensors(other, code):
     line = [sys.executable, "-c", MIXED.format(other)]
     done = subprocess.run(line, cwd=SCRIPT.parent, capture_output=True, text=True)
     assert done.returncode == code

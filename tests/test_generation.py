@@ -61,7 +61,13 @@ def test_a_long_prime_is_heard_in_parts_as_if_at_once(model_of, monkeypatch):
 @torch.inference_mode()
 def test_each_frame_is_drawn_from_what_the_model_knows_of_all_earlier_ones(model_of, n_prime):
     model, primes = model_of(output="independent"), [prime_of(n_prime, seed=seed) for seed in (1, 2)]
-    made = continue_rolls(model, primes, 25, GenerationConfig(release_temperature=1.3, seed=6), [2, 0])
+    made = continue_rolls(
+        model,
+        primes,
+        25,
+        GenerationConfig(temperature=1, onset_temperature=1, top_p=1, release_temperature=1.3, seed=6),
+        [2, 0],
+    )
     assert [roll[:n_prime] for roll in made] == primes
     frames = np.stack([roll.velocity for roll in made])
     if not n_prime:  # it begins from silence
