@@ -149,24 +149,27 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0; 2 for bad input, with one line on standard error; 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = make_parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
+        args = make_parser(arguments[0] if arguments else None).parse_args(arguments)
         result = args.run(args)
     except (ValueError, OSError) as error:
         commands.say(f"musicgen: {error}")
         return 2
     except (KeyboardInterrupt, Terminated) as stop:
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        commands.say(f"musicgen: stopped by {number.name}")
-        return 128 + number
+        return stopped_by(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    if args.stopped_by:
+        return stopped_by(args.stopped_by, "; continue with --resume")
     for name, value in result.items():
         commands.say(f"{name}: {value}")
-    if args.stopped_by:
-        commands.say("musicgen: stopped by a signal; continue with --resume")
-        return 128 + args.stopped_by
     if args.json and result:
         print(json.dumps(result))
     return 0
+
+
+def stopped_by(number: int, advice: str = "") -> int:
+    """Say which signal stopped the command, and return the exit code that shells expect."""
+    commands.say(f"musicgen: stopped by {signal.Signals(number).name}{advice}")
+    return 128 + number
 
 
 if __name__ == "__main__":

@@ -86,10 +86,9 @@ def _train(args: Namespace) -> dict:
     if start and composers not in ((), start.model.config.composers):
         raise ValueError(f"{args.start!r} has its own composers: leave --composers out")
     trainer = make_trainer(rolls, replace(sizes, composers=composers), windows, config, args.out, start)
-    if not (history := trainer.run(args.resume)) and trainer.stop.is_set():
-        say(f"stopped in the first epoch; continue with --resume --out {args.out}")
+    history = trainer.run(args.resume)
     args.stopped_by = trainer.stop.number
-    if not trainer.stop.is_set():
+    if rank() == 0 and len(history) == config.n_epochs:
         say(f"finished {len(history)} epochs; train more with --resume --n-epochs {2 * len(history)}")
     best = min(history, key=lambda row: row["validation_nll"], default={})
     result = {"checkpoint": str(trainer.best_path if best else trainer.latest_path), "epochs": len(history)}

@@ -1,14 +1,18 @@
 """Runs side by side: read from their folders, and compared by what differs."""
 
+from dataclasses import asdict
+
 import pytest
 
 from musicgen.checkpoint import save_checkpoint
 from musicgen.lab.runs import Run, compare_runs, load_runs, runs_table
+from musicgen.support.resume import Progress
 
 
 def history(*nlls):
     return [
-        {"epoch": epoch, "updates": 5 * epoch, "train_nll": nll + 1, "validation_nll": nll, "seconds": 2.4 * epoch}
+        {"epoch": epoch, "updates": 5 * epoch, "learning_rate": 0.01, "train_nll": nll + 1, "validation_nll": nll}
+        | {"seconds": 2.4 * epoch}
         for epoch, nll in enumerate(nlls, 1)
     ]
 
@@ -26,10 +30,13 @@ def test_only_the_settings_that_differ_are_compared():
     ]
 
 
-def test_the_table_shows_names_as_text_and_the_best_in_bold():
-    first, second = runs_table([SGD, ADAMW]).split("<tbody>")[1].split("</tr>")[:2]
-    assert "normal" in first and "bold" in second
-    assert "&lt;i&gt;second" in second
+def test_the_table_shows_all_text_as_text_and_the_best_in_bold():
+    evil = "<img src=x onerror=alert(1)>"
+    run = Run(evil, {"optimizer": evil, evil: evil, "n_layers": 2}, history(3.5))
+    shown = runs_table([SGD, ADAMW, run])
+    assert "<img" not in shown and "<i>" not in shown
+    assert shown.count("&lt;img src=x onerror=alert(1)&gt;") == 4
+    assert "bold" in shown.split("second")[0].rpartition("<tr")[2]
     assert "<td" not in runs_table([])
 
 
@@ -37,11 +44,12 @@ def test_the_table_shows_names_as_text_and_the_best_in_bold():
 def folder(tiny_model, tmp_path):
     """Write two runs, one that never finished an epoch, and a file that is no checkpoint."""
     for name, nll in {"b": 4.0, "a": 3.0}.items():
-        record = {"training": {"seed": 3}, "windows": {"batch_size": 8}, "progress": {"history": history(9.0, nll)}}
+        progress = asdict(Progress(epoch=2, history=history(9.0, nll)))
+        record = {"training": {"seed": 3}, "windows": {"batch_size": 8}, "progress": progress}
         for file in ("best", "latest"):
             save_checkpoint(tmp_path / name / f"{file}.safetensors", tiny_model(), {}, record)
     save_checkpoint(tmp_path / "begun" / "latest.safetensors", tiny_model(), {}, {"training": {}})
-    save_checkpoint(tmp_path / "begun" / "best.safetensors", tiny_model(), {}, {"progress": {"history": []}})
+    save_checkpoint(tmp_path / "begun" / "best.safetensors", tiny_model(), {}, {"progress": asdict(Progress())})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "best.safetensors").write_bytes(b"no checkpoint")
     return tmp_path

@@ -26,7 +26,7 @@ def test_it_is_saved_under_a_plain_name_and_never_over_another(take, tmp_path):
     first, second = take.save(tmp_path / "new"), take.save(tmp_path / "new")
     assert [path.name for path in first] == [f"etude-b-frederic-chopin-1{end}" for end in (".mid", ".wav", ".json")]
     assert [path.name for path in second] == [f"etude-b-frederic-chopin-2{end}" for end in (".mid", ".wav", ".json")]
-    assert read_midi(first[0]) == take.roll
+    assert np.array_equal(read_midi(first[0]).velocity, take.roll.velocity)
     about = json.loads(first[2].read_text("utf-8"))
     assert (about["begun_with"], about["prime_frames"], about["seed"]) == ("../Étude: <b>", 20, 7)
 
@@ -35,5 +35,5 @@ def test_a_piece_is_composed_with_or_without_a_prime(tiny_model, take):
     model = tiny_model(n_pitches=88)
     made = compose(model, take.roll, "mine", GenerationConfig(seconds=3), None)
     assert (made.prime_frames, made.roll.n_frames, made.title) == (40, 60, "mine, seed 0")
-    assert made.roll[:40] == take.roll
+    assert np.array_equal(made.roll[:40].velocity, take.roll.velocity)
     assert compose(model, None, "silence", GenerationConfig(seconds=1), None).prime_frames == 0

@@ -57,7 +57,7 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
         losses.append((at.loss_sum, at.n_frames))
         return follower(watched)
 
-    history = trainer.run(watch=watch)
+    history = trainer.run(callback=watch)
     numbers, nlls, rates = np.transpose(follower.updates)
     assert numbers.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert np.allclose([nlls[:4].mean(), nlls[4:].mean()], [row["train_nll"] for row in history])
@@ -71,9 +71,9 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
 def test_a_follower_of_a_run_taken_up_within_an_epoch_begins_with_an_update_it_saw(make_trainer, monkeypatch):
     monkeypatch.setattr(training_view, "REDRAW_SECONDS", np.inf)
     whole, after = (LiveLossPlot({}, lambda *told: None) for _ in range(2))
-    make_trainer("whole", ModelConfig(**SIZES), TrainConfig(n_epochs=2)).run(watch=whole)
+    make_trainer("whole", ModelConfig(**SIZES), TrainConfig(n_epochs=2)).run(callback=whole)
     settings = ModelConfig(**SIZES), TrainConfig(n_epochs=2)
-    make_trainer("parts", *settings).run(watch=lambda trainer: trainer.progress.updates == 2)
+    make_trainer("parts", *settings).run(callback=lambda trainer: trainer.progress.updates == 2)
     make_trainer("parts", *settings).run(True, after)
     np.testing.assert_allclose(after.updates, whole.updates[3:])
 

@@ -1,1 +1,29 @@
-"""Everything shown in JupyterLab: figures, sound, the player, forms and panels."""
+"""Everything shown in JupyterLab: figures, sound, the player, forms and panels.
+
+The names below can be imported from here; their modules are loaded on first use.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "notebook": ("open_corpus", "choose_piece", "train", "baseline_nlls", "verdict"),
+    "exercises": ("check",),
+    "player": ("player", "Player"),
+    "plots": ("plot_roll", "plot_rolls", "plot_comparison"),
+    "architecture": ("plot_architecture",),
+    "attention_plots": ("plot_gates", "plot_attended", "plot_copied", "plot_next_pitches"),
+    "attention_view": ("lstm_gates", "attention_at", "copy_at", "next_pitches", "moment_figure"),
+    "charts": ("plot_bars", "plot_validation", "plot_learning_curve"),
+    "runs": ("load_runs", "show_runs"),
+    "forms": ("form", "follow"),
+    "generation_panel": ("GenerationPanel", "ComposePanel"),
+    "explorer": ("explore_moments",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

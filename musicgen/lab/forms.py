@@ -1,14 +1,25 @@
 """Forms: a config as sliders, boxes and drop-downs."""
 
-import html
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
 
 import traitlets
-from ipywidgets import HTML, BoundedFloatText, BoundedIntText, Box, Dropdown, FloatLogSlider, FloatSlider, Image, Layout
+from ipywidgets import (
+    HTML,
+    BoundedFloatText,
+    BoundedIntText,
+    Box,
+    Checkbox,
+    Dropdown,
+    FloatLogSlider,
+    FloatSlider,
+    Image,
+    Layout,
+)
 
+from musicgen.lab.html import escape
 from musicgen.lab.panel import Message, Panel, picture_html
 from musicgen.lab.plots import Axes, png_bytes
 from musicgen.support.settings import Settings, help_of
@@ -33,7 +44,7 @@ class Form(Panel):
         texts = help_of(type(start))
         self.controls, rows = {}, []
         for each in shown:
-            control, *parts = _choice(each, start) if each.metadata["choices"] else _number(each, start)
+            control, *parts = _control(each, start)
             self.controls[each.name] = control
             control.observe(self._refresh, "value")
             rows.append(_row(each.name, texts[each.name], parts))
@@ -105,7 +116,7 @@ def settings_table(config: Settings) -> str:
     """Return a config as an HTML table of its names and values, four pairs a row."""
     cells = [
         f"<td style='text-align:right'>{each.name.replace('_', ' ')}</td>"
-        f"<td style='text-align:left'><b>{html.escape(str(getattr(config, each.name)))}</b></td>"
+        f"<td style='text-align:left'><b>{escape(str(getattr(config, each.name)))}</b></td>"
         for each in fields(config)
         if _is_shown(each)
     ]
@@ -114,16 +125,25 @@ def settings_table(config: Settings) -> str:
 
 
 def _is_shown(each: Field) -> bool:
-    return bool(each.metadata["choices"]) or each.metadata["limits"][0] is not None
+    numeric = each.metadata["limits"][0] is not None
+    return numeric or bool(each.metadata["choices"]) or isinstance(each.default, bool)
 
 
 def _row(name: str, text: str, parts: list) -> Box:
     """Put the name of a setting, which tells its help, beside what sets it."""
     style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
-    label = f'<span style="{style}" title="{html.escape(text)}">{name.replace("_", " ")}</span>'
+    label = f'<span style="{style}" title="{escape(text)}">{name.replace("_", " ")}</span>'
     row = Box([HTML(label, layout=Layout(width="138px", flex="none")), *parts], layout=Layout(align_items="center"))
     row.add_class(f"musicgen-{name}")
     return row
+
+
+def _control(each: Field, start: Settings) -> list:
+    """Return the widget that holds a setting's value, and the widgets to show."""
+    if isinstance(each.default, bool):
+        box = Checkbox(getattr(start, each.name), indent=False)
+        return [box, box]
+    return _choice(each, start) if each.metadata["choices"] else _number(each, start)
 
 
 def _choice(each: Field, start: Settings) -> list:

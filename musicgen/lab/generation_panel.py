@@ -1,16 +1,29 @@
 """A panel that composes: a prime from anywhere, a composer, the controls, the player, and a gallery."""
 
-import html
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
 
-from ipywidgets import HTML, BoundedFloatText, Box, Dropdown, FileUpload, Label, Layout, Stack, VBox, Widget
+from ipywidgets import (
+    HTML,
+    BoundedFloatText,
+    Box,
+    Dropdown,
+    FileUpload,
+    FloatSlider,
+    IntSlider,
+    Label,
+    Layout,
+    Stack,
+    VBox,
+    Widget,
+)
 
-from musicgen.corpora.folder import Piece
 from musicgen.corpora.primes import PRIMES, shipped_prime
+from musicgen.dataset import Piece
 from musicgen.generation import GenerationConfig
 from musicgen.lab.forms import form, settings_table
+from musicgen.lab.html import escape
 from musicgen.lab.keyboard import PianoKeyboard
 from musicgen.lab.panel import FRAME, Message, Panel, button
 from musicgen.lab.player import player
@@ -148,6 +161,39 @@ class GenerationPanel(Panel):
         return f"<p>{HOW_TO}</p>{settings_table(self.form.start)}{self.shown.value}"
 
 
+class ComposePanel(Panel):
+    """Five controls: composer, opening, temperature, length and seed.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+    """
+
+    def __init__(self, model: AttentionLSTM):
+        self.model, self.message, self.shown = model, Message(), HTML(layout=Layout(width="100%"))
+        wide = {"layout": Layout(width="480px"), "style": {"description_width": "110px"}}
+        composers = [("any", None), *((name, name) for name in model.config.composers)]
+        openings = [(f"{composer}: {prime.title}", composer) for composer, prime in PRIMES.items()]
+        self.composer = Dropdown(options=composers, description="composer", **wide)
+        self.opening = Dropdown(options=openings, description="opening", **wide)
+        self.temperature = FloatSlider(0.85, min=0.7, max=1.2, step=0.05, description="temperature", **wide)
+        self.seconds = IntSlider(20, min=10, max=60, description="seconds", **wide)
+        self.seed = IntSlider(0, min=0, max=20, description="seed", **wide)
+        self.controls = [self.composer, self.opening, self.temperature, self.seconds, self.seed]
+        go = button("Compose", "music", "continue the opening", self._compose, "primary")
+        super().__init__([*self.controls, Box([go, self.message]), self.shown], lambda: f"<p>{HOW_TO}</p>")
+        self.add_class("musicgen-compose")
+
+    def _compose(self) -> None:
+        with self.message.errors():
+            self.message.tell("composing ...")
+            config = GenerationConfig(float(self.seconds.value), self.temperature.value, seed=self.seed.value)
+            prime = shipped_prime(self.opening.value)
+            take = compose(self.model, prime, PRIMES[self.opening.value].title, config, self.composer.value)
+            self.shown.value = player(take.roll, take.title, take.prime_frames).html
+            self.message.tell(f"{take.roll.n_notes} notes")
+
+
 class GalleryItem(Box):
     """A piece in the gallery: a small picture, what it is, and what can be done with it."""
 
@@ -159,7 +205,7 @@ class GalleryItem(Box):
             for name, value in vars(take.config).items()
             if value != getattr(GenerationConfig(), name)
         ]
-        about = f"<b>{html.escape(take.title)}</b><br>{', '.join(changed)}"
+        about = f"<b>{escape(take.title)}</b><br>{', '.join(changed)}"
         buttons = [
             button("Play", "play", "show it in the player", lambda: panel.show(take)),
             button("Save", "save", "write it as MIDI, sound and settings", self._save),

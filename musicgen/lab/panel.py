@@ -1,12 +1,13 @@
 """What the panels of a notebook share: a box, a message, a button, a picture."""
 
-import html
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ipywidgets import HTML, Button, Layout, VBox, Widget
+
+from musicgen.lab.html import escape
 
 FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 12px"}
 
@@ -36,12 +37,12 @@ class Message(HTML):
 
     def tell(self, text: str) -> None:
         """Say how it goes."""
-        self.value = f'<span class="musicgen-message">{html.escape(text)}</span>'
+        self.value = f'<span class="musicgen-message">{escape(text)}</span>'
 
     def complain(self, text: str) -> None:
         """Say what went wrong."""
         style = "color: var(--jp-error-color1, #d32f2f); white-space: pre-wrap"
-        self.value = f'<span class="musicgen-error" role="alert" style="{style}">{html.escape(text)}</span>'
+        self.value = f'<span class="musicgen-error" role="alert" style="{style}">{escape(text)}</span>'
 
     @contextmanager
     def errors(self) -> Iterator[None]:

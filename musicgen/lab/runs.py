@@ -1,11 +1,13 @@
 """Training runs side by side: what was set, and what came of it."""
 
-import html
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from IPython.display import HTML
+
 from musicgen.checkpoint import CheckpointError, load_checkpoint
+from musicgen.lab.html import table
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,12 @@ def runs_table(runs: list[Run]) -> str:
     """Return `compare_runs` as an HTML table, the lowest validation loss in bold."""
     rows = compare_runs(runs)
     lowest = min((row["validation"] for row in rows), default=None)
-    cell = "style='padding: 3px 12px; text-align: right; border-bottom: 1px solid #80808040'"
-    head = "".join(f"<th {cell}>{name.replace('_', ' ')}</th>" for name in (rows[0] if rows else ()))
-    body = ""
-    for row in rows:
-        weight = "bold" if row["validation"] == lowest else "normal"
-        cells = "".join(f"<td {cell}>{html.escape(str(value))}</td>" for value in row.values())
-        body += f"<tr style='font-weight: {weight}'>{cells}</tr>"
-    return f"<table style='border-collapse: collapse'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    bold = [index for index, row in enumerate(rows) if row["validation"] == lowest]
+    head = [str(name).replace("_", " ") for name in (rows[0] if rows else ())]
+    return table([list(row.values()) for row in rows], head, bold)
+
+
+def show_runs(folder: Path | str) -> HTML:
+    """Show the table of all runs in a folder."""
+    runs = load_runs(folder)
+    return HTML(runs_table(runs) if runs else "<i>There are no runs yet.</i>")

@@ -43,6 +43,8 @@ def joined() -> Iterator[None]:
     with _or_lost():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=TIMEOUT)
     yield
+    with _or_lost():
+        distributed.barrier()  # torchrun stops all processes when one ends with an exit code that is not 0
     distributed.destroy_process_group()
 
 

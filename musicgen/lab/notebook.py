@@ -1,0 +1,126 @@
+"""What the notebooks need in one call: a corpus, a piece, a trained model."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from musicgen.checkpoint import load_checkpoint
+from musicgen.corpora.chorales import make_chorales
+from musicgen.corpora.folder import load_corpus
+from musicgen.corpora.sample import sample_corpus
+from musicgen.dataset import CorpusError, RollCache, WindowBatches, WindowConfig, prepare
+from musicgen.evaluation.likelihood import Baselines, fit_baselines, mean_nll
+from musicgen.lab.training_view import train_and_watch
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.piano_roll import PianoRoll
+from musicgen.training import TrainConfig, Trainer, free_run_dir
+
+CHORALES = Path("../data/chorales")
+
+
+def open_corpus(data: Path | str | None = None) -> RollCache:
+    """Open a corpus: the bundled MAESTRO sample (None), ``"chorales"``, or a folder of MIDI files.
+
+    It prints the number of pieces, and which files are missing or were skipped.
+
+    Raises
+    ------
+    CorpusError
+        If the folder is missing or has no pieces; the message says what to do.
+    """
+    folder = sample_corpus() if data is None else make_chorales(CHORALES) if data == "chorales" else Path(data)
+    try:
+        pieces = load_corpus(folder)
+    except CorpusError as error:
+        advice = "Set DATA = None for the bundled sample, or to a folder of MIDI files"
+        raise CorpusError(folder, f"{error}. {advice}") from None
+    rolls = prepare(pieces, progress=False)
+    print(f"{len(rolls)} pieces, {rolls.summary()['hours']:.1f} hours")
+    for note in (pieces.describe_missing(), *(f"skipped {name}: {reason}" for name, reason in rolls.skipped[:3])):
+        if note:
+            print(note)
+    return rolls
+
+
+def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
+    """Return a piece and its title; IndexError with the valid range if there is no such piece."""
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(rolls):
+        raise IndexError(f"PIECE must be a whole number from 0 to {len(rolls) - 1}, not {index!r}")
+    piece = rolls.pieces[index]
+    return rolls[index], f"{piece.composer}: {piece.title}"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished or stopped run: the folder, the best model, the history of epochs and the baselines."""
+
+    run_dir: Path
+    model: AttentionLSTM
+    history: list[dict]
+    baselines: Baselines
+
+    @property
+    def best_nll(self) -> float:
+        """The lowest validation loss in nats per frame."""
+        return min(row["validation_nll"] for row in self.history)
+
+
+def train(
+    rolls: RollCache,
+    name: str,
+    sizes: ModelConfig,
+    recipe: TrainConfig,
+    windows: WindowConfig,
+    runs_dir: Path | str = "../runs",
+    watch: Callable = train_and_watch,
+) -> TrainedRun:
+    """Train a model on the train split with a live figure, in the first free folder ``runs_dir/name``.
+
+    Parameters
+    ----------
+    rolls : RollCache
+        With a train and a validation split.
+    name : str
+        Of the run; a second run with this name is called ``name-2``.
+    sizes, recipe, windows
+        The configuration.
+    runs_dir : Path or str
+    watch : callable
+        Runs a trainer and shows it: `train_and_watch`.
+    """
+    training, validation = rolls.select(split="train"), rolls.select(split="validation")
+    baselines = fit_baselines(training)
+    torch.manual_seed(recipe.seed)
+    model = AttentionLSTM(sizes)
+    trainer = Trainer(
+        model,
+        WindowBatches(training, windows, sizes.composers),
+        lambda model: mean_nll(model, validation),
+        recipe,
+        free_run_dir(runs_dir, name),
+        baselines.as_tensors(),
+        {"windows": asdict(windows), "data": training.summary()},
+        progress=False,
+    )
+    history = watch(trainer, baseline_nlls(baselines, validation))
+    if not history:
+        raise ValueError(f"{name} was stopped in its first epoch: run the cell again")
+    return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, baselines)
+
+
+def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
+    """Return the loss of the marginal and the Markov baseline in nats per frame."""
+    sums, n_frames = {"marginal": 0.0, "Markov": 0.0}, 0
+    for roll in rolls:
+        before, after = (torch.from_numpy(roll.active[part]) for part in (slice(None, -1), slice(1, None)))
+        for name, p in (("marginal", baselines.marginal), ("Markov", torch.where(before, *baselines.markov.flip(0)))):
+            sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
+        n_frames += len(after)
+    return {name: total / n_frames for name, total in sums.items()}
+
+
+def verdict(claim: str, holds: bool, evidence: str = "") -> None:
+    """Print the outcome of a claim: "AdamW beats Markov: yes, 2.29 against 2.33"."""
+    print(f"{claim}: {'yes' if holds else 'no'}{', ' + evidence if evidence else ''}")
