@@ -1,20 +1,22 @@
-"""The command line: from a folder of MIDI files to a new piece, and what it says to bad input."""
+"""The command line: from a folder of MIDI files to a new piece, and its messages for bad input."""
 
 import json
+import os
 import subprocess
 import sys
 
+import mido
 import numpy as np
 import pytest
-import scipy.io
 import soundfile
-from raw_midi import midi_bytes
+from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
-from musicgen.__main__ import COMMANDS, main
+from musicgen.__main__ import COMMANDS, main, make_parser
 from musicgen.checkpoint import load_checkpoint, save_checkpoint
-from musicgen.corpora.primes import shipped_prime
+from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.midi import read_midi, write_midi
 from musicgen.piano_roll import PianoRoll
+from musicgen.support import progress
 
 TINY = "--hidden-size 8 --attention-size 4 --attention-span 16 --window-frames 16 --n-epochs".split()
 
@@ -74,11 +76,11 @@ def test_a_finished_run_is_resumed_without_a_change(run, folder, checkpoint):
     assert checkpoint.read_bytes() == before
 
 
-def test_training_keeps_the_composers_it_tells_apart(checkpoint):
-    assert load_checkpoint(checkpoint).model.config.composers == ("unknown",)  # that of a folder without a table
+def test_training_stores_its_composers(checkpoint):
+    assert load_checkpoint(checkpoint).model.config.composers == ("unknown",)  # of a folder without a table
 
 
-def test_training_can_start_from_a_checkpoint_and_tells_so(run, folder, checkpoint, tmp_path):
+def test_training_can_start_from_a_checkpoint_and_records_it(run, folder, checkpoint, tmp_path):
     slowly = ["--start", checkpoint, "--hidden-size", 99, "--learning-rate", 1e-9, "--n-epochs", 1]
     said = run("train", folder, "--out", tmp_path / "run", *slowly)
     before = load_checkpoint(checkpoint)
@@ -92,27 +94,6 @@ def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkp
     assert said["n_frames"] > said["n_pieces"] > 0
     assert 0 < said["markov_nll"] < said["marginal_nll"]
     assert {"nll", "frame_f1", "onset_f1", "changed_nll", "accuracy", "velocity_nll", "n_struck"} <= said.keys()
-
-
-@pytest.fixture
-def mat(tmp_path):
-    """Write a small set of the published kind."""
-    random, variables = np.random.default_rng(7), {}
-    for split, n_pieces in [("traindata", 3), ("validdata", 1), ("testdata", 2)]:
-        variables[split] = np.empty((1, n_pieces), object)
-        variables[split][0, :] = [(random.random((9 + piece, 88)) < 0.1).astype(np.uint8) for piece in range(n_pieces)]
-    scipy.io.savemat(tmp_path / "Small.mat", variables)
-    return tmp_path / "Small.mat"
-
-
-def test_benchmark_scores_a_checkpoint_or_a_model_trained_for_it(run, mat, checkpoint):
-    said = run("benchmark", mat, "--checkpoint", checkpoint)
-    assert (said["dataset"], said["split"], said["n_pieces"], said["n_steps"]) == ("Small", "test", 2, 8 + 9)
-    small = ["--hidden-size", 8, "--attention-size", 4, "--precision", "float32", "--n-epochs", 2]
-    trained = run("benchmark", mat, "--train", "--out", mat.parent / "run", "--split", "validation", *small)
-    assert (trained["n_pieces"], trained["epochs"]) == (1, 2)
-    assert trained["nll"] == pytest.approx(trained["validation_nll"], rel=1e-5)
-    assert 0 < trained["accuracy"] < 1 and not any("velocity" in name for name in trained)
 
 
 def test_generate_writes_the_piece_its_sound_and_its_figure(run, folder, checkpoint, tmp_path):
@@ -135,18 +116,30 @@ def test_generate_works_without_a_prime(run, checkpoint, tmp_path):
 
 
 def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoint, tmp_path):
-    wanted = ["--beats", 8, "--seconds", 2, "--checkpoint", checkpoint, "--composer", "UNKNOWN", "--style", 2]
+    wanted = [
+        "--beats",
+        8,
+        "--seconds",
+        2,
+        "--checkpoint",
+        checkpoint,
+        "--composer",
+        "UNKNOWN",
+        "--style",
+        2,
+        "--no-pedal",
+    ]
     controls = "--temperature 0.9 --release-temperature 0.8 --top-p 0.95 --max-polyphony 9 --seed 4".split()
     said = run("generate", "--out", tmp_path / "new.mid", *wanted, *controls)
-    assert (said["seconds"], said["composer"]) == (2.0, "unknown")  # no opening is known of him: out of silence
+    assert (said["seconds"], said["composer"]) == (2.0, "unknown")  # there is no opening for this one
     assert read_midi(tmp_path / "new.mid").active.sum(axis=1).max() <= 9
 
 
-def test_a_composer_that_the_model_was_not_told_is_still_a_prime(run, tiny_model, tmp_path):
+def test_a_composer_that_the_model_does_not_know_is_still_a_prime(run, tiny_model, tmp_path):
     save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_pitches=88), {}, {})
     wanted = ["--composer", "Chopin", "--seconds", 5, "--checkpoint", tmp_path / "small.safetensors"]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
-    assert (said["composer"], said["prime"]) == (None, "Chopin: Étude in A flat major, op. 25 no. 1")
+    assert (said["composer"], said["prime"]) == (None, f"Chopin: {PRIMES['Chopin'].title}")
     prime = shipped_prime("Chopin")
     np.testing.assert_array_equal(read_midi(tmp_path / "new.mid").active[: prime.n_frames], prime.active)
 
@@ -156,7 +149,7 @@ def test_download_writes_the_chorales_without_a_network(run, monkeypatch, tmp_pa
         "canonical_composer,canonical_title,split,midi_filename\nJ. S. Bach,A chorale,train,a.mid\n"
     )
     (tmp_path / "a.mid").write_bytes(b"")
-    said = run("download", "--chorales", "--out", tmp_path)  # they are there already
+    said = run("download", "--chorales", "--out", tmp_path)  # they exist already
     assert said == {"path": str(tmp_path), "n_files": 1}
 
 
@@ -182,8 +175,8 @@ BAD = {
     "generate --out a.mid --temperature -1": "temperature",
     "generate --out a.mid --top-p 2": "top_p",
     "generate --out a.mid --checkpoint text.mid": "text.mid",
-    "generate --out a.mid --checkpoint small.safetensors": "5 keys",
-    "evaluate small.safetensors good": "5 keys",
+    "generate --out a.mid --checkpoint small.safetensors": "5 pitches",
+    "evaluate small.safetensors good": "5 pitches",
     "evaluate piano.safetensors {folder}": "baselines",
     "generate --out a.mid --prime text.mid": "text.mid",
     "generate --out a.mid --prime good.mid --beats -2 --checkpoint piano.safetensors": "n_beats",
@@ -195,7 +188,7 @@ BAD = {
     "generate --out a.mid --prime good.mid --composer Bach --checkpoint plain.safetensors": "--composer Bach",
     "generate --out a.wav --checkpoint plain.safetensors": "'a.wav' does not end in .mid",
     "generate --out a.mid --wav a.mp3 --checkpoint plain.safetensors": "'a.mp3' does not end in .wav",
-    "train good --out run --start piano.safetensors --composers unknown": "composers of its own",
+    "train good --out run --start piano.safetensors --composers unknown": "has its own composers",
     "train good --out run --composers Mozart": "no composers that are known",
     "train pair --out run": "three or more",
     "generate --out a.mid --sedd 3": "sedd",
@@ -234,9 +227,154 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
-    assert COMMANDS[command][0].__doc__ in capsys.readouterr().out
+    assert COMMANDS[command][0].__doc__.split() == capsys.readouterr().out.split("\n\n")[1].split()
 
 
 def test_commands_that_need_no_model_do_not_wait_for_torch():
     lines = "import sys, musicgen.__main__ as m; m.make_parser('prepare'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True).stdout == "False\n"
+
+
+LATE = midi_bytes([note(480 * 10, 480 * 11, 60) + note(480 * 13, 480 * 15, 67)])  # 5 to 7.5 s
+
+
+def test_sample_and_prepare_count_the_notes_beyond_their_limit(run, tmp_path):
+    (tmp_path / "late.mid").write_bytes(LATE)
+    sampled = run("sample", tmp_path / "late.mid", "--out", tmp_path / "a.npz", "--max-seconds", 6)
+    assert (sampled["n_notes"], sampled["dropped"], sampled["reasons"]["truncated"]) == (1, 1, 1)
+    prepared = run("prepare", tmp_path, "--max-seconds", 6)
+    assert prepared["dropped"]["truncated"] == 1
+    assert run("prepare", tmp_path)["dropped"]["truncated"] == 0
+
+
+def test_sample_keeps_the_pedal_and_the_beats(run, tmp_path):
+    events = [metre(0, 3, 2), tempo(0, 500_000), pedal(0, 127), *scale(24, 240), pedal(240, 0)]
+    (tmp_path / "a.mid").write_bytes(midi_bytes([events]))
+    run("sample", tmp_path / "a.mid", "--out", tmp_path / "a.npz")
+    roll, kept = read_midi(tmp_path / "a.mid"), np.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(kept["pedal"], roll.pedal)
+    np.testing.assert_array_equal(kept["beats"], roll.beats)
+
+
+def test_prepare_counts_the_files_that_a_table_lists_and_the_folder_lacks(run, tmp_path, folder, capsys):
+    lines = ["canonical_composer,canonical_title,split,midi_filename"]
+    lines += [f"Bach,One,train,{name}.mid" for name in ("a", "b", "c")]
+    (tmp_path / "pieces.csv").write_text("\n".join(lines))
+    (tmp_path / "b.mid").write_bytes((folder / "piece 1.mid").read_bytes())
+    said = run("prepare", tmp_path)
+    assert (said["n_files"], said["missing"]) == (1, ["a.mid", "c.mid"])
+    assert main(["prepare", str(tmp_path)]) == 0
+    assert "2 files of the table are missing: a.mid, c.mid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("n_beats", "said"), [(4, False), (9, True)])
+def test_a_prime_is_counted_from_its_first_note_and_a_shorter_one_is_reported(
+    tmp_path, checkpoint, capsys, n_beats, said
+):
+    (tmp_path / "late.mid").write_bytes(LATE)
+    wanted = [
+        "--prime",
+        tmp_path / "late.mid",
+        "--beats",
+        n_beats,
+        "--seconds",
+        4,
+        "--checkpoint",
+        checkpoint,
+        "--json",
+    ]
+    assert main(["generate", "--out", str(tmp_path / "new.mid"), *map(str, wanted)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["prime_seconds"] == (2.5 if said else 2.0)
+    assert (f"shorter than {n_beats} beats; the prime is 2.5 s long" in err) == said
+    assert read_midi(tmp_path / "new.mid").active[0, 60 - 21]
+
+
+def test_a_generated_piece_keeps_the_tempo_and_metre_of_its_prime(run, tmp_path, checkpoint):
+    events = [metre(0, 3, 2), tempo(0, 666_667), *scale(24, 240)]
+    (tmp_path / "waltz.mid").write_bytes(midi_bytes([events]))
+    wanted = ["--prime", tmp_path / "waltz.mid", "--seconds", 12, "--checkpoint", checkpoint]
+    run("generate", "--out", tmp_path / "new.mid", *wanted)
+    told = [event for event in mido.MidiFile(tmp_path / "new.mid") if event.type in ("set_tempo", "time_signature")]
+    assert {event.tempo for event in told if event.type == "set_tempo"} == {666_667}
+    assert {(event.numerator, event.denominator) for event in told if event.type == "time_signature"} == {(3, 4)}
+
+
+def test_train_accepts_several_folders(run, folder, tmp_path):
+    (tmp_path / "more").mkdir()
+    for index in range(4):
+        name = tmp_path / "more" / f"other {index}.mid"
+        name.write_bytes(midi_bytes([note(0, 480 * (3 + index), 60 + index) + note(0, 900, 50)]))
+    said = run("train", folder, tmp_path / "more", "--out", tmp_path / "run", *TINY, 1)
+    one = run("train", folder, "--out", tmp_path / "one", *TINY, 1)
+    n_pieces = [load_checkpoint(each["checkpoint"]).record["data"]["n_pieces"] for each in (said, one)]
+    assert n_pieces[0] > n_pieces[1] > 0
+
+
+def test_a_finished_run_is_trained_for_more_epochs_and_the_message_says_how(folder, tmp_path, capsys):
+    command = ["train", str(folder), "--out", str(tmp_path / "run"), *TINY]
+    assert main([*command, "1"]) == 0
+    assert "train more with --resume --n-epochs 2" in capsys.readouterr().err
+    assert main([*command, "2", "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 2
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv"])
+def test_a_folder_with_any_file_of_a_run_is_not_overwritten(folder, tmp_path, name, capsys):
+    (tmp_path / name).write_text("precious")
+    assert main(["train", str(folder), "--out", str(tmp_path), *TINY, "1"]) == 2
+    assert f"holds a run already ({name})" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_an_output_never_overwrites_an_input(folder, tmp_path, capsys, link):
+    content = (folder / "piece 1.mid").read_bytes()
+    (tmp_path / "x.mid").write_bytes(content)
+    out = tmp_path / ("y.mid" if link else "x.mid")
+    if link:
+        getattr(out, link)(tmp_path / "x.mid")
+    for command in (["sample", tmp_path / "x.mid"], ["generate", "--prime", tmp_path / "x.mid", "--seconds", 5]):
+        assert main([*map(str, command), "--out", str(out)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert out.read_bytes() == (tmp_path / "x.mid").read_bytes() == content
+    (tmp_path / "roll.npz").write_bytes(content)
+    assert main(["sample", str(tmp_path / "roll.npz"), "--out", str(tmp_path / "roll.npz")]) == 2
+    assert (tmp_path / "roll.npz").read_bytes() == content
+
+
+def test_progress_bars_are_quiet_where_there_is_no_terminal(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert main(["train", str(folder), "--out", str(tmp_path / "run"), *TINY, "3"]) == 0
+    err = capsys.readouterr().err
+    assert "\r" not in err and "%|" not in err
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    assert main(["train", str(folder), "--out", str(tmp_path / "2"), *TINY, "2"]) == 0
+    lines = [line for line in capsys.readouterr().err.split("\n") if "%|" in line]
+    assert len(lines) > 2 and not any("\r" in line for line in lines)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9 \xff.mid")
+    for index in range(4):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{index} {name}").write_bytes((folder / f"piece {index + 4}.mid").read_bytes())
+    (tmp_path / "data" / f"broken {name}").write_text("hello")
+    said = run("prepare", tmp_path / "data")
+    assert (said["n_sampled"], said["skipped"][0]["file"]) == (4, f"broken {name}")
+    prime = tmp_path / "data" / f"0 {name}"
+    assert run("sample", prime, "--out", tmp_path / f"{name}.npz")["n_notes"]
+    files = ["--out", tmp_path / f"new {name}", "--png", tmp_path / f"{name}.png"]
+    assert run("generate", "--prime", prime, "--seconds", 5, "--checkpoint", checkpoint, *files)["n_notes"]
+    assert (tmp_path / f"{name}.png").stat().st_size > 1000
+    run("train", tmp_path / "data", "--out", tmp_path / f"run {name}", *TINY, 1)
+    assert main(["sample", str(tmp_path / "data" / f"broken {name}"), "--out", str(tmp_path / "a.npz")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].isprintable()
+
+
+def test_old_options_are_aliases():
+    parser = make_parser("train")
+    args = parser.parse_args("train x --out y --key-size 5 --key-reach 7 --hide-composer 0.25".split())
+    assert (args.pitch_size, args.pitch_reach, args.composer_dropout) == (5, 7, 0.25)
+    assert make_parser("generate").parse_args("generate --out y --style 2.5".split()).guidance_scale == 2.5
