@@ -1,0 +1,103 @@
+"""Ctrl-C and SIGTERM end every command with one line and its exit code, and leave no process behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from raw_midi import midi_bytes, note
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+SMALL = "--hidden-size 8 --window-frames 32 --n-epochs 100000".split()
+
+
+def children(process):
+    """Return the ids of all processes below another."""
+    found, todo = set(), [process]
+    while todo:
+        for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            new = {int(number) for number in task.read_text().split()} - found
+            found, todo = found | new, [*todo, *new]
+    return found
+
+
+def wait_for(condition, seconds=60):
+    """Wait until a condition holds, and return its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a command in a process of its own."""
+    started = []
+
+    def start(*arguments):
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "musicgen", *map(str, arguments)]
+        started.append(
+            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stderr.close()
+
+
+def write_corpus(folder, n_files, n_notes):
+    folder.mkdir()
+    for index in range(n_files):
+        events = b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * (n_notes + index) + b"\1\x3c\0"
+        content = midi_bytes([events]) if n_notes else midi_bytes([note(0, 480 * (9 + index), 60)])
+        (folder / f"{index}.mid").write_bytes(content)
+    return folder
+
+
+def check_end(process, number, line="", kill=os.kill):
+    """Check that the command ends soon, with its exit code and one line, and all its processes with it."""
+    below = children(process.pid)
+    kill(process.pid, number)
+    _, err = process.communicate(timeout=20)  # ends when the last process that holds the pipe does
+    assert (process.returncode, err.splitlines()) == (CODES[number], [f"musicgen: stopped by {number.name}{line}"])
+    gone = wait_for(lambda: not [child for child in below if Path(f"/proc/{child}").exists()], 10)
+    assert gone, "processes are left behind"
+
+
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["process", "group"])  # a terminal's Ctrl-C is for a group
+@pytest.mark.parametrize("number", CODES)
+def test_a_stopped_prepare_leaves_no_workers(tmp_path, start, number, kill):
+    process = start("prepare", write_corpus(tmp_path / "data", 24, 100_000))
+    assert wait_for(lambda: len(children(process.pid)) >= 2 or process.poll() is not None)
+    time.sleep(1)
+    assert process.poll() is None, "it was too fast to be stopped"
+    check_end(process, number, kill=kill)
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_stopped_training_can_be_resumed(tmp_path, start, number):
+    data = write_corpus(tmp_path / "data", 6, 0)
+    process = start("train", data, "--out", tmp_path / "run", *SMALL)
+    assert wait_for((tmp_path / "run" / "latest.safetensors").exists)
+    check_end(process, number, "; continue with --resume")
+    again = start("train", data, "--out", tmp_path / "run", "--resume", *SMALL)
+    before = (tmp_path / "run" / "log.csv").read_bytes()
+    assert wait_for(lambda: len((tmp_path / "run" / "log.csv").read_bytes()) > len(before))
+    assert (tmp_path / "run" / "log.csv").read_bytes().startswith(before)
+    check_end(again, number, "; continue with --resume")
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_stopped_generate_writes_nothing(tmp_path, start, number):
+    process = start("generate", "--seconds", 3000, "--out", tmp_path / "new.mid")
+    time.sleep(6)
+    assert process.poll() is None
+    check_end(process, number)
+    assert [path.name for path in tmp_path.iterdir()] == []
