@@ -1,4 +1,4 @@
-"""Hours of work in one process, whose memory must not grow: ``make soak``, or ``python tests/soak.py --minutes 5``."""
+"""Check that memory does not grow in hours of work: ``make soak``, or ``python tests/soak.py --minutes 5``."""
 
 import csv
 import itertools
@@ -15,10 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import joblib
-import psutil
 import torch
-from musicgen.recipe import TrainConfig
-from musicgen.stepping import Stepper
 from raw_midi import midi_bytes, note
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
@@ -27,18 +24,19 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.evaluation.likelihood import mean_nll
-from musicgen.generation import GenerationConfig, generate
+from musicgen.generation import GenerationConfig, _Sampler, generate
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.training import Trainer
+from musicgen.support.limits import resident_bytes
+from musicgen.training import TrainConfig, Trainer
 
 ROOT = Path(__file__).parent.parent
 SOAKED = ROOT / "benchmarks" / "results" / "soak.csv"
 COLUMNS = ["work", "minutes", "cpu_minutes", "done", "resident_mb"]
-MAY_GROW = 1.1  # the allocator's own ups and downs; a leak of 2 MB a minute would be more
+MAY_GROW = 1.1  # the allocator's variation; a leak of 2 MB a minute would be more
 
 
-class Diary:
-    """Writes a line of the table at most once in a minute, or as often as it is told to."""
+class Log:
+    """Writes a row of the table at most once per minute, or as often as requested."""
 
     def __init__(self, path: Path, work: str, every_seconds: float = 60):
         self.path, self.work, self.every_seconds = path, work, every_seconds
@@ -46,57 +44,57 @@ class Diary:
         self.worked = time.process_time()
         self.rows, self.done = [], 0
 
-    def tell(self, done: float = 1) -> None:
-        """Note that more is done."""
+    def add(self, done: float = 1) -> None:
+        """Count what is done."""
         self.done, now = self.done + done, time.monotonic()
         if now - self.last >= self.every_seconds:
             self.last = now
-            resident = psutil.Process().memory_info().rss / 1e6
+            resident = resident_bytes() / 1e6
             minutes = [round(seconds / 60, 2) for seconds in (now - self.started, time.process_time() - self.worked)]
             self.rows.append([self.work, *minutes, self.done, round(resident, 1)])
             with self.path.open("a", newline="") as stream:
                 csv.writer(stream).writerow(self.rows[-1])
 
     def growth(self) -> float:
-        """Compare the last quarter of the time with the second: the first is for what is set up once."""
-        resident = [row[-1] for row in self.rows]
+        """Compare the memory in the last quarter of the time with the second; the first includes the set-up."""
+        resident = [row[-1] for row in self.rows] or [1.0]  # too short to tell
         quarter = max(1, len(resident) // 4)
         return statistics.median(resident[-quarter:]) / statistics.median(resident[quarter : 2 * quarter] or resident)
 
 
-def compose(path: Path, minutes: float) -> Diary:
-    """Generate pieces of a minute, of one composer after the other; what is counted is minutes of music."""
-    diary, model = Diary(path, "generation"), load_checkpoint(SHIPPED_CHECKPOINT).model
+def compose(path: Path, minutes: float) -> Log:
+    """Generate pieces of a minute from each prime in turn; count the minutes of music."""
+    log, model = Log(path, "generation"), load_checkpoint(SHIPPED_CHECKPOINT).model
     for seed, prime in enumerate(itertools.cycle(PRIMES)):
         generate(model, shipped_prime(prime), GenerationConfig(60, seed=seed, top_p=0.97))
-        diary.tell()
-        if time.monotonic() - diary.started > 60 * minutes:
-            return diary
+        log.add()
+        if time.monotonic() - log.started > 60 * minutes:
+            return log
 
 
-def compose_ten_minutes(path: Path, minutes: float) -> Diary:
-    """Generate one piece of ten minutes; a line for each minute of music tells how long that took."""
-    diary, model = Diary(path, "ten minutes of music", 0), load_checkpoint(SHIPPED_CHECKPOINT).model
-    frames, hear = itertools.count(1), Stepper.hear
+def compose_ten_minutes(path: Path, minutes: float) -> Log:
+    """Generate one piece of ten minutes, with a row for each minute of music."""
+    log, model = Log(path, "ten minutes of music", 0), load_checkpoint(SHIPPED_CHECKPOINT).model
+    frames, next_frame = itertools.count(1), _Sampler.next_frame
 
     def count(*arguments):
         if next(frames) % 1200 == 0:
-            diary.tell()
-        return hear(*arguments)
+            log.add()
+        return next_frame(*arguments)
 
-    with mock.patch.object(Stepper, "hear", count):
+    with mock.patch.object(_Sampler, "next_frame", count):
         generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
-    return diary
+    return log
 
 
-def train(path: Path, minutes: float) -> Diary:
-    """Train a small model on the chorales until the time is over; what is counted is epochs."""
+def train(path: Path, minutes: float) -> Log:
+    """Train a small model on the chorales until the time is over; count the epochs."""
     rolls = prepare(load_corpus(make_chorales(ROOT / "data" / "chorales")), progress=False)
     validation = rolls.select(split="validation")
-    diary = Diary(path, "training")
+    log = Log(path, "training")
 
     def validate(model: AttentionLSTM) -> float:
-        diary.tell()
+        log.add()
         return mean_nll(model, validation)
 
     model = AttentionLSTM(ModelConfig(hidden_size=48, n_layers=1, n_attention_layers=1))
@@ -105,13 +103,13 @@ def train(path: Path, minutes: float) -> Diary:
     threading.Timer(60 * minutes, os.kill, [os.getpid(), signal.SIGINT]).start()
     with tempfile.TemporaryDirectory() as folder:
         Trainer(model, batches, validate, config, folder, progress=False).run()
-    return diary
+    return log
 
 
-def sample_densest(path: Path, minutes: float) -> Diary:
-    """Prepare the two files of 4 MB that take most memory and most time, one after the other; see what is skipped."""
-    diary = Diary(path, "densest files", 0)
-    struck = b"".join(b"\1%c\1\0%c\0" % (key, key) for key in range(21, 109)) * 7_500
+def sample_densest(path: Path, minutes: float) -> Log:
+    """Prepare the two files of 4 MB that take the most memory and time; print what is skipped."""
+    log = Log(path, "densest files", 0)
+    struck = b"".join(b"\1%c\1\0%c\0" % (pitch, pitch) for pitch in range(21, 109)) * 7_500
     contents = {"pressure.mid": b"\0\xd0\x09" + b"\0\x09" * 1_999_000, "notes.mid": b"\0\x90\x3c\0" + struck}
     with tempfile.TemporaryDirectory() as folder, joblib.parallel_config("sequential"):
         for name, content in contents.items():
@@ -119,16 +117,16 @@ def sample_densest(path: Path, minutes: float) -> Diary:
             (Path(folder) / "sound.mid").write_bytes(midi_bytes([note(0, 480, 60)]))
             rolls = prepare(load_corpus(folder), Path(folder) / "cache", progress=False)
             print(name, rolls.skipped, f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
-            diary.tell()
+            log.add()
             (Path(folder) / name).unlink()
-    return diary
+    return log
 
 
 WORKS = {"densest": sample_densest, "generation": compose, "ten": compose_ten_minutes, "training": train}
 
 
 def main() -> int:
-    """Do one work or all; the exit code is 1 if the memory of one has grown."""
+    """Run one test or all; the exit code is 1 if memory grew in one."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("works", nargs="*", default=list(WORKS), help=f"of {', '.join(WORKS)} (default: all)")
     parser.add_argument("--minutes", type=float, default=60, help="of generation, and of training (default: 60)")
@@ -139,9 +137,9 @@ def main() -> int:
         csv.writer(stream).writerow(COLUMNS)
     grown = False
     for name in args.works:
-        diary = WORKS[name](args.out, args.minutes)
-        grown |= diary.growth() > MAY_GROW
-        print(f"{name}: {len(diary.rows)} lines, {diary.done} done, memory times {diary.growth():.3f}", flush=True)
+        log = WORKS[name](args.out, args.minutes)
+        grown |= log.growth() > MAY_GROW
+        print(f"{name}: {len(log.rows)} lines, {log.done} done, memory times {log.growth():.3f}", flush=True)
     return int(grown)
 
 
