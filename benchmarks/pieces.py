@@ -24,8 +24,8 @@ from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import Baselines, piece_nlls
-from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.novelty import NoveltyIndex
+from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_frames
 from musicgen.midi import read_performance

@@ -23,6 +23,8 @@ import pypianoroll
 import symusic
 import torch
 from joblib.externals.loky import get_reusable_executor
+from musicgen.keys import FrameFeatures, decode_frame, teacher_forced_logits
+from musicgen.stepping import Stepper
 from processes import processes
 from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
@@ -33,10 +35,8 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_frames
-from musicgen.keys import FrameFeatures, decode_frame, teacher_forced_logits
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
-from musicgen.stepping import Stepper
 
 ROOT = Path(__file__).parents[1]
 N_FILES = 40

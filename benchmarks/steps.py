@@ -5,15 +5,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import torch
+from musicgen.recipe import TrainConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from turns import ROUNDS, rows, take_turns
 
-from musicgen.dataset import prepare
+from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import TrainConfig
 from musicgen.training import Trainer
-from musicgen.dataset import WindowBatches, WindowConfig
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

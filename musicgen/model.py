@@ -85,7 +85,8 @@ class ModelConfig(Settings):
     def label_of(self, composer: str | None) -> int:
         """Return the index of a composer's embedding, 0 for None; ValueError if the model does not know the name."""
         if composer is not None and composer not in self.composers:
-            raise ValueError(f"the model does not know {composer!r}, only {', '.join(self.composers) or 'nobody'}")
+            known = ", ".join(self.composers[:8]) + (", ..." if len(self.composers) > 8 else "")
+            raise ValueError(f"the model does not know {composer!r}, only {known or 'nobody'}")
         return 1 + self.composers.index(composer) if composer is not None else 0
 
 

@@ -1,40 +1,31 @@
 """The training loop. It knows nothing about music: it sees batches of sequences and a loss."""
 
-import csv
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from musicgen.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from musicgen.dataset import Batch
+from musicgen.dataset import Batch, WindowBatches
 from musicgen.model import AttentionLSTM
 from musicgen.outputs import frame_loss
-from musicgen.support.files import atomic_write, printable
+from musicgen.support.files import printable
+from musicgen.support.optimizers import OPTIMIZERS, SCHEDULES
 from musicgen.support.progress import progress_bar
-from musicgen.support.resume import Progress, check_same, only_run, read_progress, resume_tensors
+from musicgen.support.resume import Progress, check_same, only_run, read_progress, resume_tensors, write_log
 from musicgen.support.settings import Settings, setting
 from musicgen.support.signals import StopSignal, catch_signals
 
 RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
-WARM_UP = 0.02  # share of the run
 ADVICE = "the last good checkpoint is kept, take a lower learning rate"
-OPTIMIZERS = {
-    "sgd": lambda weights, c: torch.optim.SGD(weights, c.learning_rate, momentum=c.momentum),
-    "adamw": lambda weights, c: torch.optim.AdamW(weights, c.learning_rate, weight_decay=c.weight_decay, fused=True),
-}
-SCHEDULES = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: min(1.0, (done + 1e-4) / WARM_UP) * (1 + math.cos(math.pi * done)) / 2,
-}
 
 
 @dataclass(frozen=True)
@@ -108,16 +99,6 @@ def next_frame_loss(model: AttentionLSTM, batch: Batch, config: TrainConfig) -> 
     return Loss(total, nll, len(loss.nll))
 
 
-class Batches(Protocol):
-    """Training data: epochs that depend on their number only, so that a run can continue within one."""
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield batches: named tuples of arrays, all with the same first axis."""
-
-    def n_batches(self, number: int) -> int:
-        """Return the number of batches in an epoch."""
-
-
 class Trainer:
     """Trains a model. A run can be stopped and resumed after any update, with the same result.
 
@@ -128,7 +109,8 @@ class Trainer:
     ----------
     model : AttentionLSTM
         Trained in place.
-    batches : Batches
+    batches : WindowBatches, or any object with its methods `epoch` and `n_batches`
+        The batches of an epoch depend on its number only, so that a run can continue within one.
     validate : callable
         Takes the model, returns its validation loss in nats per frame. Called after each epoch.
     config : TrainConfig
@@ -146,7 +128,7 @@ class Trainer:
     def __init__(
         self,
         model: AttentionLSTM,
-        batches: Batches,
+        batches: WindowBatches,
         validate: Callable[[AttentionLSTM], float],
         config: TrainConfig,
         run_dir: Path | str,
@@ -159,9 +141,8 @@ class Trainer:
         self.best_path, self.latest_path, self.previous_path, self.log_path = (self.run_dir / n for n in RUN_FILES)
         self.tensors, self.show_progress = dict(tensors or {}), progress
         self.settings = {"training": asdict(config), **(about or {})}
-        self.latest_is_sound = False
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
-        self.progress, self.stop = Progress(), StopSignal()
+        self.progress, self.stop, self.latest_is_sound = Progress(), StopSignal(), False
 
     def run(self, resume: bool = False, callback: Callable[["Trainer"], bool] | None = None) -> list[dict]:
         """Train until the last epoch, Ctrl-C, the notebook's stop button, or until the callback returns True.
@@ -199,14 +180,13 @@ class Trainer:
     def _begin(self, resume: bool) -> None:
         """Set the random state, or continue from the latest checkpoint."""
         found = [name for name in RUN_FILES if (self.run_dir / name).exists()]
-        if not found:
-            torch.manual_seed(self.config.seed)
-        elif resume:
+        if found and not resume:
+            place = f"{str(self.run_dir)!r} holds a run already ({found[0]})"
+            raise ValueError(f"{place}: resume it, or take another folder")
+        if found:
             self._restore()
         else:
-            raise ValueError(
-                f"{str(self.run_dir)!r} holds a run already ({found[0]}): resume it, or take another folder"
-            )
+            torch.manual_seed(self.config.seed)
 
     def _part(self, batch: Batch) -> Batch:
         """Return the part of a batch to compute."""
@@ -275,10 +255,7 @@ class Trainer:
         if validation_nll < best:
             self._save(self.best_path, {})
         if self.writes:
-            with atomic_write(self.log_path) as temporary, temporary.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, self.progress.history[0])
-                writer.writeheader()
-                writer.writerows(self.progress.history)
+            write_log(self.log_path, self.progress.history)
 
     def _save(self, path: Path, resume: dict[str, Tensor], previous: Path | None = None) -> None:
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
@@ -321,12 +298,3 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         torch.set_rng_state(checkpoint.tensors["random_state"])
         self.progress = at
-
-
-def free_run_dir(parent: Path | str, name: str) -> Path:
-    """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
-    path, number = Path(parent) / name, 1
-    while path.exists():
-        number += 1
-        path = Path(parent) / f"{name}-{number}"
-    return path

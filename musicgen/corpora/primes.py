@@ -62,3 +62,10 @@ def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> 
 def _piece(ending: str) -> Piece:
     pieces = load_corpus(sample_corpus())
     return next(piece for piece in pieces if piece.name.endswith(ending) and piece.split != "test")
+
+
+def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
+    """Return the whole performance that `shipped_prime` is the opening of, from its first note on."""
+    piece = _piece(PRIMES[composer].file)
+    roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
+    return roll[roll.notes["start_frame"][0] :]

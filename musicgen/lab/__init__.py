@@ -8,7 +8,7 @@ from importlib import import_module
 _HOMES = {
     "notebook": ("open_corpus", "choose_piece", "train", "baseline_nlls", "verdict"),
     "exercises": ("check",),
-    "player": ("player", "Player"),
+    "player": ("Player",),
     "plots": ("plot_roll", "plot_rolls", "plot_comparison"),
     "architecture": ("plot_architecture",),
     "attention_plots": ("plot_gates", "plot_attended", "plot_copied", "plot_next_pitches"),

@@ -15,7 +15,8 @@ from musicgen.evaluation.likelihood import Baselines, fit_baselines, mean_nll
 from musicgen.lab.training_view import train_and_watch
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
-from musicgen.training import TrainConfig, Trainer, free_run_dir
+from musicgen.support.files import free_run_dir
+from musicgen.training import TrainConfig, Trainer
 
 CHORALES = Path("../data/chorales")
 

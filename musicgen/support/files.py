@@ -89,6 +89,15 @@ def user_cache(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
 
 
+def free_run_dir(parent: Path | str, name: str) -> Path:
+    """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
+    path, number = Path(parent) / name, 1
+    while path.exists():
+        number += 1
+        path = Path(parent) / f"{name}-{number}"
+    return path
+
+
 def printable(text: str) -> str:
     """Escape control characters, bidirectional marks and undecodable bytes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,5 +1,6 @@
 """The progress of a training run: stored to resume it, and validated before it is used."""
 
+import csv
 import math
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from musicgen.support.files import atomic_write
 from musicgen.support.locks import exclusive
 
 # What the optimisers keep for each weight, in its shape; only "step" is one number.
@@ -139,6 +141,14 @@ def resume_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
         if value is not None
     }
     return kept | {"random_state": torch.get_rng_state()}
+
+
+def write_log(path: Path, history: list[dict]) -> None:
+    """Write a history as a CSV file."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ROW)
+        writer.writeheader()
+        writer.writerows(history)
 
 
 def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates: int) -> dict:
