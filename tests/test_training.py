@@ -12,7 +12,8 @@ from batches import batch_of
 
 from musicgen.checkpoint import load_checkpoint
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.training import TrainConfig, Trainer, free_run_dir, next_frame_loss
+from musicgen.support.files import free_run_dir
+from musicgen.training import TrainConfig, Trainer, next_frame_loss
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 BOTH = ("Bach", "Liszt")
