@@ -147,6 +147,16 @@ def test_where_one_is_killed_the_other_ends_with_a_message_and_the_last_checkpoi
     )
 
 
+def test_processes_that_find_different_checkpoints_are_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed.distributed, "broadcast", lambda tensor, source: tensor.fill_(8))
+    monkeypatch.setattr(distributed.DistributedTrainer, "_agree", lambda self, flag: flag)
+    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 1, 4, pitch_size=2, pitch_reach=1))
+    trainer = distributed.DistributedTrainer(model, Sequences(), validate, TrainConfig(), tmp_path)
+    with pytest.raises(ValueError, match="different checkpoints"):
+        trainer._begin(resume=True)
+    assert {weight.unique().item() for weight in model.parameters()} == {8}  # they start from one model
+
+
 def test_every_window_is_in_one_part_and_without_one_there_is_no_frame_to_predict(monkeypatch):
     batch = batch_of(np.arange(50).reshape(5, 2, 5).astype(np.uint8), np.array([5, 6, 7, 8, 9]), np.arange(5))
     monkeypatch.setattr(distributed, "n_ranks", lambda: 7)
