@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test browser bench lab notebooks soak coverage mutants clean
+.PHONY: help setup demo test browser bench lab notebooks pages slides soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ setup: $(STAMP)  ## create .venv and install the project and its dependencies in
 
 demo: $(STAMP)  ## compose a piece with the shipped checkpoint: outputs/demo.mid, .wav and .png
 	@mkdir -p outputs
-	$(RUN) -m musicgen generate --top-p 0.97 --out outputs/demo.mid --wav outputs/demo.wav --png outputs/demo.png
+	$(RUN) -m musicgen generate --out outputs/demo.mid --wav outputs/demo.wav --png outputs/demo.png
 
 test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m ruff check --output-format=concise .
@@ -37,7 +37,7 @@ bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folde
 	$(RUN) benchmarks/speed.py $(DATA) $(if $(ONLY),--only $(ONLY))
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
-	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT)
+	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT) notebooks/00_hello.ipynb
 
 # Cells tagged "live" hold widgets: without a running kernel they would be blank areas, so they are saved empty. That
 # takes their numbers, too, and these are given back.
@@ -63,6 +63,12 @@ notebooks: $(STAMP)  ## execute all notebooks in order, in place
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.ClearMetadataPreprocessor \
 		$(NOTEBOOKS)
 	@$(RUN) -c "$$NUMBER" $(NOTEBOOKS)
+
+pages: $(STAMP)  ## export the notebooks as web pages that need no other host: outputs/pages
+	$(RUN) -m musicgen.lab.pages $(NOTEBOOKS) --out outputs/pages
+
+slides: $(STAMP)  ## export the notebooks as slides: outputs/slides
+	$(RUN) -m musicgen.lab.pages --slides $(NOTEBOOKS) --out outputs/slides
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
 	$(RUN) tests/soak.py

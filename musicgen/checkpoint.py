@@ -12,7 +12,7 @@ from torch import Tensor
 
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.support.files import atomic_write, printable
-from musicgen.support.resume import validate_progress, validate_settings
+from musicgen.support.resume import check_record
 from musicgen.support.tensors import NoDraws, check_header, check_tensors, digest, not_finite
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
@@ -114,16 +114,6 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
     return Checkpoint(model.eval(), tensors, record)
-
-
-def check_record(record: dict) -> None:
-    """Raise ValueError unless the progress, history and settings of a record have the right types and ranges."""
-    if "progress" in record:
-        validate_progress(record["progress"])
-    for name in ("training", "windows"):
-        validate_settings(record.get(name, {}))
-    if not isinstance(record.get("data", {}), dict):
-        raise ValueError("its description of the data is not a table")
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:

@@ -1,7 +1,6 @@
 """From pieces to training data: rolls are sampled once into a cache, and windows are cut from them in batches."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ import numpy as np
 
 from musicgen.midi import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, beat_features, check_fps, pad
-from musicgen.support.files import printable, read_checked, user_cache, write_checked
+from musicgen.support.errors import CorpusError as CorpusError
+from musicgen.support.files import content_hash, pack, printable, read_checked, unpack, user_cache, write_checked
 from musicgen.support.limits import OverLimit, bounded
 from musicgen.support.parallel import run_parallel
 from musicgen.support.progress import progress_bar
@@ -24,13 +24,6 @@ SAMPLER_VERSION = 4  # part of the cache key: raise it when the sampler changes
 FILE_SECONDS, FILE_BYTES = 20.0, 1_000_000_000  # limits for one file, a hundred times what a long performance takes
 KEPT_ROLLS = 128  # decompressed rolls in memory
 ROLL_FIELDS = ("velocity", "fps", "pedal", "beats")
-
-
-class CorpusError(ValueError):
-    """A corpus that cannot be used; the message names the folder, table or address, and the reason."""
-
-    def __init__(self, place: Path | str, reason: str):
-        super().__init__(printable(f"{str(place)!r}: {reason}")[:300])
 
 
 @dataclass(frozen=True)
@@ -78,18 +71,12 @@ class RollCache(Sequence):
     dropped: dict[str, int]
     key: str
 
-    def __post_init__(self):
-        object.__setattr__(self, "_roll", lru_cache(KEPT_ROLLS)(self._decompress))
-
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, index: int | slice) -> "PianoRoll | RollCache":
         if isinstance(index, slice):
             return self._subset(list(range(len(self)))[index])
-        return self._roll(range(len(self))[index])
-
-    def _decompress(self, index: int) -> PianoRoll:
         roll, beats = decompress(self.entries[index]), self.pieces[index].beats
         return roll if beats is None else replace(roll, beats=beats)
 
@@ -127,16 +114,13 @@ class RollCache(Sequence):
 
 def compress(roll: PianoRoll) -> bytes:
     """Return a roll as a compressed npz file."""
-    parts = {name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None}
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **parts)
-    return stream.getvalue()
+    return pack({name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None})
 
 
+@lru_cache(KEPT_ROLLS)
 def decompress(entry: bytes) -> PianoRoll:
     """Return the roll of `compress`."""
-    with np.load(io.BytesIO(entry), allow_pickle=False) as parts:
-        return PianoRoll(**{name: int(parts[name]) if name == "fps" else parts[name] for name in parts.files})
+    return PianoRoll(**{name: int(part) if name == "fps" else part for name, part in unpack(entry).items()})
 
 
 def prepare(
@@ -149,28 +133,16 @@ def prepare(
 ) -> RollCache:
     """Sample every piece once, in parallel, and keep the rolls on disk.
 
-    Each piece has its own cache entry, found by a hash of the file's content, the settings and the sampler's version.
-    So adding a file samples one file, an interrupted call continues, and processes may share a cache.
-
-    Parameters
-    ----------
-    pieces : sequence of Piece
-    cache_dir : Path or str, optional
-        By default the user's cache folder.
-    fps, sustain, max_seconds
-        As in `midi.read_midi`.
-    progress : bool
-        Show a progress bar.
-
-    Raises
-    ------
-    ValueError
-        If not one of the files could be sampled.
+    Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
+    content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
+    and processes may share a cache. `fps`, `sustain` and `max_seconds` are as in `midi.read_midi`. ValueError if not
+    one of the files could be sampled.
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
     folder = Path(cache_dir) if cache_dir is not None else user_cache("musicgen")
-    paths = [_entry_path(folder, piece.path, settings) for piece in pieces]
+    keys = [content_hash(piece.path, MAX_FILE_BYTES, json.dumps(settings)) for piece in pieces]
+    paths = [folder / f"{key[:40]}.roll" for key in keys]
     found = {path: read_checked(path) for path in dict.fromkeys(paths)}
     todo = {path: piece.path for path, piece in zip(paths, pieces) if found[path] is None}
     jobs = [(path.absolute(), source.absolute(), settings) for path, source in todo.items()]
@@ -179,17 +151,6 @@ def prepare(
             found[folder / path.name] = entry
             bar.update()
     return _collect(pieces, [found[path] for path in paths], settings)
-
-
-def _entry_path(folder: Path, source: Path, settings: dict) -> Path:
-    """Return the path of the cache entry of a file, which depends on what the file contains."""
-    try:
-        readable = source.is_file() and source.stat().st_size <= MAX_FILE_BYTES
-        content = source.read_bytes() if readable else str(source).encode(errors="surrogateescape")
-    except OSError as error:
-        content = f"{source} {error.strerror}".encode(errors="surrogateescape")
-    key = hashlib.sha256(json.dumps(settings).encode() + content).hexdigest()
-    return folder / f"{key[:40]}.roll"
 
 
 def _sample(path: Path, source: Path, settings: dict) -> bytes:
@@ -263,38 +224,22 @@ class WindowConfig(Settings):
 class Batch(NamedTuple):
     """A batch of windows: frame t + 1 is the target of frame t.
 
-    Attributes
-    ----------
-    velocity : numpy.ndarray of uint8, shape (batch, window_frames + 1, 88)
-        Short windows are padded with zeros.
-    pedal : numpy.ndarray of float32, shape (batch, window_frames + 1)
-    beats : numpy.ndarray of float32, shape (batch, window_frames + 1, N_BEAT_FEATURES)
-        From `beat_features`; 0 where the beats are unknown or hidden.
-    lengths : numpy.ndarray of int, shape (batch,)
-        Frames of each window without padding.
-    composers : numpy.ndarray of int, shape (batch,)
-        As in `ModelConfig.label_of`.
+    Windows that are shorter than `window_frames` + 1 = T frames are padded with zeros.
     """
 
-    velocity: np.ndarray
-    pedal: np.ndarray
-    beats: np.ndarray
-    lengths: np.ndarray
-    composers: np.ndarray
+    velocity: np.ndarray  # (B, T, 88) uint8
+    pedal: np.ndarray  # (B, T) float32
+    beats: np.ndarray  # (B, T, N_BEAT_FEATURES) float32; 0 where beats are unknown or hidden
+    lengths: np.ndarray  # (B,) frames without padding
+    composers: np.ndarray  # (B,) as in `ModelConfig.label_of`
 
 
 class WindowBatches:
     """Epochs of shuffled windows, each within one piece.
 
     Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. The batches
-    depend on the seed and the number of the epoch only, so that a stopped run can continue.
-
-    Parameters
-    ----------
-    rolls : RollCache
-    config : WindowConfig
-    composers : sequence of str
-        Those of the model.
+    depend on the seed and the number of the epoch only, so that a stopped run can continue. `composers` are the
+    model's.
     """
 
     def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):

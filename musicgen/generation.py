@@ -11,9 +11,10 @@ from torch import Tensor
 from musicgen.model import AttentionLSTM
 from musicgen.outputs import N_VELOCITIES, FrameFeatures, decode_frame
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, beat_features
+from musicgen.support.beats import metronome
+from musicgen.support.sampling import median_velocity, top_p_mask
 from musicgen.support.settings import Settings, setting
 
-DEFAULT_VELOCITY = 64
 CHUNK_FRAMES = 512  # of a prime per call of the model
 RATE_DECAY = 0.995  # of the running means that keep the number of onsets: 10 s at 20 Hz
 
@@ -131,22 +132,8 @@ def continue_rolls(
 
 def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig) -> np.ndarray | None:
     """Continue the beats of a prime by a metronome: at its median tempo, or at `config.bpm`; None if unknown."""
-    beats = prime.beats if prime.beats is not None else np.zeros((0, 2))
-    beats = beats[beats[:, 0] < prime.duration_seconds]
-    period, n_in_bar = 60 / config.bpm if config.bpm else 0.0, config.beats_per_bar
-    downbeats = np.flatnonzero(beats[:, 1])
-    if not config.bpm:
-        if len(beats) < 3:
-            return None
-        period = float(np.median(np.diff(beats[:, 0])))
-        n_in_bar = int(np.median(np.diff(downbeats))) if len(downbeats) > 1 else n_in_bar
-    if not len(beats):
-        beats, downbeats = np.array([[prime.duration_seconds, 1.0]]), np.array([0])
-    n_more = math.ceil((n_frames / prime.fps - beats[-1, 0]) / period) + 1
-    later = np.arange(1, max(1, n_more) + 1)
-    since = len(beats) - 1 - (downbeats[-1] if len(downbeats) else 0)
-    times = beats[-1, 0] + later * (round(period * 1e6) / 1e6)  # whole microseconds, as in a MIDI file
-    return np.concatenate([beats, np.column_stack([times, (since + later) % n_in_bar == 0])])
+    beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
+    return metronome(beats, prime.duration_seconds, n_frames / prime.fps, config.bpm, config.beats_per_bar)
 
 
 def _pedal(prime: PianoRoll) -> np.ndarray:
@@ -170,7 +157,7 @@ class _Sampler:
     def run(self, velocity: Tensor, pedal: Tensor, beats: Tensor, n_prime: int) -> None:
         """Fill in all frames of `velocity` (B, T, K) and `pedal` (B, T) after the prime."""
         state = None
-        self.loudness = _median_velocity(velocity[:, :n_prime])
+        self.loudness = median_velocity(velocity[:, :n_prime])
         for first in range(0, n_prime - 1, CHUNK_FRAMES):
             state = self._step(velocity, pedal, beats, slice(first, min(first + CHUNK_FRAMES, n_prime - 1)), state)[1]
         silence = torch.zeros_like(velocity[:, :1])
@@ -265,18 +252,3 @@ class _Sampler:
             if torch.equal(velocity[struck], drawn):
                 return velocity
             velocity[struck] = drawn
-
-
-def top_p_mask(p: Tensor, top_p: float) -> Tensor:
-    """Mark the most likely entries of each row that together hold the share `top_p` of its sum."""
-    if top_p == 1:
-        return torch.ones_like(p, dtype=torch.bool)
-    ordered, order = p.sort(-1, descending=True)
-    likelier = ordered.cumsum(-1) - ordered
-    return torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, likelier < top_p * p.sum(-1, keepdim=True))
-
-
-def _median_velocity(primes: Tensor) -> Tensor:
-    """Return the velocity for an output without dynamics: the median of each prime's cells, shape (B, 1)."""
-    medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
-    return torch.tensor(medians, dtype=torch.uint8)[:, None]

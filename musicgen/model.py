@@ -231,26 +231,3 @@ class AttentionLSTM(nn.Module):
         state = (state[0][0], state[1][0])
         hidden, cell = torch.lstm_cell(x[:, 0], state, *lstm.all_weights[0])
         return hidden[:, None], (hidden[None], cell[None])
-
-    @torch.no_grad()
-    def attention_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> list[Tensor]:
-        """Return the weights (batch, n_frames, n_frames) of each attention cell for a piece; arguments as `forward`."""
-        return [
-            weights for cell, weights in self._weights(frames, composers=composers, **inputs) if cell is not self.copy
-        ]
-
-    @torch.no_grad()
-    def copy_weights(self, frames: Tensor, composers: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """Return the weights of copy attention, shape (batch, copy_heads, n_frames, n_frames + 1), for a piece.
-
-        The last column is "no match". Arguments as in `forward`.
-        """
-        return self._weights(frames, composers=composers, **inputs)[-1][1]
-
-    def _weights(self, frames: Tensor, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
-        cells, found = [cell for cell in self.modules() if hasattr(cell, "weights")], []
-        hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
-        self(frames, **inputs)
-        for hook in hooks:
-            hook.remove()
-        return [(cell, cell.weights(*arguments[:-1])) for cell, arguments in found]

@@ -6,13 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
+from musicgen.support.beats import N_BEAT_FEATURES as N_BEAT_FEATURES
+from musicgen.support.beats import beat_features as beat_features
+from musicgen.support.beats import check_beats
+
 LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
 N_PITCHES = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
-BEAT_HARMONICS = (1, 2, 3, 4, 6)
-BAR_HARMONICS = (1, 2)
-N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
 
 NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
 
@@ -168,58 +169,6 @@ class PianoRoll:
         for column, start, end, loudness in zip(pitches - LOWEST_PITCH, starts, ends, notes["velocity"]):
             velocity[start:end, column] = loudness
         return cls(velocity, fps)
-
-
-def check_beats(beats: np.ndarray) -> np.ndarray:
-    """Return beats as float64 in whole microseconds, as MIDI files have them; raise ValueError if they are invalid."""
-    beats = np.round(np.asarray(beats, np.float64), 6)
-    if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
-        raise ValueError(f"beats must be finite, of shape (n_beats, 2), not {beats.shape}")
-    if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():
-        raise ValueError("beats must ascend in time, with 1 for a downbeat and 0 for any other beat")
-    return beats
-
-
-def beat_features(beats: np.ndarray | None, n_frames: int, fps: int = DEFAULT_FPS) -> np.ndarray:
-    """Describe where each frame lies within its beat and its bar.
-
-    Parameters
-    ----------
-    beats : numpy.ndarray, shape (n_beats, 2), or None
-        As in `PianoRoll`.
-    n_frames : int
-    fps : int
-        Frames per second.
-
-    Returns
-    -------
-    numpy.ndarray of float32, shape (n_frames, 15)
-        Sine and cosine of 1, 2, 3, 4 and 6 times the phase within the beat, of 1 and 2 times the phase within the
-        bar (0 where no bar is known), and 1 for "known". All 0 for frames before the first beat or after the last.
-    """
-    features = np.zeros((n_frames, N_BEAT_FEATURES), np.float32)
-    if beats is None or len(beats) < 2:
-        return features
-    times, is_downbeat = beats.T
-    now = np.arange(n_frames) / fps
-    beat = np.searchsorted(times, now, side="right") - 1
-    known = (beat >= 0) & (beat < len(times) - 1)
-    beat = beat.clip(0, len(times) - 2)
-    phase = (now - times[beat]) / np.diff(times)[beat]
-    features[:, :10] = _harmonics(phase, BEAT_HARMONICS)
-    downbeats = np.flatnonzero(is_downbeat)
-    if len(downbeats) >= 2:
-        bar = np.searchsorted(downbeats, beat, side="right") - 1
-        in_bar = (bar >= 0) & (beat - downbeats[bar] <= np.diff(downbeats).max())
-        length = np.append(np.diff(downbeats), np.diff(downbeats)[-1])[bar]
-        features[:, 10:14] = _harmonics((beat - downbeats[bar] + phase) / length, BAR_HARMONICS) * in_bar[:, None]
-    features[:, 14] = 1
-    return features * known[:, None]
-
-
-def _harmonics(phase: np.ndarray, harmonics: Sequence[int]) -> np.ndarray:
-    angles = 2 * np.pi * phase[:, None] * np.array(harmonics)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgen.lab.attention_view import attention_weights, copy_weights
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.outputs import teacher_forced_logits
 from musicgen.piano_roll import N_BEAT_FEATURES
@@ -63,10 +64,10 @@ def test_layers_of_lstm_and_attention_see_all_inputs(exact, n_layers, n_attentio
     torch.testing.assert_close(features.hidden, hidden)
     torch.testing.assert_close(features.pitches, model.history(frames, None)[0])
     torch.testing.assert_close(features.copied, model.copy(hidden, features.pitches, None)[0])
-    weights = model.attention_weights(frames, **inputs_of(11))
+    weights = attention_weights(model, frames, **inputs_of(11))
     assert len(weights) == n_attention_layers
     torch.testing.assert_close(weights, layer_by_layer(model, frames, [0, 0], **inputs_of(11))[1])
-    assert model.copy_weights(frames).shape == (2, model.config.copy_heads, 11, 12)
+    assert copy_weights(model, frames).shape == (2, model.config.copy_heads, 11, 12)
 
 
 @pytest.mark.parametrize(("n_layers", "n_attention_layers"), SHAPES)

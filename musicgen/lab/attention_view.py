@@ -42,6 +42,27 @@ def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
     return dict(zip(names, torch.stack(rows, dim=1).cpu().numpy()))
 
 
+def attention_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> list[Tensor]:
+    """Return the weights (batch, n_frames, n_frames) of each attention cell; arguments as `AttentionLSTM.forward`."""
+    return [weights for cell, weights in _weights(model, frames, *args, **inputs) if cell is not model.copy]
+
+
+def copy_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> Tensor:
+    """Return the weights (batch, copy_heads, n_frames, n_frames + 1) of copy attention; the last is "no match"."""
+    return _weights(model, frames, *args, **inputs)[-1][1]
+
+
+@torch.no_grad()
+def _weights(model: AttentionLSTM, *args, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Run a model, and let each attention cell compute its weights for the input that it received."""
+    cells, found = [cell for cell in model.modules() if hasattr(cell, "weights")], []
+    hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
+    model(*args, **inputs)
+    for hook in hooks:
+        hook.remove()
+    return [(cell, cell.weights(*arguments[:-1])) for cell, arguments in found]
+
+
 @torch.inference_mode()
 def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
     """Return the weight that each attention layer gives to each earlier frame, at one moment of a piece.
@@ -69,7 +90,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
     if not model.config.n_attention_layers:
         raise ValueError("the model has no attention layer")
     frames, given = _inputs(model, roll, seconds, composer)
-    return np.stack([weights[0, -1].cpu().numpy() for weights in model.attention_weights(frames, **given)])
+    return np.stack([weights[0, -1].cpu().numpy() for weights in attention_weights(model, frames, **given)])
 
 
 @torch.inference_mode()
@@ -94,7 +115,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     if not _copies(model):
         raise ValueError("the model has no copy attention")
     frames, given = _inputs(model, roll, seconds, composer)
-    return model.copy_weights(frames, **given)[0, :, -1].cpu().numpy()
+    return copy_weights(model, frames, **given)[0, :, -1].cpu().numpy()
 
 
 @torch.inference_mode()

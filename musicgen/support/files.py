@@ -1,12 +1,15 @@
 """Atomic writes, checked files, the user's cache folder, and printable names."""
 
 import hashlib
+import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 DIGEST_BYTES = 32
 
@@ -78,6 +81,30 @@ def read_checked(path: Path) -> bytes | None:
         return None
     digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
     return content if digest == hashlib.sha256(content).digest() else None
+
+
+def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
+    """Return the SHA-256 of a context and a file; of a file that is too large or unreadable, that of its name."""
+    content = str(path).encode(errors="surrogateescape")
+    try:
+        if path.is_file() and path.stat().st_size <= max_bytes:
+            content = path.read_bytes()
+    except OSError:
+        pass
+    return hashlib.sha256(context.encode() + content).hexdigest()
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return arrays as a compressed npz file."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of `pack`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def user_cache(name: str) -> Path:

@@ -185,3 +185,13 @@ def _flat(nested: object, name: str = "") -> dict:
     if not isinstance(nested, dict):
         return {name.removeprefix("."): nested}
     return {path: value for key, inner in nested.items() for path, value in _flat(inner, f"{name}.{key}").items()}
+
+
+def check_record(record: dict) -> None:
+    """Raise ValueError unless the progress, history and settings of a record have the right types and ranges."""
+    if "progress" in record:
+        validate_progress(record["progress"])
+    for name in ("training", "windows"):
+        validate_settings(record.get(name, {}))
+    if not isinstance(record.get("data", {}), dict):
+        raise ValueError("its description of the data is not a table")

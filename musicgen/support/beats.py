@@ -1,0 +1,98 @@
+"""Beats: times in seconds, with 1 for a downbeat; their phase in each frame, and a metronome."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+BEAT_HARMONICS = (1, 2, 3, 4, 6)
+BAR_HARMONICS = (1, 2)
+N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
+
+
+def check_beats(beats: np.ndarray) -> np.ndarray:
+    """Return beats as float64 in whole microseconds, as MIDI files have them; raise ValueError if they are invalid."""
+    beats = np.round(np.asarray(beats, np.float64), 6)
+    if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
+        raise ValueError(f"beats must be finite, of shape (n_beats, 2), not {beats.shape}")
+    if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():
+        raise ValueError("beats must ascend in time, with 1 for a downbeat and 0 for any other beat")
+    return beats
+
+
+def beat_features(beats: np.ndarray | None, n_frames: int, fps: int = 20) -> np.ndarray:
+    """Describe where each frame lies within its beat and its bar.
+
+    Parameters
+    ----------
+    beats : numpy.ndarray, shape (n_beats, 2), or None
+        As in `PianoRoll`.
+    n_frames : int
+    fps : int
+        Frames per second.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n_frames, 15)
+        Sine and cosine of 1, 2, 3, 4 and 6 times the phase within the beat, of 1 and 2 times the phase within the
+        bar (0 where no bar is known), and 1 for "known". All 0 for frames before the first beat or after the last.
+    """
+    features = np.zeros((n_frames, N_BEAT_FEATURES), np.float32)
+    if beats is None or len(beats) < 2:
+        return features
+    times, is_downbeat = beats.T
+    now = np.arange(n_frames) / fps
+    beat = np.searchsorted(times, now, side="right") - 1
+    known = (beat >= 0) & (beat < len(times) - 1)
+    beat = beat.clip(0, len(times) - 2)
+    phase = (now - times[beat]) / np.diff(times)[beat]
+    features[:, :10] = _harmonics(phase, BEAT_HARMONICS)
+    downbeats = np.flatnonzero(is_downbeat)
+    if len(downbeats) >= 2:
+        bar = np.searchsorted(downbeats, beat, side="right") - 1
+        in_bar = (bar >= 0) & (beat - downbeats[bar] <= np.diff(downbeats).max())
+        length = np.append(np.diff(downbeats), np.diff(downbeats)[-1])[bar]
+        features[:, 10:14] = _harmonics((beat - downbeats[bar] + phase) / length, BAR_HARMONICS) * in_bar[:, None]
+    features[:, 14] = 1
+    return features * known[:, None]
+
+
+def _harmonics(phase: np.ndarray, harmonics: Sequence[int]) -> np.ndarray:
+    angles = 2 * np.pi * phase[:, None] * np.array(harmonics)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def metronome(
+    beats: np.ndarray, start: float, end: float, bpm: float = 0.0, beats_per_bar: int = 4
+) -> np.ndarray | None:
+    """Continue beats at a constant tempo.
+
+    Parameters
+    ----------
+    beats : numpy.ndarray, shape (n_beats, 2)
+        Those before `start` are kept. There may be none.
+    start, end : float
+        The new beats begin after `start` and reach `end`, in seconds.
+    bpm : float
+        Beats per minute; 0 for the median tempo of `beats`.
+    beats_per_bar : int
+        For `bpm`; otherwise used only if `beats` do not show it.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_more, 2), or None
+        None if `bpm` is 0 and fewer than three beats are known.
+    """
+    beats = beats[beats[:, 0] < start]
+    downbeats = np.flatnonzero(beats[:, 1])
+    if not bpm and len(beats) < 3:
+        return None
+    period = 60 / bpm if bpm else float(np.median(np.diff(beats[:, 0])))
+    if not bpm and len(downbeats) > 1:
+        beats_per_bar = int(np.median(np.diff(downbeats)))
+    if not len(beats):
+        beats, downbeats = np.array([[start, 1.0]]), np.array([0])
+    later = np.arange(1, max(1, math.ceil((end - beats[-1, 0]) / period) + 1) + 1)
+    since = len(beats) - 1 - (downbeats[-1] if len(downbeats) else 0)
+    times = beats[-1, 0] + later * (round(period * 1e6) / 1e6)  # whole microseconds, as in a MIDI file
+    return np.concatenate([beats, np.column_stack([times, (since + later) % beats_per_bar == 0])])

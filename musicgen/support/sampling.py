@@ -1,0 +1,21 @@
+"""Sampling from probabilities."""
+
+import torch
+from torch import Tensor
+
+DEFAULT_VELOCITY = 64
+
+
+def top_p_mask(p: Tensor, top_p: float) -> Tensor:
+    """Mark the most likely entries of each row that together hold the share `top_p` of its sum."""
+    if top_p == 1:
+        return torch.ones_like(p, dtype=torch.bool)
+    ordered, order = p.sort(-1, descending=True)
+    likelier = ordered.cumsum(-1) - ordered
+    return torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, likelier < top_p * p.sum(-1, keepdim=True))
+
+
+def median_velocity(primes: Tensor) -> Tensor:
+    """Return the velocity for an output without dynamics: the median of each prime's cells, shape (B, 1)."""
+    medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
+    return torch.tensor(medians, dtype=torch.uint8)[:, None]
