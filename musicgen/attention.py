@@ -111,14 +111,13 @@ class CopyAttention(nn.Module):
         return query, torch.cat([keys, onset.to(keys.dtype), on.to(keys.dtype)], dim=-1)
 
     def _weigh(self, query: Tensor, hidden: Tensor, recent: Tensor) -> Tensor:
-        query, keys = (x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (query, self._keys(recent)))
+        query, keys = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for x in (query, recent[..., : query.shape[-1]])
+        )
         scores = query * (COPY_SIZE**-0.5 * self.scale[:, None, None]) @ keys.mT  # (B, h, S, P + S)
         scores = scores + self._bias(query.shape[2], keys.shape[2])
         no_match = self.no_match(hidden).transpose(1, 2)[..., None]  # (B, h, S, 1)
         return torch.cat([scores, no_match], dim=-1).softmax(dim=-1)
-
-    def _keys(self, recent: Tensor) -> Tensor:
-        return recent[..., : self.n_heads * COPY_SIZE]
 
     def _values(self, recent: Tensor) -> Tensor:
         """Onsets one and two frames later, and the pitches that sound one frame later; 0 where that is unknown."""

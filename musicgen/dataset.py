@@ -82,8 +82,8 @@ class RollCache(Sequence):
 
     def summary(self) -> dict:
         """Return the number of pieces, the hours, the frame rate and a key that changes with the data."""
-        hours = round(float(self.lengths.sum() / self.fps / 3600), 2)
-        return {"n_pieces": len(self), "hours": hours, "fps": self.fps, "key": self.key}
+        hours = float(self.lengths.sum() / self.fps / 3600)
+        return {"n_pieces": len(self), "hours": round(hours, 2), "fps": self.fps, "key": self.key}
 
     def select(self, **wanted: str) -> "RollCache":
         """Keep the pieces whose fields have the wanted values, as in ``rolls.select(split="train")``.

@@ -94,8 +94,7 @@ def generate(
     prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), DEFAULT_FPS)
     n_new = round(config.seconds * prime.fps) - prime.n_frames
     if n_new < 0:
-        length = f"{prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s"
-        raise ValueError(f"the prime lasts {length}")
+        raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
     return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)])[0]
 
 
@@ -123,7 +122,8 @@ def continue_rolls(
     pedal = torch.zeros(velocity.shape[:2])
     velocity[:, :n_prime] = torch.from_numpy(np.stack([prime.velocity for prime in primes]))
     if has_pedal := config.pedal and model.output.pedal is not None:
-        pedal[:, :n_prime] = torch.from_numpy(np.stack([_pedal(prime) for prime in primes]))
+        for row, prime in zip(pedal, primes):
+            row[:n_prime] = 0 if prime.pedal is None else torch.from_numpy(prime.pedal)
     phases = torch.from_numpy(np.stack([beat_features(each, velocity.shape[1] + 1, fps) for each in beats]))
     _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime)
     pedals = pedal.numpy() > 0 if has_pedal else [None] * len(primes)
@@ -134,10 +134,6 @@ def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig) ->
     """Continue the beats of a prime by a metronome: at its median tempo, or at `config.bpm`; None if unknown."""
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
     return metronome(beats, prime.duration_seconds, n_frames / prime.fps, config.bpm, config.beats_per_bar)
-
-
-def _pedal(prime: PianoRoll) -> np.ndarray:
-    return np.zeros(prime.n_frames, bool) if prime.pedal is None else prime.pedal
 
 
 class _Sampler:

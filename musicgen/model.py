@@ -124,10 +124,9 @@ class AttentionLSTM(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        n_inputs = 2 * config.n_pitches + config.pedal + N_BEAT_FEATURES * config.beats
-        n_inputs += COMPOSER_SIZE * bool(config.composers)
+        n_more = config.pedal + N_BEAT_FEATURES * config.beats + COMPOSER_SIZE * bool(config.composers)
         self.composer = nn.Embedding(len(config.composers) + 1, COMPOSER_SIZE) if config.composers else None
-        sizes = [n_inputs] + [config.hidden_size] * config.n_layers
+        sizes = [2 * config.n_pitches + n_more] + [config.hidden_size] * config.n_layers
         self.lstms = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:]))
         n_plain = config.n_layers - config.n_attention_layers
         sizes = config.hidden_size, config.attention_size, config.attention_span
@@ -154,8 +153,7 @@ class AttentionLSTM(nn.Module):
             nn.init.zeros_(lstm.bias_hh_l0)
             nn.init.ones_(lstm.bias_ih_l0[self.config.hidden_size : 2 * self.config.hidden_size])
         nn.init.normal_(self.lstms[0].weight_ih_l0)
-        with torch.no_grad():
-            self.lstms[0].weight_ih_l0[:, 2 * self.config.n_pitches :] *= 0.2
+        nn.init.normal_(self.lstms[0].weight_ih_l0[:, 2 * self.config.n_pitches :], std=0.2)
         if self.composer is not None:
             nn.init.zeros_(self.composer.weight)  # initially all composers are alike
 

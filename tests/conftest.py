@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 # Models this small gain nothing from a second thread, and on a busy machine the two only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 
 @pytest.fixture(scope="session")
