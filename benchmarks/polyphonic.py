@@ -18,7 +18,6 @@ from musicgen.__main__ import Parser, add_config
 from musicgen.commands import config_of, load_piano_model, make_trainer, training_configs
 from musicgen.corpora.splits import SPLITS
 from musicgen.dataset import CorpusError, Piece, RollCache
-from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 from musicgen.support.limits import system_bounded
 
@@ -119,6 +118,8 @@ def _read_cells(path: Path, name: str, variables: dict) -> list[np.ndarray]:
 
 def benchmark(args: Namespace) -> dict:
     """Score a model on one data set, after training it if that is requested."""
+    from musicgen.evaluation.likelihood import evaluate, fit_baselines  # torch, which the reading process does without
+
     rolls, name = read_polyphonic(args.file), Path(args.file).stem
     result = {"dataset": name, "split": args.split}
     result |= {f"published_{output}": nll for output, nll in PUBLISHED.get(name, {}).items()}
