@@ -1,7 +1,7 @@
-"""Runs the long experiments, one command after the other, and keeps what each of them says as a line of a CSV file.
+"""Run the long experiments, one command after the other, and append the result of each to a CSV file.
 
-``python benchmarks/experiments.py NAME DATA`` appends to ``benchmarks/results/NAME.csv``. What is in there already is
-not run again, so that it can be stopped at any time. Notebook 05 draws from these files.
+``python benchmarks/experiments.py NAME DATA`` appends to ``benchmarks/results/NAME.csv``. Rows that exist are not run
+again, so it can be stopped at any time. Notebook 05 shows these files.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from musicgen.checkpoint import load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.statistics import in_key_shares
-from musicgen.generation import GenerationConfig, continue_frames
-from musicgen.piano_roll import PianoRoll
+from musicgen.generation import GenerationConfig, continue_rolls
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PRIME_FRAMES = 80
 OUTPUTS = ("independent", "shared", "joint")
 SEEDS = (0, 1, 2)
@@ -71,21 +71,21 @@ PUBLISHED_SETS = {
 def polyphonic(data: Path) -> Iterator[tuple[dict, list]]:
     """Train on each of the four published data sets from scratch, and score the test split once.
 
-    Sizes, dropout and epochs were chosen on the validation splits. Transposed data take longer to be learnt by heart.
+    Sizes, dropout and epochs were chosen on the validation splits. Transposed data take longer to overfit.
     """
     for output, (name, options), transpose in itertools.product(("joint", "shared"), PUBLISHED_SETS.items(), (0, 5)):
         setting = {"output": output, "max_transpose": transpose, "seed": 0}
         setting |= options["transposed" if transpose else "plain"]
         options = {name: value for name, value in options.items() if name not in ("transposed", "plain")}
         line = flags(options | {"pitch_size": 24} | setting)
-        yield {"dataset": name} | setting, ["benchmark", data / f"{name}.mat", "--train", *line]
+        yield {"dataset": name} | setting, ["benchmarks/polyphonic.py", data / f"{name}.mat", "--train", *line]
 
 
 def attention(data: Path) -> Iterator[tuple[dict, list]]:
-    """Give none to all of three LSTM layers an attention cell.
+    """Give none, one, two or all of three LSTM layers an attention cell.
 
-    The output is joint, which begins as a Markov chain: with the poster's, three layers without attention would still
-    stand at the marginal baseline when this budget ends.
+    The output is joint, which begins as a Markov chain. With the poster's, three layers without attention would still
+    be at the marginal baseline at the end of this budget.
     """
     for seed, n_attention_layers in itertools.product(SEEDS, range(4)):
         setting = {"n_attention_layers": n_attention_layers, "seed": seed}
@@ -93,7 +93,7 @@ def attention(data: Path) -> Iterator[tuple[dict, list]]:
 
 
 def output(data: Path) -> Iterator[tuple[dict, list]]:
-    """Compare the poster's output, one that treats all keys alike, and a joint one; and that with composers."""
+    """Compare the poster's output, a shared and a joint one, and the joint one with composers."""
     for seed, kind, names in itertools.product(SEEDS, OUTPUTS, ("", "Bach,Beethoven,Chopin,Haydn,Liszt,Schubert")):
         setting = {"output": kind, "composers": names, "seed": seed}
         if kind == "joint" or not names:
@@ -101,7 +101,7 @@ def output(data: Path) -> Iterator[tuple[dict, list]]:
 
 
 def learning_rate(data: Path) -> Iterator[tuple[dict, list]]:
-    """Try the poster's recipe at learning rates below, within and above its range; and AdamW in its place."""
+    """Try the poster's recipe at learning rates below, within and above its range, and AdamW instead."""
     rates = {"sgd": (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1), "adamw": (0.001, 0.003, 0.01)}
     recipes = [(optimizer, rate) for optimizer, tried in rates.items() for rate in tried]
     for seed, (optimizer, rate) in itertools.product(SEEDS, recipes):
@@ -114,19 +114,20 @@ EXPERIMENTS = {each.__name__: each for each in (polyphonic, attention, output, l
 
 
 def flags(options: dict) -> list:
-    """Write options as the command line takes them."""
+    """Return options as arguments of a command."""
     return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
 def run(arguments: list, data: Path) -> dict:
-    """Run one command of musicgen; return its JSON, and the command with DATA for the folder of the data."""
+    """Run one command; return its JSON, and the command with DATA for the folder of the data."""
     words = [str(word) for word in arguments]
-    command = shlex.join(["python", "-m", "musicgen", *words]).replace(str(data), "DATA")
+    words = words if words[0].endswith(".py") else ["-m", "musicgen", *words]
+    command = shlex.join(["python", *words]).replace(str(data), "DATA")
     with tempfile.TemporaryDirectory() as folder:
         out = ["--out", f"{folder}/run"]
-        line = [sys.executable, "-m", "musicgen", *words, *out, "--json"]
-        result = json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
-        stays = in_key(Path(result["checkpoint"]), data) if words[0] == "train" else {}
+        line = [sys.executable, *words, *out, "--json"]
+        result = json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout.splitlines()[-1])
+        stays = in_key(Path(result["checkpoint"]), data) if "train" in words else {}
     return (
         {name: value for name, value in result.items() if isinstance(value, (int, float))}
         | stays
@@ -135,16 +136,17 @@ def run(arguments: list, data: Path) -> dict:
 
 
 def in_key(checkpoint: Path, data: Path) -> dict[str, float]:
-    """Let a model continue the first four seconds of some validation pieces; how many notes keep to their key?
+    """Let a model continue the first four seconds of some validation pieces, and measure how many notes fit their key.
 
-    The mean share for each 8 s after the prime, as `descriptors.in_key_shares` has it.
+    The mean share for each 8 s after the prime, from `statistics.in_key_shares`.
     """
     model = load_checkpoint(checkpoint).model
     rolls = prepare(load_corpus(data), progress=False).select(split="validation")
-    chosen = range(0, len(rolls), len(rolls) // 20)
-    primes = np.stack([rolls[index].velocity[:PRIME_FRAMES] for index in chosen])
-    made = continue_frames(model, primes, 64 * 20, GenerationConfig(), [0] * len(primes))
-    shares = [in_key_shares(PianoRoll(velocity), PRIME_FRAMES) for velocity in made if velocity[:PRIME_FRAMES].any()]
+    chosen = range(0, len(rolls), max(1, len(rolls) // 20))
+    primes = [rolls[index][:PRIME_FRAMES] for index in chosen]
+    primes = [prime for prime in primes if prime.n_frames == PRIME_FRAMES and prime.n_notes]
+    made = continue_rolls(model, primes, 64 * 20, GenerationConfig(), [0] * len(primes))
+    shares = [in_key_shares(roll, PRIME_FRAMES) for roll in made]
     return {f"in_key_{8 * (at + 1)}s": round(float(share), 4) for at, share in enumerate(np.nanmean(shares, axis=0))}
 
 
