@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -27,7 +26,7 @@ from musicgen.evaluation.likelihood import Baselines, piece_nlls
 from musicgen.evaluation.novelty import NoveltyIndex
 from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.statistics import statistics
-from musicgen.generation import GenerationConfig, continue_frames
+from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -65,9 +64,9 @@ def generated(model: AttentionLSTM, primes: list, source: str) -> Iterator[Made]
     labels = [1 + [surname(name) for name in model.config.composers].index(composer) for composer in COMPOSERS]
     for seed, (name, prime) in enumerate(tqdm(primes, source)):
         config = replace(SETTINGS[source], seed=seed)
-        batch = continue_frames(model, np.stack([prime.velocity] * len(labels)), SECONDS * prime.fps, config, labels)
-        for composer, velocity in zip(COMPOSERS, batch):
-            yield Made({"source": source, "composer": composer, "prime": name}, PianoRoll(velocity), prime)
+        batch = continue_rolls(model, [prime] * len(labels), SECONDS * prime.fps, config, labels)
+        for composer, roll in zip(COMPOSERS, batch):
+            yield Made({"source": source, "composer": composer, "prime": name}, roll, prime)
 
 
 def real(rolls: RollCache, split: str) -> Iterator[Made]:

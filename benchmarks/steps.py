@@ -5,14 +5,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import torch
-from musicgen.recipe import TrainConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from turns import ROUNDS, rows, take_turns
 
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.training import Trainer
+from musicgen.training import TrainConfig, Trainer
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,7 +35,7 @@ def our_step(batches: WindowBatches, precision: str = "float32", compiled: bool 
 
 
 class Bare(nn.Module):
-    """What a tutorial has: an LSTM on the binary roll, and a linear layer; or one that hears how loud, as ours does."""
+    """The model of a tutorial: an LSTM on the binary roll, and a linear layer; optionally with velocities, as ours."""
 
     def __init__(self, loudness: bool):
         super().__init__()
@@ -46,8 +45,8 @@ class Bare(nn.Module):
 
     def forward(self, velocity: Tensor) -> Tensor:
         roll = (velocity > 0).float()
-        heard = torch.cat([roll, velocity / 127], dim=-1) if self.loudness else roll
-        return self.linear(self.lstm(heard)[0])
+        inputs = torch.cat([roll, velocity / 127], dim=-1) if self.loudness else roll
+        return self.linear(self.lstm(inputs)[0])
 
 
 def bare_step(
