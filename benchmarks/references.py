@@ -31,7 +31,7 @@ N_FRAMES = PRIME_FRAMES + 64 * 20
 
 def floors(rolls: RollCache) -> Iterator[dict]:
     """Score the two baselines, as `metrics.evaluate` does, in nats per frame."""
-    marginal, markov, _ = (table.numpy().astype(float) for table in fit_baselines(rolls.select(split="train")))
+    marginal, markov, *_ = (table.numpy().astype(float) for table in fit_baselines(rolls.select(split="train")))
     for split in ("validation", "test"):
         pieces = [roll.active for roll in rolls.select(split=split)]
         before, after = (np.concatenate([piece[part] for piece in pieces]) for part in (slice(-1), slice(1, None)))

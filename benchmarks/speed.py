@@ -23,8 +23,6 @@ import pypianoroll
 import symusic
 import torch
 from joblib.externals.loky import get_reusable_executor
-from musicgen.keys import FrameFeatures, decode_frame, teacher_forced_logits
-from musicgen.stepping import Stepper
 from processes import processes
 from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
@@ -34,9 +32,10 @@ from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
-from musicgen.generation import GenerationConfig, continue_frames
+from musicgen.generation import GenerationConfig, _Sampler, continue_rolls
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
+from musicgen.outputs import decode_frame
 
 ROOT = Path(__file__).parents[1]
 N_FILES = 40
@@ -91,25 +90,25 @@ def corpus(pieces: list) -> Iterator[dict]:
 
 @torch.inference_mode()
 def rerun(model: AttentionLSTM, n_frames: int) -> None:
-    """Generate as tutorials do: hear the whole window again for each frame."""
+    """Generate as tutorials do: run the model on the whole window again for each frame."""
     window = torch.from_numpy(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
     for _ in range(n_frames):
-        heard, _ = model(window)
-        last = FrameFeatures(*(known[:, -1] for known in heard))
-        uniform = torch.rand(1, 88)
-        following, _ = decode_frame(model.output, last, lambda logits, u=uniform: (u < logits.sigmoid()).float())
+        features, _ = model(window)
+        last, uniform = features.map(lambda x: x[:, -1]), torch.rand(1, 88)
+        encoded = model.output.encode(last, torch.zeros(1))
+        following, _ = decode_frame(model.output, encoded, last, lambda x, u=uniform: (u < x.sigmoid()).float())
         window = torch.cat([window[:, 1:], following[:, None] / 2], dim=1)
 
 
 def generation(pieces: list) -> Iterator[dict]:
-    """Make music on one core with the shipped model: short, long, many at once, and by running a window again."""
+    """Generate on one core with the shipped model: short, long, many at once, and by running a window again."""
     model, n_threads = load_checkpoint(SHIPPED_CHECKPOINT).model, torch.get_num_threads()
-    prime = shipped_prime("Bach", 8).velocity
+    prime = shipped_prime("Bach", 8)
     torch.set_num_threads(1)
 
     def go_on(n_pieces: int, n_frames: int, seed: int = 0) -> Callable:
         config = GenerationConfig(seed=seed)
-        return lambda: continue_frames(model, np.stack([prime] * n_pieces), n_frames, config, [1] * n_pieces)
+        return lambda: continue_rolls(model, [prime] * n_pieces, n_frames, config, [1] * n_pieces)
 
     contenders = {
         "a window of 512 frames run again": lambda: rerun(model, 10),
@@ -120,36 +119,24 @@ def generation(pieces: list) -> Iterator[dict]:
     yield from rows("generation, one core", "frames/s", frames, take_turns(contenders), next(iter(contenders)))
     pieces = [go_on(1, 12_000, seed) for seed in range(2 * ROUNDS)]
     yield from rows("ten minutes, one core", "frames/s", 1200, ten_minutes(pieces), "first minute")
-    yield from rows("the same minute, one core", "frames/s", 1200, same_minute(model), "at the beginning")
     torch.set_num_threads(n_threads)
 
 
 def ten_minutes(pieces: list[Callable]) -> Timed:
-    """Return what the first and the last minute of some pieces take, from the times at which frames are heard."""
-    seconds, hear = {"first minute": [], "last minute": []}, Stepper.hear
+    """Return what the first and the last minute of some pieces take, from the times at which frames are drawn."""
+    seconds, next_frame = {"first minute": [], "last minute": []}, _Sampler.next_frame
     for make in pieces:
-        heard_at = []
-        with patch.object(Stepper, "hear", lambda *args, at=heard_at: at.append(time.perf_counter()) or hear(*args)):
+        times = []
+
+        def timed(*arguments, times=times):
+            times.append(time.perf_counter())
+            return next_frame(*arguments)
+
+        with patch.object(_Sampler, "next_frame", timed):
             make()
-        seconds["first minute"].append(heard_at[1200] - heard_at[0])
-        seconds["last minute"].append(heard_at[-1] - heard_at[-1201])
+        seconds["first minute"].append(times[1200] - times[0])
+        seconds["last minute"].append(times[-1] - times[-1201])
     return seconds
-
-
-@torch.inference_mode()
-def same_minute(model: AttentionLSTM) -> Timed:
-    """Let a stepper hear a minute that is made for it, which is timed too, and one that has heard nine before."""
-    minute = np.tile(shipped_prime("Chopin", 8).velocity, (20, 1))[:1200, None] / 127  # (1200, 1, 88)
-    steppers = {"at the beginning": None, "after nine minutes": Stepper(model, torch.tensor([1]), None)}
-
-    def hear(name: str) -> None:
-        stepper = steppers[name] or Stepper(model, torch.tensor([1]), None)
-        for frame, following in zip(minute, [*minute[1:], minute[0]]):
-            teacher_forced_logits(stepper.output, stepper.hear(frame), (following > 0).astype(np.float32))
-
-    for _ in range(9):
-        hear("after nine minutes")
-    return take_turns({name: lambda name=name: hear(name) for name in steppers})
 
 
 FIRST_SOUND = """

@@ -207,7 +207,9 @@ def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Nam
         from musicgen.lab.plots import plot_comparison, plot_roll, save_figure
 
         if title and args.prime:
-            ax = plot_comparison(read_midi(args.prime), roll, prime_frames, title[:60])
+            recording = read_midi(args.prime)
+            first = int(recording.notes["start_frame"][0])  # where the prime begins
+            ax = plot_comparison(recording[first:], roll, prime_frames, title[:60])
         else:
             primed = f"primed with {title}" if title else "without a prime"
             ax = plot_roll(roll, title=f"A generated piece, {primed}", prime_frames=prime_frames)

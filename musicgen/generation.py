@@ -12,7 +12,7 @@ from musicgen.model import AttentionLSTM
 from musicgen.outputs import N_VELOCITIES, FrameFeatures, decode_frame
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, beat_features
 from musicgen.support.beats import metronome
-from musicgen.support.sampling import median_velocity, top_p_mask
+from musicgen.support.sampling import frame_by_frame, median_velocity, top_p_mask
 from musicgen.support.settings import Settings, setting
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
@@ -98,7 +98,7 @@ def generate(
     return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)])[0]
 
 
-@torch.inference_mode()
+@frame_by_frame
 def continue_rolls(
     model: AttentionLSTM, primes: list[PianoRoll], n_frames: int, config: GenerationConfig, composers: list[int]
 ) -> list[PianoRoll]:

@@ -1,5 +1,8 @@
 """Sampling from probabilities."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 from torch import Tensor
 
@@ -19,3 +22,19 @@ def median_velocity(primes: Tensor) -> Tensor:
     """Return the velocity for an output without dynamics: the median of each prime's cells, shape (B, 1)."""
     medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
     return torch.tensor(medians, dtype=torch.uint8)[:, None]
+
+
+def frame_by_frame(function: Callable) -> Callable:
+    """Run a function without gradients and in one thread: the products of single frames are too small to share."""
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(n_threads)
+
+    return wrapped
