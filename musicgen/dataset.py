@@ -210,6 +210,7 @@ class WindowConfig(Settings):
     beat_dropout : float
         Share of windows without their beats (0..1).
     seed : int
+        Of all random choices.
     """
 
     window_frames: int = setting(128, 2, 8192, usual=(32, 1024))
