@@ -1,4 +1,4 @@
-"""Watching a run without a browser: what is gathered, what is shown, and that the button stops it."""
+"""Live plots of a run, without a browser: the gathered losses, the display and the stop button."""
 
 import io
 import time
@@ -6,6 +6,7 @@ import time
 import matplotlib.image
 import numpy as np
 import pytest
+from batches import batch_of
 
 from musicgen.lab import training_view
 from musicgen.lab.forms import form
@@ -22,7 +23,7 @@ class Sequences:
     def epoch(self, number):
         random = np.random.default_rng(number)
         for _ in range(4):
-            yield random.integers(0, 2, (3, 9, 5)).astype(np.uint8), np.full(3, 9), np.zeros(3, int)
+            yield batch_of(random.integers(0, 2, (3, 9, 5)).astype(np.uint8), np.full(3, 9), np.zeros(3, int))
 
     def n_batches(self, number):
         return 4
@@ -52,12 +53,12 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
     losses, shown = [], []
     follower = LiveLossPlot({"Markov": 3.0}, lambda *told: shown.append(told))
 
-    def watch(watched):
-        at = watched.progress
+    def callback(trainer):
+        at = trainer.progress
         losses.append((at.loss_sum, at.n_frames))
-        return follower(watched)
+        return follower(trainer)
 
-    history = trainer.run(callback=watch)
+    history = trainer.run(callback=callback)
     numbers, nlls, rates = np.transpose(follower.updates)
     assert numbers.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert np.allclose([nlls[:4].mean(), nlls[4:].mean()], [row["train_nll"] for row in history])
