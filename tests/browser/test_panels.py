@@ -22,8 +22,7 @@ from musicgen.dataset import prepare
 from musicgen.lab.forms import follow, form
 from musicgen.lab.generation_panel import GenerationPanel
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.recipe import TrainConfig
-from musicgen.training import Trainer
+from musicgen.training import TrainConfig, Trainer
 from musicgen.lab.training_view import TrainingPanel, train_and_watch
 from musicgen.dataset import WindowBatches, WindowConfig
 rolls = prepare(load_corpus("midi"))
