@@ -16,7 +16,7 @@ from musicgen.support.tempo_map import DEFAULT_TEMPO, TempoMap, tempo_map_of_bea
 
 MAX_FILE_BYTES = 4_000_000
 MAX_SECONDS = 420.0
-DRUM_CHANNEL, PEDAL_DOWN = 9, 64
+DRUM_CHANNEL, PEDAL_DOWN, MAX_TICKS = 9, 64, 2**28  # the times in a file have 28 bits
 BEATS_TEXT = "The tempo map follows the beats."  # in a file that is written from a roll with beats
 RAW_NOTE_DTYPE = np.dtype([(name, np.int64) for name in ("pitch", "velocity", "channel", "start_tick", "end_tick")])
 
@@ -258,9 +258,10 @@ def write_midi(roll: PianoRoll, path: Path | str, tempo_map: TempoMap | None = N
 
 def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap | None = None) -> bytes:
     """Return a roll as the content of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
-    clocks = (tempo_map, tempo_map_of_beats(roll.beats), TempoMap(24 * roll.fps, []))
-    clock = next(finer for clock in clocks if clock and (finer := clock.refined(roll.fps)))
-    end = int(clock.ticks(np.array([roll.n_frames + round(tail_seconds * roll.fps)]), roll.fps)[0])
+    maps, frames = (tempo_map, tempo_map_of_beats(roll.beats), TempoMap(24 * roll.fps, [])), roll.n_frames
+    clocks = [finer for each in maps if each and (finer := each.refined(roll.fps))]
+    ends = [int(clock.ticks(np.array([frames + round(tail_seconds * roll.fps)]), roll.fps)[0]) for clock in clocks]
+    clock, end = next((clock, end) for clock, end in zip(clocks, ends) if end < MAX_TICKS)
     track, now = mido.MidiTrack(), 0
     timed = _time_messages(clock, roll.beats is not None) + _pedal_messages(roll, clock) + _note_messages(roll, clock)
     for tick, message in sorted(timed, key=itemgetter(0)):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from musicgen.checkpoint import save_checkpoint
-from musicgen.lab.runs import Run, compare_runs, load_runs, runs_table
+from musicgen.lab.runs import Run, compare_runs, load_runs, runs_table, show_runs
 from musicgen.support.resume import Progress
 
 
@@ -72,3 +72,11 @@ def test_runs_are_in_the_order_of_their_numbers(folder):
     for name, number in {"a": 10, "b": 9}.items():
         (folder / name).rename(folder / f"run-{number}")
     assert [run.name for run in load_runs(folder)] == ["run-9", "run-10"]
+
+
+def test_runs_that_cannot_be_used_are_left_out_and_named(folder, tmp_path):
+    (tmp_path / "<b>").mkdir()
+    (tmp_path / "<b>" / "best.safetensors").write_bytes(b"junk")
+    shown = show_runs(tmp_path).data
+    assert "Left out" in shown and "begun" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+    assert "no runs" in show_runs(tmp_path / "nowhere").data

@@ -170,3 +170,9 @@ def test_beats_that_a_file_cannot_hold_leave_120_bpm(beats):
     beats = None if beats is None else np.array(beats, float).reshape(-1, 2)
     assert tempo_map_of_beats(beats) is None
     assert time_events(midi.midi_bytes(PianoRoll(np.full((9, 88), 5, np.uint8), 20, None, beats))) == [(0, 120.0)]
+
+
+def test_a_tempo_too_fast_for_the_times_of_a_file_becomes_120_bpm(path):
+    roll = PianoRoll(np.full((3, 88), 60, np.uint8), 1)
+    write_midi(roll, path, TempoMap(480, [(0, 1)]))  # 480 million ticks per frame
+    assert read_midi(path, 1) == roll

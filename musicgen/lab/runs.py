@@ -7,7 +7,7 @@ from pathlib import Path
 from IPython.display import HTML
 
 from musicgen.checkpoint import CheckpointError, load_checkpoint
-from musicgen.lab.html import table
+from musicgen.lab.html import escape, table
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def show_runs(folder: Path | str) -> HTML:
-    """Show the table of all runs in a folder."""
+    """Show the table of all runs in a folder, and name the folders whose checkpoints cannot be used."""
     runs = load_runs(folder)
-    return HTML(runs_table(runs) if runs else "<i>There are no runs yet.</i>")
+    used = {run.name for run in runs}
+    invalid = sorted({path.parent.name for path in Path(folder).glob("*/*.safetensors")} - used)
+    note = f"<p>Left out, without a finished epoch or invalid: {escape(', '.join(invalid))}</p>" if invalid else ""
+    return HTML((runs_table(runs) if runs else "<i>There are no runs yet.</i>") + note)
