@@ -193,7 +193,7 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> R
 
 @dataclass(frozen=True)
 class WindowConfig(Settings):
-    """How training windows are cut from the pieces.
+    """Configuration of `WindowBatches`.
 
     Parameters
     ----------

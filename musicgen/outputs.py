@@ -28,7 +28,7 @@ UP, HELD = -5.0, 6.2
 
 
 class FrameFeatures(NamedTuple):
-    """What is known before a frame: the input of an output head.
+    """Features of the past before a frame: the input of an output head.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a listener hears: pulse, memory, continuity and more, of real and generated pieces alike.
+"""Musical measures for real and generated pieces alike: pulse, memory, continuity and others.
 
 Every measure takes piano rolls. `classifier_auc` asks whether a classifier can tell generated from real excerpts by
 `excerpt_statistics`.

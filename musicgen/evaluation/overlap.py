@@ -13,7 +13,7 @@ LEAST_DENSITY = 1e-12
 
 
 class Overlap(NamedTuple):
-    """How like two sets are in one descriptor: `area` is 1 for sets of one kind, 0 for sets with nothing in common.
+    """Similarity of two sets in one descriptor: `area` is 1 for sets of one kind, 0 for sets with nothing in common.
 
     `divergence` is the Kullback-Leibler divergence in nats, of the distances within the real set from those between
     the sets: 0 for sets of one kind.

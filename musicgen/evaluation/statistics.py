@@ -1,4 +1,4 @@
-"""What is a piece like? Numbers from its roll alone, in the terms in which real and generated music are compared."""
+"""Statistics of a piece, with which real and generated music are compared."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
+"""Values that a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What all figures share: the colours, the size, the alternative text, and how a notebook shows them.
+"""Common parts of all figures: the colours, the size, the alternative text, and how a notebook shows them.
 
 A figure has a transparent ground, and its text and colours stand out from white and from black. So one picture fits
 the light and the dark theme of JupyterLab, GitHub and an exported page. The player uses the same colours.

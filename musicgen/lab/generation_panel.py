@@ -38,7 +38,7 @@ Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
 
 
 class PrimeChooser(VBox):
-    """Where a piece begins: a shipped opening, a piece of the corpus, a file, one's own playing, or nothing."""
+    """Choice of an opening: a bundled one, a piece of the corpus, a file, one's own playing, or nothing."""
 
     def __init__(self, pieces: Sequence[Piece]):
         self.beats = BoundedFloatText(8, min=0.25, max=256, step=1, layout=Layout(width="70px"))

@@ -1,4 +1,4 @@
-"""What the notebooks need in one call: a corpus, a piece, a trained model."""
+"""Helpers for the notebooks: open a corpus, choose a piece, train a model."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

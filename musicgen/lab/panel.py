@@ -1,4 +1,4 @@
-"""What the panels of a notebook share: a box, a message, a button, a picture."""
+"""Common parts of the panels: a box, a message, a button, a picture."""
 
 import traceback
 from base64 import b64encode

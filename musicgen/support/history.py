@@ -1,4 +1,4 @@
-"""What is known about the past of each pitch and of the pedal: features without weights."""
+"""Features of the past of each pitch and of the pedal, without weights."""
 
 from typing import NamedTuple
 

@@ -16,7 +16,7 @@ TICKS_PER_BEAT = 480  # in a file that follows a roll's beats
 
 @dataclass(frozen=True)
 class TempoMap:
-    """Where the ticks of a file lie in time and in bars.
+    """Times, beats and bars of the ticks of a file.
 
     Parameters
     ----------
