@@ -226,6 +226,5 @@ class AttentionLSTM(nn.Module):
         """Run an LSTM layer; for a single frame by `torch.lstm_cell`, which costs a third of the layer's set-up."""
         if x.shape[1] > 1 or state is None or torch.is_grad_enabled():
             return lstm(x, state)
-        state = (state[0][0], state[1][0])
-        hidden, cell = torch.lstm_cell(x[:, 0], state, *lstm.all_weights[0])
+        hidden, cell = torch.lstm_cell(x[:, 0], (state[0][0], state[1][0]), *lstm.all_weights[0])
         return hidden[:, None], (hidden[None], cell[None])
