@@ -62,7 +62,7 @@ def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
     assert lab.errors() == []
 
 
-@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+@pytest.mark.parametrize("name", ["03_training"])  # the explorer; other sliders wait for a button
 def test_its_first_slider_changes_a_picture(course, name):
     lab = course(name)
     cell = lab.page.locator(".jp-CodeCell:has(.noUi-handle)")
