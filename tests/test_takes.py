@@ -37,3 +37,9 @@ def test_a_piece_is_composed_with_or_without_a_prime(tiny_model, take):
     assert (made.prime_frames, made.roll.n_frames, made.title) == (40, 60, "mine, seed 0")
     assert np.array_equal(made.roll[:40].velocity, take.roll.velocity)
     assert compose(model, None, "silence", GenerationConfig(seconds=1), None).prime_frames == 0
+
+
+def test_a_name_that_is_not_utf8_is_saved(tmp_path):
+    roll = PianoRoll(np.full((20, 88), 0, np.uint8))
+    files = Take(roll, 0, "half \udcff\u202e", None, GenerationConfig(seconds=1)).save(tmp_path)
+    assert json.loads(files[-1].read_text("utf-8"))["begun_with"] == "half \ufffd\\u202e"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from musicgen.generation import GenerationConfig, generate
 from musicgen.lab.audio import render, write_wav
+from musicgen.lab.html import readable
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -53,7 +54,7 @@ class Take:
         midi, wav, settings = (Path(folder) / f"{stem}-{number}{suffix}" for suffix in (".mid", ".wav", ".json"))
         write_midi(self.roll, midi)
         write_wav(render(self.roll), wav)
-        about = {"begun_with": self.begun_with, "prime_frames": self.prime_frames, "composer": self.composer}
+        about = {"begun_with": readable(self.begun_with), "prime_frames": self.prime_frames, "composer": self.composer}
         with atomic_write(settings) as temporary:
             temporary.write_text(json.dumps(about | asdict(self.config), indent=1, ensure_ascii=False), "utf-8")
         return [midi, wav, settings]
