@@ -1,7 +1,7 @@
-"""Make the bundled sample of MAESTRO and the bundled primes: ``python benchmarks/make_sample.py DATA``.
+"""Make the bundled sample of MAESTRO, from which the primes are taken: ``python benchmarks/make_sample.py DATA``.
 
-DATA is MAESTRO v2.0.0 with beats, as ASAP annotates them (beats.npz). The rule: of each of five composers, the shortest
-performances of different works, some from each official split.
+DATA is MAESTRO v2.0.0 with beats, as ASAP annotates them (beats.npz). The rule: of each of five composers and each
+official split, the shortest performances of at least a minute with different titles.
 """
 
 import csv

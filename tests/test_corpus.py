@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from musicgen.corpora import chorales as corpus
+from musicgen.corpora import folder as folder_module
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import (
     CorpusError,
@@ -19,7 +20,8 @@ from musicgen.corpora.folder import (
     match_composer,
     stays_inside,
 )
-from musicgen.midi import read_performance
+from musicgen.midi import read_performance, write_midi
+from musicgen.piano_roll import PianoRoll
 from musicgen.support.files import atomic_folder
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
@@ -351,3 +353,98 @@ def test_beats_are_read_and_a_broken_file_of_beats_is_named(tmp_path):
     (tmp_path / "beats.npz").write_bytes(b"PK\3\4 broken")
     with pytest.raises(CorpusError, match="beats.npz': cannot be read as beats"):
         load_corpus(tmp_path)
+
+
+def make_pieces(folder, *names, pitch=60):
+    """Write files of one note each, all different."""
+    for number, name in enumerate(names):
+        velocity = np.zeros((7, 88), np.uint8)
+        velocity[2:5, pitch - 21 + number % 40] = 64
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_midi(PianoRoll(velocity), folder / name)
+
+
+@pytest.mark.parametrize("n_broken", [1, 3, 30])
+def test_no_split_stays_empty_because_its_files_are_broken(tmp_path, n_broken):
+    make_pieces(tmp_path, "a.mid", "b.mid", "c.mid")
+    make_files(tmp_path, *(f"broken{number}.mid" for number in range(n_broken)))  # they begin like MIDI files
+    splits = splits_of(tmp_path)
+    assert {splits[f"{name}.mid"] for name in "abc"} == {"train", "validation", "test"}
+
+
+def test_few_files_are_read_where_no_split_is_broken(tmp_path, monkeypatch):
+    make_pieces(tmp_path, *(f"{number}.mid" for number in range(60)))
+    read = []
+    monkeypatch.setattr(folder_module, "read_performance", lambda path: read.append(path))
+    load_corpus(tmp_path)
+    assert 1 <= len(read) <= 3
+
+
+def test_folders_of_one_name_stay_apart_and_a_folder_counts_once(tmp_path):
+    make_pieces(tmp_path / "one" / "midi", "a.mid", pitch=30)
+    make_pieces(tmp_path / "two" / "midi", "a.mid", "b.mid", pitch=50)
+    corpus = load_corpus(tmp_path / "one" / "midi", tmp_path / "two" / "midi", tmp_path / "one" / ".." / "one" / "midi")
+    assert [piece.name for piece in corpus] == ["midi-1/a.mid", "midi-2/a.mid", "midi-2/b.mid"]
+
+
+def test_a_copy_in_another_folder_gets_the_split_of_the_first(tmp_path):
+    make_pieces(tmp_path / "listed", "a.mid", "b.mid")
+    table_of(tmp_path / "listed", [("a.mid", "test"), ("b.mid", "validation")])
+    make_pieces(tmp_path / "mine", "x.mid", "y.mid")  # the same contents, all for training
+    corpus = load_corpus(tmp_path / "listed", tmp_path / "mine")
+    assert {piece.name: piece.split for piece in corpus} == {
+        "listed/a.mid": "test",
+        "listed/b.mid": "validation",
+        "mine/x.mid": "test",
+        "mine/y.mid": "validation",
+    }
+
+
+@pytest.mark.parametrize("content", ['[{"midi_filename": "a.mid"}]', "3", "[" * 100_000])
+def test_a_json_of_another_kind_is_refused_in_plain_words(tmp_path, content):
+    (tmp_path / "maestro-v2.0.0.json").write_text(content)
+    with pytest.raises(CorpusError, match="not a dict of columns") as error:
+        load_corpus(tmp_path)
+    assert "indices" not in str(error.value) and "object" not in str(error.value)
+
+
+def test_one_file_under_two_spellings_in_two_splits_is_an_error(tmp_path):
+    make_files(tmp_path, "a/b.mid")
+    table_of(tmp_path, [("a/b.mid", "train"), ("./a/b.mid", "test")])
+    with pytest.raises(CorpusError, match="is in two splits"):
+        load_corpus(tmp_path)
+
+
+def test_beats_of_a_folder_ascend_and_are_found_under_any_spelling(tmp_path):
+    make_pieces(tmp_path, "E\u0301tude.mid", "b.mid")
+    times = [[0.5, 1], [1.25, 0], [1.25, 1], [np.nan, 0], [1.0, 0], [np.inf, 0], [2.0, 0.9]]
+    np.savez(tmp_path / "beats.npz", **{"\u00c9tude.mid": np.float32(times), "gone.mid": np.zeros((0, 2))})
+    etude, b = sorted(load_corpus(tmp_path), key=lambda piece: piece.name != "E\u0301tude.mid")
+    np.testing.assert_array_equal(etude.beats, [[0.5, 1], [1.25, 0], [2.0, 1]])
+    assert b.beats is None
+    PianoRoll(np.zeros((3, 88), np.uint8), beats=etude.beats)  # a roll accepts them
+
+
+@pytest.mark.parametrize("beats", [np.zeros(6), np.zeros((2, 3)), np.array([["a", "b"]])])
+def test_wrong_beats_are_an_error_that_names_the_file(tmp_path, beats):
+    make_pieces(tmp_path, "a.mid")
+    np.savez(tmp_path / "beats.npz", **{"a.mid": beats})
+    with pytest.raises(CorpusError, match=r"beats\.npz': cannot be read as beats"):
+        load_corpus(tmp_path)
+
+
+def test_broken_beats_are_an_error_that_names_the_file(tmp_path):
+    make_pieces(tmp_path, "a.mid")
+    (tmp_path / "beats.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(CorpusError, match=r"beats\.npz': cannot be read as beats"):
+        load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("work", "first_bars"),
+    [("bwv269", [0, 1, 4]), ("bwv188.6", [0, 1, 5])],  # 3/4 and 4/4, each after an upbeat of one quarter
+)
+def test_a_chorale_has_the_bars_of_its_score(chorales, work, first_bars):
+    beats = read_performance(chorales[0] / f"{work}.mid").to_roll().beats
+    assert np.flatnonzero(beats[:, 1])[:3].tolist() == first_bars
+    assert np.allclose(np.diff(beats[:, 0]), 0.8)

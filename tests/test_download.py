@@ -250,3 +250,8 @@ def test_a_broken_zip_is_rejected(tmp_path, server, damage):
     server.body = damage(zip_of(MEMBERS))
     with check_rejected(tmp_path, "cannot be downloaded"):
         download(tmp_path, archive_at(server, server.body))
+
+
+def test_the_progress_of_a_download_is_quiet_in_a_log_file(tmp_path, server, capsys):
+    download_maestro(tmp_path, archive_at(server), timeout_seconds=0.5)
+    assert capsys.readouterr().err == ""

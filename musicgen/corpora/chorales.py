@@ -4,14 +4,17 @@ import csv
 import importlib.util
 import re
 import sys
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
-import joblib
 from tqdm import tqdm
 
 from musicgen.corpora.splits import split_by_hash
 from musicgen.dataset import CorpusError
 from musicgen.support.files import atomic_folder
+from musicgen.support.parallel import run_parallel
+from musicgen.support.progress import progress_bar
 
 # A tempo to sing at, which fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
 QUARTERS_PER_MINUTE = 75
@@ -20,13 +23,14 @@ QUARTERS_PER_MINUTE = 75
 def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     """Write Bach's chorales as MIDI files with a table like MAESTRO's; a second call returns at once.
 
-    The scores are music21's and need no download. The 365 works in exactly four parts are kept, 265 minutes, with
-    the notes as notated: one tempo, one velocity, no repeats or grace notes. Works of one BWV number share a split.
+    The scores are part of music21. The 365 works in exactly four parts are kept, 265 minutes, with the notes as
+    notated: one tempo, one velocity, the time signatures of the score, no repeats or grace notes. An upbeat is a short
+    bar of its own. Works of one BWV number share a split.
 
     Parameters
     ----------
     data_dir : Path or str
-        The folder to make. It appears when everything is written.
+        The folder to make. It appears when all files are written.
     progress : bool
         Show a progress bar.
 
@@ -38,20 +42,21 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     Raises
     ------
     CorpusError
-        If something else is there.
+        If the folder exists and holds something else.
     """
     folder = Path(data_dir)
     if (folder / "pieces.csv").is_file():
         return folder
     if folder.exists():
         raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
-    scores = _find_scores()
+    scores, written = _find_scores(), {}
     with atomic_folder(folder) as temporary:
-        workers = joblib.Parallel(n_jobs=-1, return_as="generator")
-        titles = next(workers([joblib.delayed(_read_titles)()]))
-        lengths = workers(joblib.delayed(_write_chorale)(score, temporary / f"{score.stem}.mid") for score in scores)
-        bar = tqdm(lengths, "Bach's chorales", len(scores), disable=not progress)
-        _write_table(temporary / "pieces.csv", {score.stem: seconds for seconds, score in zip(bar, scores)}, titles)
+        jobs = [(score, (temporary / f"{score.stem}.mid").absolute()) for score in scores]
+        with progress_bar("Bach's chorales", len(scores), "score", progress) as bar:
+            for score, result in zip(scores, run_parallel(_convert, jobs)):
+                written[score.stem] = result
+                bar.update()
+        _write_table(temporary / "pieces.csv", written)
     return folder
 
 
@@ -61,49 +66,68 @@ def _find_scores() -> list[Path]:
     return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
 
 
-def _write_chorale(score: Path, midi: Path) -> float | str:
-    """Write a work in four parts; return its length in seconds, 0 if it has other parts, or what went wrong."""
-    from music21 import converter, stream, tempo
-
+def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
+    """Write a work in four parts; return its length in seconds (0: it has other parts) or an error, and its title."""
     try:
-        voices = converter.parse(score, forceSource=True, storePickle=False).parts
-        if len(voices) != 4:
-            return 0.0
-        # Only the notes go on: music21 would play the repeats of whole measures, and write grace notes without length.
-        plain = stream.Score([tempo.MetronomeMark(number=QUARTERS_PER_MINUTE)])
-        for voice in voices:
-            part = stream.Part()
-            for note in voice.flatten().notes:
-                if not note.duration.isGrace:
-                    part.insert(note.offset, note)
-            plain.insert(0, part)
-        plain.write("midi", fp=midi)
-        return float(plain.highestTime) * 60 / QUARTERS_PER_MINUTE
-    except OSError:  # no fault of the score
+        return _write_chorale(score, midi), _read_titles().get(score.stem.removeprefix("bwv"), "Chorale")
+    except OSError:  # not the score's fault
         raise
-    except Exception as error:  # what music21 raises has no common type
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # the errors of music21 have no common type
+        return f"{type(error).__name__}: {error}", ""
 
 
+@cache
 def _read_titles() -> dict[str, str]:
-    """Return music21's list of the chorales' titles, by BWV number."""
+    """Return music21's titles of the chorales, by BWV number."""
     from music21.corpus.chorales import ChoraleListRKBWV
 
     return {bwv: chorale["title"] for bwv, chorale in ChoraleListRKBWV().byBWV.items()}
 
 
-def _write_table(table: Path, lengths: dict[str, float | str], titles: dict[str, str]) -> None:
-    """List what was written of the works, whose names are like "bwv18.5-lz", and tell what went wrong."""
-    numbers = {work: re.match(r"bwv\d+", work)[0] for work in lengths}
+def _write_chorale(score: Path, midi: Path) -> float:
+    from music21 import converter, stream, tempo
+
+    voices = converter.parse(score, forceSource=True, storePickle=False).parts
+    if len(voices) != 4:
+        return 0.0
+    # Only the notes and the metre are copied: music21 would play repeats, and write grace notes without length.
+    plain = stream.Score([tempo.MetronomeMark(number=QUARTERS_PER_MINUTE)])
+    for voice in voices:
+        part = stream.Part()
+        for note in voice.flatten().notes:
+            if not note.duration.isGrace:
+                part.insert(note.offset, note)
+        plain.insert(0, part)
+    for offset, metre in _metres(voices[0]):
+        plain.parts[0].insert(offset, metre)
+    plain.write("midi", fp=midi)
+    return float(plain.highestTime) * 60 / QUARTERS_PER_MINUTE
+
+
+def _metres(voice) -> list:
+    """Return the offset, in quarters, and the time signature of each change of metre; an upbeat is a short bar."""
+    from music21 import meter
+
+    measures = list(voice.getElementsByClass("Measure"))
+    metres = {m.offset: each.ratioString for m in measures for each in m.getElementsByClass("TimeSignature")}
+    if metres and len(measures) > 1:
+        upbeat, first = measures[1].offset, min(metres)
+        if first == 0 < upbeat < meter.TimeSignature(metres[0]).barDuration.quarterLength:
+            metres = {upbeat: metres[0]} | metres | {0: str(Fraction(upbeat) / 4)}
+    return [(offset, meter.TimeSignature(ratio)) for offset, ratio in sorted(metres.items())]
+
+
+def _write_table(table: Path, written: dict[str, tuple[float | str, str]]) -> None:
+    """List the written works, whose names are like "bwv18.5-lz", and report those that failed."""
+    numbers = {work: re.match(r"bwv\d+", work)[0] for work in written}
     splits = split_by_hash(numbers.values())
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow("canonical_composer canonical_title split year midi_filename audio_filename duration".split())
-        for work, seconds in lengths.items():
+        for work, (seconds, title) in written.items():
             if isinstance(seconds, str):
                 tqdm.write(f"{work} is left out: {seconds}", file=sys.stderr)
             elif seconds:
-                bwv = work.removeprefix("bwv")
-                title = f"{titles.get(bwv, 'Chorale')}, BWV {bwv}"
+                title = f"{title}, BWV {work.removeprefix('bwv')}"
                 split = splits[numbers[work]]
                 writer.writerow(["Johann Sebastian Bach", title, split, "", f"{work}.mid", "", round(seconds, 3)])

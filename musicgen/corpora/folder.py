@@ -6,12 +6,16 @@ import json
 import os
 import unicodedata
 from collections.abc import Collection, Iterator
-from pathlib import Path, PureWindowsPath
+from dataclasses import replace
+from functools import cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
 from musicgen.corpora.splits import SPLITS, group_versions, split_by_hash
-from musicgen.dataset import CorpusError, Piece
+from musicgen.dataset import FILE_BYTES, FILE_SECONDS, CorpusError, Piece
+from musicgen.midi import MidiError, read_performance
+from musicgen.support.limits import OverLimit, bounded
 
 UNKNOWN = "unknown"  # the composer of a file without a table
 TABLES = ("maestro-v*.csv", "pieces.csv", "maestro-v*.json")  # a json counts only where there is no csv
@@ -46,21 +50,28 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
         A folder with a table in MAESTRO's layout (``maestro-v*.csv``, ``maestro-v*.json`` or ``pieces.csv``) and all or
         some of its files. Without a table, every MIDI file below the folder is a piece, with a split by the hash of
         its name. ``beats.npz`` may hold annotated beats: for each ``midi_filename`` an array (n_beats, 2) with the
-        time in seconds, and 1.0 for a downbeat. With several folders, names begin with the name of their folder.
+        time in seconds, and 1.0 for a downbeat. With several folders, names begin with the name of their folder, and
+        a file whose content an earlier folder has too gets the split it has there.
 
     Raises
     ------
     CorpusError
         If there is no such folder or no piece in it, or if its table or its beats are wrong.
     """
-    corpora = [_load_folder(Path(each)) for each in (folder, *more)]
+    corpora = {Path(each).resolve(): _load_folder(Path(each)) for each in (folder, *more)}
     if len(corpora) == 1:
-        return corpora[0]
-    pieces, missing = [], []
-    for place, corpus in zip((folder, *more), corpora):
-        prefix = Path(place).resolve().name
-        pieces += [Piece(p.path, f"{prefix}/{p.name}", p.composer, p.title, p.split, p.beats) for p in corpus]
+        return next(iter(corpora.values()))
+    pieces, missing, splits = [], [], {}
+    for number, (place, corpus) in enumerate(corpora.items(), 1):
+        is_shared = [other.name for other in corpora].count(place.name) > 1
+        prefix = f"{place.name}-{number}" if is_shared else place.name
         missing += [f"{prefix}/{name}" for name in corpus.missing]
+        digests = [_content_hash(piece.path) for piece in corpus]
+        pieces += [
+            replace(piece, name=f"{prefix}/{piece.name}", split=splits.get(digest, piece.split))
+            for piece, digest in zip(corpus, digests)
+        ]
+        splits = {digest: piece.split for piece, digest in zip(corpus, digests) if digest} | splits
     return Corpus(pieces, missing)
 
 
@@ -108,7 +119,9 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
             _check_columns(table, reader.fieldnames or ())
             for row in reader:
                 yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise CorpusError(table, "cannot be read as a table (it is not a dict of columns, as MAESTRO's is)") from error
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise CorpusError(table, f"cannot be read as a table ({error})") from error
 
 
@@ -136,15 +149,15 @@ def _listed_pieces(table: Path) -> Corpus:
             missing.append(name)
             continue
         about = row["canonical_composer"], row["canonical_title"], split
-        pieces.append(Piece(path, name, *about, beats.get(name)))
+        pieces.append(Piece(path, name, *about, beats.get(_normal(name))))
     if not pieces:
         raise CorpusError(table, f"lists {len(missing)} MIDI files, and none of them is in the folder")
     return Corpus(sorted(pieces, key=lambda piece: piece.name), missing)
 
 
 def _normal(name: str) -> str:
-    """Return a name in one Unicode normalisation and with forward slashes."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+    """Return a name in one Unicode normalisation and with forward slashes, without "./"."""
+    return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).as_posix()
 
 
 def _present_files(folder: Path) -> dict[str, Path]:
@@ -165,7 +178,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _found_pieces(folder: Path) -> Corpus:
-    """Find the MIDI files below a folder without a table, and assign splits to those that are MIDI files."""
+    """Find the MIDI files below a folder without a table, and assign splits to those that can be read."""
     if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
         raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
     paths = [p for p in _walk(folder) if p.name.lower().endswith(ENDINGS) and not p.name.startswith("._")]
@@ -173,13 +186,37 @@ def _found_pieces(folder: Path) -> Corpus:
         raise CorpusError(folder, f"holds no MIDI file ({' '.join(ENDINGS)})")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     contents = {name: digest for name, path in names.items() if (digest := _content_hash(path))}
-    groups = group_versions(contents)
-    splits, beats = split_by_hash(groups.values()), _load_beats(folder)
+    splits, beats = _splits_of_readable(contents, names), _load_beats(folder)
     pieces = [
-        Piece(path, name, UNKNOWN, path.stem, splits[groups[name]] if name in groups else "train", beats.get(name))
+        Piece(path, name, UNKNOWN, path.stem, splits.get(name, "train"), beats.get(_normal(name)))
         for name, path in names.items()
     ]
     return Corpus(sorted(pieces, key=lambda piece: piece.name))
+
+
+def _splits_of_readable(contents: dict[str, str], names: dict[str, Path]) -> dict[str, str]:
+    """Assign splits such that each has a file that can be read; few files are read unless many are broken."""
+    readable = cache(lambda name: _is_readable(names[name]))
+    splits = _splits_by_group(contents)
+    if all(any(readable(name) for name in splits if splits[name] == split) for split in SPLITS):
+        return splits
+    return _splits_by_group({name: content for name, content in contents.items() if readable(name)}) or splits
+
+
+def _splits_by_group(contents: dict[str, str]) -> dict[str, str]:
+    groups = group_versions(contents)
+    splits = split_by_hash(groups.values())
+    return {name: splits[group] for name, group in groups.items()}
+
+
+def _is_readable(path: Path) -> bool:
+    """Return whether a file has piano notes, within the limits for one file."""
+    try:
+        with bounded(FILE_SECONDS, FILE_BYTES):
+            read_performance(path)
+    except (MidiError, OverLimit):
+        return False
+    return True
 
 
 def _content_hash(path: Path) -> str | None:
@@ -194,16 +231,23 @@ def _content_hash(path: Path) -> str | None:
 
 
 def _load_beats(folder: Path) -> dict[str, np.ndarray]:
-    """Read the annotated beats of a corpus; times that do not ascend are left out."""
+    """Read the annotated beats of a corpus, by normal name; times that are not finite or do not ascend are left out."""
     path, beats = folder / BEATS, {}
     if not path.is_file():
         return beats
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
-                times = np.asarray(arrays[name], np.float64).reshape(-1, 2)
-                times = times[np.diff(np.maximum.accumulate(times[:, 0]), prepend=-np.inf) > 1e-6]
-                beats[name] = np.column_stack([times[:, 0].round(6), times[:, 1] > 0.5]).astype(np.float64)
+                beats[_normal(name)] = _clean_beats(np.asarray(arrays[name], np.float64))
     except Exception as error:  # numpy and zipfile raise many types for a broken file
-        raise CorpusError(path, f"cannot be read as beats ({type(error).__name__})") from error
+        raise CorpusError(path, "cannot be read as beats: an npz file of arrays of shape (n_beats, 2)") from error
     return beats
+
+
+def _clean_beats(beats: np.ndarray) -> np.ndarray:
+    if beats.ndim != 2 or beats.shape[1] != 2:
+        raise ValueError(f"beats must have shape (n_beats, 2), not {beats.shape}")
+    beats = beats[np.isfinite(beats).all(1)]
+    times = beats[:, 0].round(6)
+    ascends = np.diff(np.maximum.accumulate(times), prepend=-np.inf) > 0
+    return np.column_stack([times, beats[:, 1] > 0.5])[ascends]

@@ -10,6 +10,7 @@ import pooch
 
 from musicgen.corpora.folder import CorpusError, load_corpus, stays_inside
 from musicgen.support.files import atomic_folder
+from musicgen.support.progress import progress_bar
 
 FOLDER = "maestro-v2.0.0"
 ENCRYPTED = 1  # the bit in a member's flags
@@ -82,7 +83,9 @@ def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool)
     pooch.get_logger().setLevel("WARNING")
     known, urls = {path.name: f"sha256:{archive.sha256}"}, {path.name: archive.url}
     source = pooch.create(path.parent, base_url="", registry=known, urls=urls, retry_if_failed=RETRIES)
-    source.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=timeout_seconds))
+    with progress_bar("downloading", archive.size, "B", progress, scale=True) as bar:
+        bar.reset = lambda: setattr(bar, "n", 0)  # tqdm's own prints a line
+        source.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=bar, timeout=timeout_seconds))
 
 
 def _unpack(archive: Archive, path: Path, folder: Path) -> None:

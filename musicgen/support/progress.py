@@ -18,9 +18,15 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress_bar(description: str, total: int, unit: str, show: bool = True, initial: int = 0) -> tqdm:
-    """Return a progress bar on standard error; if that is not a terminal, it prints a line every 30 seconds."""
-    options = {"desc": description, "total": total, "unit": unit, "initial": initial, "disable": not show}
+def progress_bar(
+    description: str, total: int, unit: str, show: bool = True, initial: int = 0, scale: bool = False
+) -> tqdm:
+    """Return a progress bar on standard error; if that is not a terminal, it prints a line every 30 seconds.
+
+    `scale` counts in thousands and millions, as for bytes.
+    """
+    options = {"desc": description, "total": total, "unit": unit, "initial": initial}
+    options |= {"disable": not show, "unit_scale": scale}
     if sys.stderr.isatty():
         return tqdm(**options)
     return tqdm(**options, file=_Lines(), mininterval=QUIET_SECONDS, maxinterval=QUIET_SECONDS, delay=QUIET_SECONDS)
