@@ -10,8 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import joblib
 import numpy as np
+from loky import ProcessPoolExecutor
 from scipy.io import loadmat
 
 from musicgen.__main__ import Parser, add_config
@@ -85,11 +85,14 @@ def read_polyphonic(path: Path | str) -> RollCache:
         raise CorpusError(path, "no such file")
     if path.stat().st_size > MAX_BYTES:
         raise CorpusError(path, f"larger than {MAX_BYTES:,} bytes")
-    try:  # in a process of its own, which some broken files end: cells in cells in cells overflow SciPy's stack
-        [variables] = joblib.Parallel(n_jobs=2, timeout=60, backend="loky")([joblib.delayed(_load)(path, MAX_MEMORY)])
+    worker = ProcessPoolExecutor(1)  # some broken files end it: cells in cells in cells overflow SciPy's stack
+    try:
+        variables = worker.submit(_load, path, MAX_MEMORY).result(timeout=60)
     except Exception as error:  # what SciPy raises has no common type
         reason = f"cannot be read as a MATLAB file of version 5 to 7 ({type(error).__name__})"
         raise CorpusError(path, reason) from error
+    finally:
+        worker.shutdown(kill_workers=True)
     pieces, rolls = [], []
     for name, split in SPLIT_OF.items():
         for number, matrix in enumerate(_read_cells(path, name, variables), 1):

@@ -22,7 +22,6 @@ import pretty_midi
 import pypianoroll
 import symusic
 import torch
-from joblib.externals.loky import get_reusable_executor
 from processes import processes
 from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
@@ -84,7 +83,7 @@ def corpus(pieces: list) -> Iterator[dict]:
         "cold, two cores": lambda: cold(2),
         "warm": lambda: prepare(pieces, warm, progress=False),
     }
-    seconds = take_turns(contenders, before=lambda: get_reusable_executor().shutdown())
+    seconds = take_turns(contenders)
     yield from rows("corpus", "pieces/s", len(pieces), seconds, "cold, one core")
 
 

@@ -16,12 +16,11 @@ ROUNDS = 9
 Timed = dict[str, list[float]]
 
 
-def take_turns(contenders: dict[str, Callable], rounds: int = ROUNDS, before: Callable = lambda: None) -> Timed:
-    """Let each run once in every round; return the seconds of each, without those of what comes `before` each."""
+def take_turns(contenders: dict[str, Callable], rounds: int = ROUNDS) -> Timed:
+    """Let each run once in every round, and return the seconds of each."""
     seconds = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, run in contenders.items():
-            before()
             started = time.perf_counter()
             run()
             if round_:  # the first is a warm-up

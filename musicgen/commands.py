@@ -48,8 +48,8 @@ def sample(args: Namespace) -> dict:
 def load_rolls(folders: list[str], max_seconds: float = MAX_SECONDS, progress: bool = True) -> RollCache:
     """List and sample the pieces of some folders, and name missing files."""
     pieces = load_corpus(*folders)
-    if pieces.missing and progress:
-        say(pieces.describe_missing())
+    if progress and (problems := pieces.describe_missing()):
+        say(problems)
     return prepare(pieces, max_seconds=max_seconds, progress=progress)
 
 
@@ -57,8 +57,8 @@ def prepare_corpus(args: Namespace) -> dict:
     """Sample every piece of a folder once and keep the rolls."""
     pieces = load_corpus(args.data_dir)
     rolls = prepare(pieces, max_seconds=args.max_seconds)
-    if pieces.missing:
-        say(pieces.describe_missing())
+    if problems := pieces.describe_missing():
+        say(problems)
     skipped = [{"file": name, "reason": reason} for name, reason in rolls.skipped]
     counts = {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"]}
     return counts | {"skipped": skipped, "missing": pieces.missing, "dropped": rolls.dropped}

@@ -31,6 +31,13 @@ def tiny_model():
 
 
 @pytest.fixture
+def two_processes(monkeypatch):
+    """Sample even a few files in worker processes."""
+    monkeypatch.setattr("musicgen.support.parallel.FEW", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+@pytest.fixture
 def pyplot_keeps_nothing():
     """Draw without a screen, and see that no figure stays with pyplot: it would be shown twice in a notebook."""
     import matplotlib.pyplot as plt

@@ -14,7 +14,6 @@ from argparse import ArgumentParser
 from pathlib import Path
 from unittest import mock
 
-import joblib
 import torch
 from raw_midi import midi_bytes, note
 
@@ -111,7 +110,7 @@ def sample_densest(path: Path, minutes: float) -> Log:
     log = Log(path, "densest files", 0)
     struck = b"".join(b"\1%c\1\0%c\0" % (pitch, pitch) for pitch in range(21, 109)) * 7_500
     contents = {"pressure.mid": b"\0\xd0\x09" + b"\0\x09" * 1_999_000, "notes.mid": b"\0\x90\x3c\0" + struck}
-    with tempfile.TemporaryDirectory() as folder, joblib.parallel_config("sequential"):
+    with tempfile.TemporaryDirectory() as folder:
         for name, content in contents.items():
             (Path(folder) / name).write_bytes(midi_bytes([content]))
             (Path(folder) / "sound.mid").write_bytes(midi_bytes([note(0, 480, 60)]))

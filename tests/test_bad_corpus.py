@@ -6,7 +6,6 @@ import random
 import re
 import sys
 
-import joblib
 import pytest
 from raw_midi import midi_bytes, note, strike, tempo
 from test_midi import SOUND
@@ -77,9 +76,8 @@ def test_every_bad_file_is_named_with_its_reason_and_the_rest_is_sampled_as_with
     for name, reason in skipped.items():
         assert re.search(REASONS[name], reason) and reason.isprintable(), name
     assert (said["n_files"], said["n_sampled"]) == (len(REASONS) + len(RARE), len(RARE))
-    with joblib.parallel_config("sequential"):
-        rolls = prepare(load_corpus(tmp_path / "data"), tmp_path / "other", progress=False)
-        alone = [prepare([piece], tmp_path / "alone", progress=False)[0] for piece in rolls.pieces]
+    rolls = prepare(load_corpus(tmp_path / "data"), tmp_path / "other", progress=False)
+    alone = [prepare([piece], tmp_path / "alone", progress=False)[0] for piece in rolls.pieces]
     assert [roll.velocity.tobytes() for roll in rolls] == [roll.velocity.tobytes() for roll in alone]
     assert len(rolls) == len(RARE) and all(roll.notes.tolist() == [(60, 64, 0, 2)] for roll in rolls)
 

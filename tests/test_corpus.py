@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -398,6 +399,28 @@ def test_a_copy_in_another_folder_gets_the_split_of_the_first(tmp_path):
         "mine/x.mid": "test",
         "mine/y.mid": "validation",
     }
+
+
+def test_copies_in_a_table_share_the_split_of_the_first(tmp_path):
+    make_pieces(tmp_path, "a.mid", "b.mid", "c.mid")
+    (tmp_path / "d.mid").write_bytes((tmp_path / "a.mid").read_bytes())
+    table_of(tmp_path, [("a.mid", "test"), ("b.mid", "train"), ("c.mid", "train"), ("d.mid", "train")])
+    assert splits_of(tmp_path) == {"a.mid": "test", "b.mid": "train", "c.mid": "train", "d.mid": "test"}
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    make_files(tmp_path, "a.mid", "closed/b.mid")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    corpus = load_corpus(tmp_path)
+    assert [piece.name for piece in corpus] == ["a.mid"]
+    assert corpus.describe_missing() == "1 folder cannot be opened: closed"
 
 
 @pytest.mark.parametrize("content", ['[{"midi_filename": "a.mid"}]', "3", "[" * 100_000])

@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 from raw_midi import midi_bytes, note, pedal
@@ -37,13 +36,6 @@ def flip(path, at, bits=1):
     content = bytearray(path.read_bytes())
     content[at] ^= bits
     path.write_bytes(content)
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """Sample in threads: starting processes takes longer than all of these files."""
-    with joblib.parallel_config("threading"):
-        yield
 
 
 @pytest.fixture
@@ -82,13 +74,21 @@ def test_every_roll_is_what_the_sampler_makes_of_its_file(prepared, settings):
         assert rolls.skipped == []
 
 
-def test_processes_make_the_same_cache_as_threads_whatever_folder_they_stand_in(tmp_path, prepared, monkeypatch):
-    by_threads = prepared()
-    with joblib.parallel_config("loky"):
-        for here, folder in [("", "data/"), ("data", "")]:  # the second time in the workers of the first
-            monkeypatch.chdir(tmp_path / here)
-            pieces = [replace(piece, path=Path(folder + piece.name)) for piece in by_threads.pieces]
-            assert list(prepare(pieces, tmp_path / f"other{here}", progress=False)) == list(by_threads)
+@pytest.mark.parametrize(("here", "folder"), [("", "data/"), ("data", "")])
+def test_workers_make_the_same_cache_in_any_folder(tmp_path, prepared, monkeypatch, request, here, folder):
+    here_made = prepared()
+    request.getfixturevalue("two_processes")
+    monkeypatch.chdir(tmp_path / here)
+    pieces = [replace(piece, path=Path(folder + piece.name)) for piece in here_made.pieces]
+    assert list(prepare(pieces, tmp_path / "other", progress=False)) == list(here_made)
+
+
+def test_samples_from_workers_come_in_order_and_an_error_ends_them(two_processes):
+    from musicgen.support.parallel import run_parallel
+
+    assert list(run_parallel(divmod, [(number, 7) for number in range(40)])) == [divmod(n, 7) for n in range(40)]
+    with pytest.raises(ZeroDivisionError):
+        list(run_parallel(divmod, [(number, 20 - number) for number in range(40)]))
 
 
 def test_the_same_files_are_not_sampled_again_wherever_they_lie(tmp_path, prepared, sampled):

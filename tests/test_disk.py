@@ -5,7 +5,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 from raw_midi import midi_bytes, note
@@ -77,8 +76,7 @@ def test_a_full_disk_is_an_error_that_names_the_path_and_the_old_file_stays(tmp_
 
 
 def sample(folder):
-    with joblib.parallel_config("sequential"):
-        prepare([Piece(folder / "a.mid", "a.mid", "X", "Y", "train")], folder / "cache", progress=False)
+    prepare([Piece(folder / "a.mid", "a.mid", "X", "Y", "train")], folder / "cache", progress=False)
 
 
 def full_cache(folder):
@@ -162,7 +160,7 @@ def test_a_read_only_folder_is_an_error_that_names_it_and_what_was_there_stays(s
 
 def tell_what_can_be_sampled(folder):
     pieces = [Piece(folder / "data" / name, name, "X", "Y", "train") for name in ("good.mid", "secret.mid")]
-    with joblib.parallel_config("sequential"), tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache:
         rolls = prepare(pieces, cache, progress=False)
     (folder / "said").write_text(f"{len(rolls)} {rolls.skipped}")
     return 0

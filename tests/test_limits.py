@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 
-import joblib
 import pytest
 from raw_midi import midi_bytes, note
 
@@ -27,7 +26,7 @@ def pieces(tmp_path):
     return [Piece(tmp_path / name, name, "X", name, "train") for name in contents]
 
 
-@pytest.mark.parametrize("backend", ["loky", "sequential"])
+@pytest.mark.parametrize("workers", [False, True])
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [
@@ -36,11 +35,17 @@ def pieces(tmp_path):
     ],
 )
 def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_sampled(
-    pieces, tmp_path, monkeypatch, backend, limit, value, reason
+    pieces, tmp_path, monkeypatch, request, workers, limit, value, reason
 ):
+    def sample_within(*job, sample=dataset._sample):
+        setattr(dataset, limit, value)  # in the worker
+        return sample(*job)
+
     monkeypatch.setattr(dataset, limit, value)
-    with joblib.parallel_config(backend):
-        rolls = prepare(pieces, tmp_path / "cache", progress=False)
+    monkeypatch.setattr(dataset, "_sample", sample_within)
+    if workers:
+        request.getfixturevalue("two_processes")
+    rolls = prepare(pieces, tmp_path / "cache", progress=False)
     assert rolls.skipped == [("b.mid", reason)]
     assert list(rolls) == [read_midi(pieces[0].path), read_midi(pieces[2].path)]
 
@@ -57,8 +62,7 @@ def test_a_reader_that_hangs_and_catches_errors_is_stopped_too(pieces, tmp_path,
     read_performance = dataset.read_performance
     monkeypatch.setattr(dataset, "read_performance", hang)
     monkeypatch.setattr(dataset, "FILE_SECONDS", 0.2)
-    with joblib.parallel_config("sequential"):
-        rolls = prepare(pieces, tmp_path / "cache", progress=False)
+    rolls = prepare(pieces, tmp_path / "cache", progress=False)
     assert rolls.skipped == [("b.mid", "took longer than 0.2 seconds")]
 
 
@@ -140,10 +144,9 @@ def test_a_name_is_escaped(tmp_path, monkeypatch, capsys, name):
     folder.mkdir()
     (folder / "good.mid").write_bytes(midi_bytes([note(0, 480, 60)]))
     (folder / name).write_bytes(b"<html>")
-    with joblib.parallel_config("threading"):
-        assert __main__.main(["prepare", str(folder), "--json"]) == 0
-        (folder / "good.mid").unlink()
-        assert __main__.main(["prepare", str(folder)]) == 2
+    assert __main__.main(["prepare", str(folder), "--json"]) == 0
+    (folder / "good.mid").unlink()
+    assert __main__.main(["prepare", str(folder)]) == 2
     assert __main__.main(["prepare", str(folder / "missing")]) == 2
     monkeypatch.setitem(__main__.COMMANDS, "prepare", (lambda args: {"composer": name}, __main__.add_data_dir))
     assert __main__.main(["prepare", "x"]) == 0  # a name that a command returns as it is

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cache
@@ -27,18 +28,32 @@ MAX_HASHED = 4_000_000  # bytes
 
 
 class Corpus(list):
-    """A list of `Piece`, sorted by name; `missing` names the files that a table lists but the folder lacks."""
+    """A list of `Piece`, sorted by name, with the names of what could not be listed.
 
-    missing: list[str]
+    Parameters
+    ----------
+    pieces : collection of Piece
+    missing : collection of str
+        The files that a table lists but the folder lacks.
+    unreadable : collection of str
+        The folders below that cannot be opened.
+    """
 
-    def __init__(self, pieces: Collection[Piece] = (), missing: Collection[str] = ()):
+    def __init__(self, pieces: Collection[Piece] = (), missing: Collection[str] = (), unreadable: Collection[str] = ()):
         super().__init__(pieces)
-        self.missing = list(missing)
+        self.missing, self.unreadable = list(missing), list(unreadable)
 
     def describe_missing(self) -> str:
-        """Return a sentence about missing files, or an empty string."""
-        few = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
-        return f"{len(self.missing)} files of the table are missing: {few}" if self.missing else ""
+        """Return a sentence about missing files and unreadable folders, or an empty string."""
+        problems = (
+            ("file of the table is missing", "files of the table are missing", self.missing),
+            ("folder cannot be opened", "folders cannot be opened", self.unreadable),
+        )
+        return "; ".join(
+            f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names[:3])}{', ...' if names[3:] else ''}"
+            for one, many, names in problems
+            if names
+        )
 
 
 def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
@@ -50,8 +65,8 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
         A folder with a table in MAESTRO's layout (``maestro-v*.csv``, ``maestro-v*.json`` or ``pieces.csv``) and all or
         some of its files. Without a table, every MIDI file below the folder is a piece, with a split by the hash of
         its name. ``beats.npz`` may hold annotated beats: for each ``midi_filename`` an array (n_beats, 2) with the
-        time in seconds, and 1.0 for a downbeat. With several folders, names begin with the name of their folder, and
-        a file whose content an earlier folder has too gets the split it has there.
+        time in seconds, and 1.0 for a downbeat. With several folders, names begin with the name of their folder.
+        Files with the same content get the split of the first of them.
 
     Raises
     ------
@@ -60,19 +75,29 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
     """
     corpora = {Path(each).resolve(): _load_folder(Path(each)) for each in (folder, *more)}
     if len(corpora) == 1:
-        return next(iter(corpora.values()))
-    pieces, missing, splits = [], [], {}
+        (corpus,) = corpora.values()
+        return Corpus(_unite_copies(corpus), corpus.missing, corpus.unreadable)
+    pieces, missing, unreadable = [], [], []
     for number, (place, corpus) in enumerate(corpora.items(), 1):
         is_shared = [other.name for other in corpora].count(place.name) > 1
         prefix = f"{place.name}-{number}" if is_shared else place.name
+        pieces += [replace(piece, name=f"{prefix}/{piece.name}") for piece in corpus]
         missing += [f"{prefix}/{name}" for name in corpus.missing]
-        digests = [_content_hash(piece.path) for piece in corpus]
-        pieces += [
-            replace(piece, name=f"{prefix}/{piece.name}", split=splits.get(digest, piece.split))
-            for piece, digest in zip(corpus, digests)
-        ]
-        splits = {digest: piece.split for piece, digest in zip(corpus, digests) if digest} | splits
-    return Corpus(pieces, missing)
+        unreadable += [f"{prefix}/{name}" for name in corpus.unreadable]
+    return Corpus(_unite_copies(pieces), missing, unreadable)
+
+
+def _unite_copies(pieces: Collection[Piece]) -> list[Piece]:
+    """Give pieces with the same content the split of the first of them, so that no test piece is in the training set.
+
+    Only files of the same size are read.
+    """
+    sizes = [piece.path.stat().st_size if piece.path.is_file() else -1 for piece in pieces]
+    n_files, splits, united = Counter(sizes), {}, []
+    for piece, size in zip(pieces, sizes):
+        digest = _content_hash(piece.path) if n_files[size] > 1 else None
+        united.append(replace(piece, split=splits.setdefault(digest, piece.split)) if digest else piece)
+    return united
 
 
 def _load_folder(folder: Path) -> Corpus:
@@ -161,13 +186,20 @@ def _normal(name: str) -> str:
 
 
 def _present_files(folder: Path) -> dict[str, Path]:
-    return {_normal(path.relative_to(folder).as_posix()): path for path in _walk(folder)}
+    return {_normal(path.relative_to(folder).as_posix()): path for path in _walk(folder, [])}
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder; links to folders are followed, each folder once."""
+def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
+    """Yield all files below a folder, and add the folders that cannot be opened to `unreadable`.
+
+    Links to folders are followed, each folder once.
+    """
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename).relative_to(folder).as_posix())
+
+    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -181,9 +213,11 @@ def _found_pieces(folder: Path) -> Corpus:
     """Find the MIDI files below a folder without a table, and assign splits to those that can be read."""
     if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
         raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
-    paths = [p for p in _walk(folder) if p.name.lower().endswith(ENDINGS) and not p.name.startswith("._")]
+    unreadable: list[str] = []
+    paths = [p for p in _walk(folder, unreadable) if p.name.lower().endswith(ENDINGS) and not p.name.startswith("._")]
     if not paths:
-        raise CorpusError(folder, f"holds no MIDI file ({' '.join(ENDINGS)})")
+        closed = f"; cannot be opened: {', '.join(unreadable[:3])}" if unreadable else ""
+        raise CorpusError(folder, f"holds no MIDI file ({' '.join(ENDINGS)}){closed}")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     contents = {name: digest for name, path in names.items() if (digest := _content_hash(path))}
     splits, beats = _splits_of_readable(contents, names), _load_beats(folder)
@@ -191,7 +225,7 @@ def _found_pieces(folder: Path) -> Corpus:
         Piece(path, name, UNKNOWN, path.stem, splits.get(name, "train"), beats.get(_normal(name)))
         for name, path in names.items()
     ]
-    return Corpus(sorted(pieces, key=lambda piece: piece.name))
+    return Corpus(sorted(pieces, key=lambda piece: piece.name), unreadable=unreadable)
 
 
 def _splits_of_readable(contents: dict[str, str], names: dict[str, Path]) -> dict[str, str]:

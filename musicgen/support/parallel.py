@@ -1,12 +1,18 @@
 """Run a function in worker processes that do not outlive this one."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
-import joblib
-from joblib.externals.loky import get_reusable_executor
+from loky import ProcessPoolExecutor
 
+from musicgen.support.signals import SIGNALS
+
+BATCH = 8  # jobs that are sent to a worker at once
 FEW = 4  # jobs that are not worth the start of a process
 
 
@@ -19,11 +25,40 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
     if len(jobs) <= FEW or n_workers == 1:
         yield from (function(*job) for job in jobs)
         return
-    workers = joblib.Parallel(n_jobs=n_workers, return_as="generator", batch_size=8)
-    finished = False
+    batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
+    # A terminal's Ctrl-C is for all processes. Workers inherit the mask of signals, so it stops only this one.
+    resource_tracker.ensure_running()  # before the mask, which its start would end
+    workers = ProcessPoolExecutor(n_workers)
     try:
-        yield from workers(joblib.delayed(function)(*job) for job in jobs)
-        finished = True
+        with _hold_signals():
+            futures = [workers.submit(_run_batch, function, batch) for batch in batches]
+        for future in futures:
+            yield from future.result()
     finally:
-        if not finished:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        with _hold_signals():
+            _end(workers)
+
+
+def _run_batch(function: Callable, batch: Sequence[tuple]) -> list[Any]:
+    return [function(*job) for job in batch]
+
+
+def _end(workers: ProcessPoolExecutor) -> None:
+    """Kill the workers and wait for the threads that serve them, which still own semaphores."""
+    workers.shutdown(wait=True, kill_workers=True)
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(timeout=5)
+
+
+@contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Deliver Ctrl-C and SIGTERM after the block, which is thus not left halfway."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -89,16 +89,17 @@ class Lab:
         return self.prompts() and not any(self.prompts())
 
     def begin(self):
-        """Run all cells. Asked too early, JupyterLab runs nothing: so it is asked again."""
+        """Run all cells, also those that ran before. Asked too early, JupyterLab runs nothing: so it is asked again."""
         self.page.locator(".jp-CodeCell").first.wait_for()
-        self.wait_until(self._has_begun, every=3000)
+        before = self.prompts()
+        self.wait_until(lambda: self._has_begun(before), every=3000)
 
     def finish(self, milliseconds=SLOW):
         """Wait until all cells have been run, or one has failed and no other waits any more."""
         self.wait_until(lambda: self.page.evaluate(IDLE) and "*" not in self.prompts(), 500, milliseconds)
 
-    def _has_begun(self):
-        if any(self.prompts()):
+    def _has_begun(self, before):
+        if self.prompts() != before:
             return True
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 

@@ -90,9 +90,11 @@ def test_its_first_player_plays(course, name, picture):
 @pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_every_cell_runs_once_more(course, name):
     lab = course(name)
+    before = max(int(number) for number in lab.prompts())
     lab.begin()
     lab.finish(10 * MINUTES)
     assert lab.errors() == []
+    assert all(int(number) > before for number in lab.prompts())
 
 
 def test_the_panel_of_notebook_00_composes(course, picture):
