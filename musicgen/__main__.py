@@ -31,13 +31,12 @@ class Parser(ArgumentParser):
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
-    """Add an option for each field of a config, with the help from its docstring."""
-    described = help_of(kind)
+    """Add an option for each field of a config."""
     for field in fields(kind):
         if field.name in without:
             continue
         name, default = f"--{field.name.replace('_', '-')}", field.default
-        text = f"{described.get(field.name, '')} (default: {default})".replace("%", "%%")
+        text = f"{help_of(field)} Default: {default}.".replace("%", "%%")
         if isinstance(default, bool):
             parser.add_argument(name, action=BooleanOptionalAction, default=default, help=text)
             continue

@@ -193,33 +193,15 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> R
 
 @dataclass(frozen=True)
 class WindowConfig(Settings):
-    """Configuration of `WindowBatches`.
+    """Configuration of `WindowBatches`."""
 
-    Parameters
-    ----------
-    window_frames : int
-        Frames to predict in one window (2..8192).
-    batch_size : int
-        Windows per batch (1..1024).
-    max_transpose : int
-        Transpose each window by up to this many semitones (0..12), within the range of the piano.
-    max_stretch : float
-        Change the tempo of each window by up to this share (0..0.5).
-    composer_dropout : float
-        Share of windows without their composer (0..1), so that the model can also do without.
-    beat_dropout : float
-        Share of windows without their beats (0..1).
-    seed : int
-        Of all random choices.
-    """
-
-    window_frames: int = setting(128, 2, 8192, usual=(32, 1024))
-    batch_size: int = setting(8, 1, 1024, usual=(1, 64))
-    max_transpose: int = setting(0, 0, 12)
-    max_stretch: float = setting(0.0, 0, 0.5)
-    composer_dropout: float = setting(0.2, 0, 1)
-    beat_dropout: float = setting(0.3, 0, 1)
-    seed: int = setting(0, 0, 2**63 - 1)
+    window_frames: int = setting("Frames to predict in one window.", 128, 2, 8192, usual=(32, 1024))
+    batch_size: int = setting("Windows per batch.", 8, 1, 1024, usual=(1, 64))
+    max_transpose: int = setting("Transpose each window by up to this many semitones.", 0, 0, 12)
+    max_stretch: float = setting("Change the tempo of each window by up to this share.", 0.0, 0, 0.5)
+    composer_dropout: float = setting("Share of windows without their composer.", 0.2, 0, 1)
+    beat_dropout: float = setting("Share of windows without their beats.", 0.3, 0, 1)
+    seed: int = setting("Seed of all random choices.", 0, 0, 2**63 - 1)
 
 
 class Batch(NamedTuple):

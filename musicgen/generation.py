@@ -21,47 +21,19 @@ RATE_DECAY = 0.995  # of the running means that keep the number of onsets: 10 s 
 
 @dataclass(frozen=True)
 class GenerationConfig(Settings):
-    """Configuration of `generate`.
+    """Configuration of `generate`."""
 
-    Parameters
-    ----------
-    seconds : float
-        Length of the whole piece, including the prime (0.1..3600).
-    temperature : float
-        Sharpens (below 1) or flattens which pitches are struck (0.1..10), and keeps how many are. The default was
-        chosen on the validation split.
-    onset_temperature : float
-        Sharpens (below 1) or flattens when notes start (0.1..10), and keeps how many do over time.
-    release_temperature : float
-        Divides the logits of sounding pitches (0.01..10): below 1, note lengths vary less.
-    top_p : float
-        Only the most likely onsets with this share of the frame's total probability remain possible (1e-6..1).
-    max_polyphony : int
-        Pitches that sound at once (1..88); the least likely onsets are left out.
-    guidance_scale : float
-        Strength of the composer's style (0..10): 0 ignores it, 1 is as trained, more exaggerates (classifier-free
-        guidance).
-    pedal : bool
-        Play with the sustain pedal, if the model knows it.
-    bpm : float
-        Beats per minute after the prime (0..400); 0 continues the beat of the prime, if it is known.
-    beats_per_bar : int
-        Beats in a bar for `bpm` (1..16).
-    seed : int
-        The same seed gives the same piece (0..2**63 - 1).
-    """
-
-    seconds: float = setting(60.0, 0.1, 3600, usual=(5, 120))
-    temperature: float = setting(0.85, 0.1, 10, usual=(0.7, 1.2))
-    onset_temperature: float = setting(1.0, 0.1, 10, usual=(0.6, 1.2))
-    release_temperature: float = setting(1.0, 0.01, 10, usual=(0.8, 1.2))
-    top_p: float = setting(1.0, 1e-6, 1, usual=(0.5, 1))
-    max_polyphony: int = setting(N_PITCHES, 1, N_PITCHES)
-    guidance_scale: float = setting(1.0, 0, 10, usual=(0, 3))
-    pedal: bool = setting(True)
-    bpm: float = setting(0.0, 0, 400, usual=(0, 200))
-    beats_per_bar: int = setting(4, 1, 16)
-    seed: int = setting(0, 0, 2**63 - 1)
+    seconds: float = setting("Length of the whole piece, including the prime.", 60.0, 0.1, 3600, usual=(5, 120))
+    temperature: float = setting("Below 1: likelier pitches, as many of them.", 0.85, 0.1, 10, usual=(0.7, 1.2))
+    onset_temperature: float = setting("Below 1: steadier onsets, as many of them.", 1.0, 0.1, 10, usual=(0.6, 1.2))
+    release_temperature: float = setting("Below 1: note lengths vary less.", 1.0, 0.01, 10, usual=(0.8, 1.2))
+    top_p: float = setting("Keep the likeliest onsets with this share of probability.", 1.0, 1e-6, 1, usual=(0.5, 1))
+    max_polyphony: int = setting("Pitches that sound at once.", N_PITCHES, 1, N_PITCHES)
+    guidance_scale: float = setting("Strength of the composer: 0 is none, 1 as trained.", 1.0, 0, 10, usual=(0, 3))
+    pedal: bool = setting("Play with the sustain pedal, if the model knows it.", True)
+    bpm: float = setting("Beats per minute after the prime; 0 continues its beat.", 0.0, 0, 400, usual=(0, 200))
+    beats_per_bar: int = setting("Beats in a bar for `bpm`.", 4, 1, 16)
+    seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
 
 
 def generate(

@@ -19,61 +19,24 @@ COMPOSER_SIZE = 32  # size of a composer's embedding
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Configuration of an `AttentionLSTM`.
+    """Configuration of an `AttentionLSTM`."""
 
-    Parameters
-    ----------
-    n_pitches : int
-        Pitches in a frame (1..512); a piano has 88.
-    hidden_size : int
-        Units of each LSTM layer (1..4096).
-    n_layers : int
-        LSTM layers (1..16).
-    n_attention_layers : int
-        How many layers, counted from the last, are followed by an attention cell (0..n_layers).
-    attention_size : int
-        Size of the queries, keys and values of an attention cell (1..4096).
-    attention_span : int
-        Frames that attention sees, including the present one (1..8192); 256 are 12.8 s at 20 Hz.
-    copy_heads : int
-        Heads of copy attention (0..16); 0 leaves it out.
-    copy_span : int
-        Frames that copy attention sees (4..8192); 640 are 32 s at 20 Hz.
-    dropout : float
-        Dropout after each layer during training (0..0.9).
-    output : str
-        ``independent``: the poster's linear layer to one logit per pitch; ``shared``: a `PitchOutput` with weights
-        shared by all pitches; ``joint``: in addition, each pitch sees the lower pitches of its frame.
-    pitch_size : int
-        Size of the embedding of each pitch in a `PitchOutput` (1..512).
-    pitch_reach : int
-        Pitches on either side that a pitch sees (1..128); 36 are three octaves.
-    pedal : bool
-        Predict the sustain pedal, and let the pitches depend on it.
-    beats : bool
-        Accept beat features as input.
-    velocity_context : bool
-        Let a velocity depend on those below it in the frame and on recent ones nearby.
-    composers : tuple of str
-        Composers whose style can be requested.
-    """
-
-    n_pitches: int = setting(88, 1, 512)
-    hidden_size: int = setting(256, 1, 4096, usual=(16, 1024))
-    n_layers: int = setting(2, 1, 16, usual=(1, 4))
-    n_attention_layers: int = setting(2, 0, 16, usual=(0, 4))
-    attention_size: int = setting(64, 1, 4096, usual=(8, 256))
-    attention_span: int = setting(256, 1, 8192, usual=(16, 1024))
-    copy_heads: int = setting(4, 0, 16)
-    copy_span: int = setting(640, 4, 8192, usual=(64, 1024))
-    dropout: float = setting(0.0, 0, 0.9)
-    output: str = setting("joint", choices=OUTPUTS)
-    pitch_size: int = setting(16, 1, 512, usual=(4, 64))
-    pitch_reach: int = setting(36, 1, 128, usual=(1, 87))
-    pedal: bool = setting(True)
-    beats: bool = setting(True)
-    velocity_context: bool = setting(True)
-    composers: tuple[str, ...] = setting(())
+    n_pitches: int = setting("Pitches in a frame; a piano has 88.", 88, 1, 512)
+    hidden_size: int = setting("Units of each LSTM layer.", 256, 1, 4096, usual=(16, 1024))
+    n_layers: int = setting("LSTM layers.", 2, 1, 16, usual=(1, 4))
+    n_attention_layers: int = setting("Layers, counted from the last, with an attention cell.", 2, 0, 16, usual=(0, 4))
+    attention_size: int = setting("Size of queries, keys and values.", 64, 1, 4096, usual=(8, 256))
+    attention_span: int = setting("Frames that attention sees; 256 are 12.8 s.", 256, 1, 8192, usual=(16, 1024))
+    copy_heads: int = setting("Heads of copy attention; 0 leaves it out.", 4, 0, 16)
+    copy_span: int = setting("Frames that copy attention sees; 640 are 32 s.", 640, 4, 8192, usual=(64, 1024))
+    dropout: float = setting("Dropout after each layer during training.", 0.0, 0, 0.9)
+    output: str = setting("``independent``, as on the poster, or a `PitchOutput`.", "joint", choices=OUTPUTS)
+    pitch_size: int = setting("Size of the embedding of a pitch in `PitchOutput`.", 16, 1, 512, usual=(4, 64))
+    pitch_reach: int = setting("Pitches on either side that a pitch sees.", 36, 1, 128, usual=(1, 87))
+    pedal: bool = setting("Predict the sustain pedal, and let the pitches depend on it.", True)
+    beats: bool = setting("Accept beat features as input.", True)
+    velocity_context: bool = setting("Let a velocity depend on those below it and on recent ones nearby.", True)
+    composers: tuple[str, ...] = setting("Composers whose style can be requested.", ())
 
     def __post_init__(self):
         super().__post_init__()

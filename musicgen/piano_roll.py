@@ -58,11 +58,8 @@ class PianoRoll:
         check_fps(self.fps)
         object.__setattr__(self, "fps", int(self.fps))
         if self.pedal is not None:
-            if (
-                not isinstance(self.pedal, np.ndarray)
-                or self.pedal.dtype != bool
-                or self.pedal.shape != (self.n_frames,)
-            ):
+            pedal = np.asarray(self.pedal)
+            if pedal is not self.pedal or pedal.dtype != bool or pedal.shape != (self.n_frames,):
                 raise ValueError(f"pedal must be a numpy array of bool of shape ({self.n_frames},)")
         if self.beats is not None:
             object.__setattr__(self, "beats", check_beats(self.beats))
@@ -176,16 +173,7 @@ def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
-    """Mark the cells that are true where the frame before is false.
-
-    Parameters
-    ----------
-    active : numpy.ndarray of bool, shape (n_frames, n_pitches)
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (n_frames, n_pitches)
-    """
+    """Mark the cells of a bool matrix (n_frames, n_pitches) that are true where the frame before is false."""
     starts = active.copy()
     starts[1:] &= ~active[:-1]
     return starts

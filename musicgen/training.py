@@ -30,45 +30,19 @@ ADVICE = "the last good checkpoint is kept, take a lower learning rate"
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """Configuration of a `Trainer`.
+    """Configuration of a `Trainer`."""
 
-    Parameters
-    ----------
-    optimizer : str
-        ``sgd`` with momentum, as on the poster, or ``adamw``.
-    learning_rate : float
-        The highest of the run (above 0, at most 1). The poster uses 0.001 to 0.01 with SGD.
-    schedule : str
-        ``constant``, or ``cosine``: a short warm-up, then down to zero along half a cosine.
-    momentum : float
-        Of SGD (0..0.999).
-    weight_decay : float
-        Of AdamW (0..1).
-    clip_norm : float
-        Largest norm of the gradient (above 0). A tight limit keeps SGD from learning.
-    n_epochs : int
-        Passes over the data (1..100000).
-    precision : str
-        ``float32``, or ``bfloat16`` for matrix products, which is faster on some hardware.
-    velocity_weight : float
-        Weight of the velocities in the loss (0..100).
-    pedal_weight : float
-        Weight of the pedal in the loss (0..100).
-    seed : int
-        Of dropout; the ``train`` command also uses it for the initial weights and the windows.
-    """
-
-    optimizer: str = setting("sgd", choices=OPTIMIZERS)
-    learning_rate: float = setting(0.01, 1e-12, 1, usual=(1e-4, 0.1))
-    schedule: str = setting("constant", choices=SCHEDULES)
-    momentum: float = setting(0.9, 0, 0.999)
-    weight_decay: float = setting(0.01, 0, 1)
-    clip_norm: float = setting(100.0, 1e-6, math.inf, usual=(0.1, 1000))
-    n_epochs: int = setting(10, 1, 100_000, usual=(1, 64))
-    precision: str = setting("float32", choices=("float32", "bfloat16"))
-    velocity_weight: float = setting(0.25, 0, 100, usual=(0, 2))
-    pedal_weight: float = setting(1.0, 0, 100, usual=(0, 2))
-    seed: int = setting(0, 0, 2**63 - 1)
+    optimizer: str = setting("``sgd`` with momentum, as on the poster, or ``adamw``.", "sgd", choices=OPTIMIZERS)
+    learning_rate: float = setting("The poster uses 0.001 to 0.01.", 0.01, 1e-12, 1, usual=(1e-4, 0.1))
+    schedule: str = setting("``constant``, or ``cosine`` after a short warm-up.", "constant", choices=SCHEDULES)
+    momentum: float = setting("Momentum of SGD.", 0.9, 0, 0.999)
+    weight_decay: float = setting("Weight decay of AdamW.", 0.01, 0, 1)
+    clip_norm: float = setting("Largest norm of the gradient.", 100.0, 1e-6, math.inf, usual=(0.1, 1000))
+    n_epochs: int = setting("Passes over the data.", 10, 1, 100_000, usual=(1, 64))
+    precision: str = setting("``bfloat16`` is faster on some hardware.", "float32", choices=("float32", "bfloat16"))
+    velocity_weight: float = setting("Weight of the velocities in the loss.", 0.25, 0, 100, usual=(0, 2))
+    pedal_weight: float = setting("Weight of the pedal in the loss.", 1.0, 0, 100, usual=(0, 2))
+    seed: int = setting("Seed of dropout; for ``train``, also of weights and windows.", 0, 0, 2**63 - 1)
 
 
 class Loss(NamedTuple):

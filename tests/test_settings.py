@@ -1,5 +1,6 @@
 """Settings: what they allow, and what they say of what they do not."""
 
+import inspect
 import math
 from dataclasses import dataclass, fields
 
@@ -10,21 +11,12 @@ from musicgen.support.settings import Settings, check_setting, help_of, setting
 
 @dataclass(frozen=True)
 class Tea(Settings):
-    """A pot of tea.
+    """A pot of tea."""
 
-    Parameters
-    ----------
-    cups : int
-        How many cups
-        it fills (1..6).
-    kind : str
-        ``green`` or ``black``.
-    """
-
-    cups: int = setting(2, 1, 6)
-    minutes: float = setting(3.5, 0.5, math.inf)
-    kind: str = setting("green", choices={"green": 1, "black": 2})
-    note: str = setting("")
+    cups: int = setting("How many cups it fills.", 2, 1, 6)
+    minutes: float = setting("How long it draws.", 3.5, 0.5, math.inf)
+    kind: str = setting("Its ``colour``.", "green", choices={"green": 1, "black": 2})
+    note: str = setting("Anything.", "")
 
 
 def test_what_lies_within_the_limits_is_kept():
@@ -54,11 +46,21 @@ def test_a_single_field_can_be_checked_before_there_is_a_config():
         check_setting(kind, "blue")
 
 
-def test_the_help_of_a_setting_is_its_docstring_on_one_line():
-    assert help_of(Tea) == {"cups": "How many cups it fills (1..6).", "kind": "green or black."}
+def test_the_help_of_a_setting_tells_what_is_allowed():
+    helps = [
+        "How many cups it fills (1..6).",
+        "How long it draws (0.5..inf).",
+        "Its colour (green, black).",
+        "Anything.",
+    ]
+    assert [help_of(each) for each in fields(Tea)] == helps
+
+
+def test_the_docstring_of_a_config_lists_its_settings():
+    assert inspect.getdoc(Tea).startswith("A pot of tea.\n\nParameters\n----------\ncups : int\n    How many cups it")
 
 
 def test_what_is_usual_is_what_is_allowed_unless_told():
     cups, *_ = fields(Tea)
     assert cups.metadata["usual"] == (1, 6)
-    assert setting(3, 1, 1000, usual=(2, 9)).metadata["usual"] == (2, 9)
+    assert setting("Legs.", 3, 1, 1000, usual=(2, 9)).metadata["usual"] == (2, 9)

@@ -41,13 +41,12 @@ class Form(Panel):
     def __init__(self, start: Settings, without: tuple[str, ...]):
         self.start, self.message = start, Message()
         shown = [each for each in fields(start) if each.name not in without and _is_shown(each)]
-        texts = help_of(type(start))
         self.controls, rows = {}, []
         for each in shown:
             control, *parts = _control(each, start)
             self.controls[each.name] = control
             control.observe(self._refresh, "value")
-            rows.append(_row(each.name, texts[each.name], parts))
+            rows.append(_row(each.name, help_of(each), parts))
         super().__init__([Box(rows, layout=Layout(**COLUMNS)), self.message], lambda: settings_table(self.start))
         self._refresh()
 

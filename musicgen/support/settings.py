@@ -1,35 +1,59 @@
-"""Settings that know what they may be: the configs of the stages are made of them."""
+"""Dataclass fields with a description and allowed values, of which the configs are made."""
 
 import inspect
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
 
 def setting(
+    text: str,
     default: Any,
     lowest: float | None = None,
     highest: float | None = None,
     choices: Collection[str] = (),
     usual: tuple[float, float] | None = None,
 ) -> Any:
-    """Make a dataclass field with limits, both allowed, or with choices; a whole default allows whole numbers only.
+    """Make a dataclass field with a description and its allowed values.
 
-    What is `usual` is all that a slider offers, where the limits are too far apart for one.
+    Parameters
+    ----------
+    text : str
+        One sentence for the docstring, the command line and the forms.
+    default : Any
+        A whole number allows only whole numbers.
+    lowest, highest : float, optional
+        Limits; both are allowed values.
+    choices : collection of str
+    usual : (float, float), optional
+        Limits of a slider, where the allowed ones are too far apart.
     """
     limits = lowest, highest
-    return field(default=default, metadata={"limits": limits, "choices": tuple(choices), "usual": usual or limits})
+    about = {"text": text, "limits": limits, "choices": tuple(choices), "usual": usual or limits}
+    return field(default=default, metadata=about)
 
 
-def help_of(kind: type) -> dict[str, str]:
-    """Return what the docstring of a dataclass of settings says of each, on one line."""
-    described = re.findall(r"^(\w+) : .*\n((?: {4}.*\n?)+)", inspect.getdoc(kind), re.MULTILINE)
-    return {name: " ".join(text.split()).replace("`", "") for name, text in described}
+def help_of(each: Field) -> str:
+    """Return the description of a `setting` with its allowed values."""
+    (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
+    allowed = ", ".join(choices) if choices else "" if lowest is None else f"{_show(lowest)}..{_show(highest)}"
+    return each.metadata["text"].replace("`", "").removesuffix(".") + (f" ({allowed})." if allowed else ".")
+
+
+def _show(limit: float) -> str:
+    return "2**63 - 1" if limit == 2**63 - 1 else f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 class Settings:
-    """A dataclass of `setting` fields; ValueError names the first that is not allowed, and what would be."""
+    """A dataclass of `setting` fields; ValueError names the first that is not allowed, and what would be.
+
+    The docstring of a subclass gets a section of parameters, made from the fields.
+    """
+
+    def __init_subclass__(cls):
+        settings = {name: each for name, each in vars(cls).items() if isinstance(each, Field)}
+        lines = [f"{name} : {type(each.default).__name__}\n    {help_of(each)}" for name, each in settings.items()]
+        cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Parameters", "----------", *lines])
 
     def __post_init__(self):
         for each in fields(self):
