@@ -103,6 +103,19 @@ class Lab:
             return True
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
+    def append_to_cell(self, marker, lines):
+        """Add lines to the code cell that contains a marker."""
+        found = self.page.evaluate(
+            """([marker, lines]) => {
+                const cells = jupyterapp.shell.currentWidget.content.widgets.map((cell) => cell.model);
+                const chosen = cells.filter((cell) => cell.type === 'code' && cell.sharedModel.source.includes(marker));
+                chosen.forEach((cell) => cell.sharedModel.setSource(cell.sharedModel.source + '\\n' + lines));
+                return chosen.length;
+            }""",
+            [marker, lines],
+        )
+        assert found == 1
+
     def prompts(self):
         """List the numbers of the code cells: empty before they are run, and a star while they wait."""
         return [text.strip("[]: ") for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
