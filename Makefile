@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test browser bench lab notebooks pages slides soak coverage mutants clean
+.PHONY: help setup demo test browser bench listen lab notebooks pages slides soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ browser: $(STAMP)  ## go through the course in a real browser, which is installe
 bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folder of MIDI files, else the chorales
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
 	$(RUN) benchmarks/speed.py $(DATA) $(if $(ONLY),--only $(ONLY))
+
+listen: $(STAMP)  ## make and open a page to listen: which one is the pianist? DATA=folder of MIDI files, else the sample
+	$(RUN) benchmarks/listening.py $(DATA)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab, on this computer only
 	$(RUN) -m jupyterlab --notebook-dir=notebooks --ip=127.0.0.1 $(AS_ROOT) notebooks/00_hello.ipynb

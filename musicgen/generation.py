@@ -33,6 +33,7 @@ class GenerationConfig(Settings):
     pedal: bool = setting("Play with the sustain pedal, if the model knows it.", True)
     bpm: float = setting("Beats per minute after the prime; 0 continues its beat.", 0.0, 0, 400, usual=(0, 200))
     beats_per_bar: int = setting("Beats in a bar for `bpm`.", 4, 1, 16)
+    rubato: float = setting("How much the tempo of the beats varies; 0 is a metronome.", 0.05, 0, 0.2)
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
 
 
@@ -89,7 +90,7 @@ def continue_rolls(
         From `ModelConfig.label_of`, one per prime.
     """
     n_prime, fps = primes[0].n_frames, primes[0].fps
-    beats = [continue_beats(prime, n_prime + n_frames, config) for prime in primes]
+    beats = [continue_beats(prime, n_prime + n_frames, config, i) for i, prime in enumerate(primes)]
     velocity = torch.zeros(len(primes), n_prime + n_frames, primes[0].velocity.shape[1], dtype=torch.uint8)
     pedal = torch.zeros(velocity.shape[:2])
     velocity[:, :n_prime] = torch.from_numpy(np.stack([prime.velocity for prime in primes]))
@@ -102,10 +103,11 @@ def continue_rolls(
     return [PianoRoll(*each) for each in zip(velocity.numpy(), [fps] * len(primes), pedals, beats)]
 
 
-def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig) -> np.ndarray | None:
-    """Continue the beats of a prime by a metronome: at its median tempo, or at `config.bpm`; None if unknown."""
+def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, number: int = 0) -> np.ndarray | None:
+    """Continue the beats of a prime at its median tempo, or at `config.bpm`, with rubato; None if unknown."""
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
-    return metronome(beats, prime.duration_seconds, n_frames / prime.fps, config.bpm, config.beats_per_bar)
+    span, random = (prime.duration_seconds, n_frames / prime.fps), np.random.default_rng([config.seed, number])
+    return metronome(beats, *span, config.bpm, config.beats_per_bar, config.rubato, random)
 
 
 class _Sampler:

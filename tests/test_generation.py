@@ -226,17 +226,29 @@ WALTZ = np.array([[0.1, 1], [0.7, 0], [1.3, 0], [1.9, 1], [2.5, 0]])
 
 def test_the_beats_of_the_prime_go_on_at_its_median_tempo():
     prime = PianoRoll(np.zeros((60, 88), np.uint8), 20, None, WALTZ)
-    beats = continue_beats(prime, 200, GenerationConfig(beats_per_bar=7))
+    beats = continue_beats(prime, 200, GenerationConfig(beats_per_bar=7, rubato=0.0))
     assert np.array_equal(beats[:5], WALTZ)
     assert np.allclose(np.diff(beats[:, 0]), 0.6)
     assert beats[:, 1].tolist() == [n % 3 == 0 for n in range(len(beats))]
     assert beats[-1, 0] >= 200 / 20
 
 
+def test_rubato_varies_the_tempo_around_the_one_asked_for_and_keeps_the_bars():
+    prime = PianoRoll(np.zeros((30, 88), np.uint8))
+    config = GenerationConfig(bpm=150, beats_per_bar=3, rubato=0.1, seed=4)
+    beats = continue_beats(prime, 20_000, config)
+    tempo = np.log(0.4 / np.diff(beats[:, 0]))
+    assert abs(tempo.mean()) < 0.03 and 0.08 < tempo.std() < 0.12
+    assert np.corrcoef(tempo[1:], tempo[:-1])[0, 1] > 0.6  # it drifts, it does not jump
+    assert beats[-1, 0] > 1000 and (beats[::3, 1] == 1).all() and beats[:, 1].sum() == len(beats[::3])
+    assert np.array_equal(beats, continue_beats(prime, 20_000, config))
+    assert not np.array_equal(beats[:9], continue_beats(prime, 20_000, config, 1)[:9])  # another piece of a batch
+
+
 def test_a_tempo_that_is_asked_for_is_kept_and_without_beats_there_are_none():
     prime = PianoRoll(np.zeros((30, 88), np.uint8))
     assert continue_beats(prime, 200, GenerationConfig()) is None
-    beats = continue_beats(prime, 200, GenerationConfig(bpm=150, beats_per_bar=3))
+    beats = continue_beats(prime, 200, GenerationConfig(bpm=150, beats_per_bar=3, rubato=0.0))
     assert np.allclose(beats[0], [1.5, 1])
     assert np.allclose(np.diff(beats[:, 0]), 0.4)
     assert beats[:7, 1].tolist() == [1, 0, 0, 1, 0, 0, 1]

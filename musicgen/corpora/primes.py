@@ -47,15 +47,19 @@ def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> 
     if composer not in PRIMES:
         raise ValueError(f"no opening by {composer!r} is bundled, only by {', '.join(PRIMES)}")
     piece = _piece(PRIMES[composer].file)
-    roll = read_performance(piece.path).to_roll(fps)
-    roll = replace(roll, beats=piece.beats)
+    roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
+    return first_annotated_beats(roll, n_beats)
+
+
+def first_annotated_beats(roll: PianoRoll, n_beats: float = 8) -> PianoRoll:
+    """Return the first annotated beats of a roll, from its first note; ValueError if it has fewer."""
     first = roll.notes["start_frame"][0]
-    beats = piece.beats[piece.beats[:, 0] >= (first - 1) / fps, 0]
+    beats = roll.beats[roll.beats[:, 0] >= (first - 1) / roll.fps, 0]
     if not 0 < n_beats <= len(beats) - 1:
-        raise ValueError(f"n_beats must be above 0 and at most {len(beats) - 1} for {composer}, not {n_beats!r}")
+        raise ValueError(f"n_beats must be above 0 and at most {len(beats) - 1} here, not {n_beats!r}")
     whole, share = int(n_beats), n_beats - int(n_beats)
     end = beats[whole] + share * (beats[min(whole + 1, len(beats) - 1)] - beats[whole])
-    return roll[first : round(end * fps)]
+    return roll[first : round(end * roll.fps)]
 
 
 @cache

@@ -18,6 +18,7 @@ _HOMES = {
     "forms": ("form", "follow"),
     "generation_panel": ("GenerationPanel", "ComposePanel"),
     "explorer": ("explore_moments",),
+    "comparisons": ("compare", "plot_splits"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_MODULES)

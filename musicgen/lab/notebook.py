@@ -36,7 +36,7 @@ def open_corpus(data: Path | str | None = None) -> RollCache:
         pieces = load_corpus(folder)
     except CorpusError as error:
         advice = "Set DATA = None for the bundled sample, or to a folder of MIDI files"
-        raise CorpusError(folder, f"{error}. {advice}") from None
+        raise CorpusError(folder, f"{error.reason}. {advice}") from None
     rolls = prepare(pieces, progress=False)
     print(f"{len(rolls)} pieces, {rolls.summary()['hours']:.1f} hours")
     for note in (pieces.describe_missing(), *(f"skipped {name}: {reason}" for name, reason in rolls.skipped[:3])):

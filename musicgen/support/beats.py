@@ -7,6 +7,7 @@ import numpy as np
 
 BEAT_HARMONICS = (1, 2, 3, 4, 6)
 BAR_HARMONICS = (1, 2)
+DRIFT = 0.8  # how much of a change of tempo remains at the next beat
 N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
 
 
@@ -63,9 +64,15 @@ def _harmonics(phase: np.ndarray, harmonics: Sequence[int]) -> np.ndarray:
 
 
 def metronome(
-    beats: np.ndarray, start: float, end: float, bpm: float = 0.0, beats_per_bar: int = 4
+    beats: np.ndarray,
+    start: float,
+    end: float,
+    bpm: float = 0.0,
+    beats_per_bar: int = 4,
+    rubato: float = 0.0,
+    random: np.random.Generator | None = None,
 ) -> np.ndarray | None:
-    """Continue beats at a constant tempo.
+    """Continue beats at a tempo that is constant, or varies as a pianist's does.
 
     Parameters
     ----------
@@ -77,6 +84,10 @@ def metronome(
         Beats per minute; 0 for the median tempo of `beats`.
     beats_per_bar : int
         For `bpm`; otherwise used only if `beats` do not show it.
+    rubato : float
+        Standard deviation of the logarithm of the tempo, which drifts from beat to beat (first-order autoregression).
+    random : numpy.random.Generator, optional
+        Needed for a rubato above 0.
 
     Returns
     -------
@@ -92,7 +103,17 @@ def metronome(
         beats_per_bar = int(np.median(np.diff(downbeats)))
     if not len(beats):
         beats, downbeats = np.array([[start, 1.0]]), np.array([0])
-    later = np.arange(1, max(1, math.ceil((end - beats[-1, 0]) / period) + 1) + 1)
-    since = len(beats) - 1 - (downbeats[-1] if len(downbeats) else 0)
-    times = beats[-1, 0] + later * (round(period * 1e6) / 1e6)  # whole microseconds, as in a MIDI file
-    return np.concatenate([beats, np.column_stack([times, (since + later) % beats_per_bar == 0])])
+    n_more = max(1, math.ceil((end - beats[-1, 0]) / period) + 1) + 1
+    periods = period * np.exp(_drift(2 * n_more, rubato, random)) if rubato else np.full(n_more, period)
+    times = beats[-1, 0] + periods.round(6).cumsum()  # whole microseconds, as in a MIDI file
+    times = times[: np.searchsorted(times, end) + 3]
+    number = len(beats) - (downbeats[-1] if len(downbeats) else 0) + np.arange(len(times))
+    return np.concatenate([beats, np.column_stack([times, number % beats_per_bar == 0])])
+
+
+def _drift(n: int, spread: float, random: np.random.Generator) -> np.ndarray:
+    """Return `n` values of a first-order autoregression around 0."""
+    values = random.normal(scale=spread * math.sqrt(1 - DRIFT**2), size=n)
+    for i in range(1, n):
+        values[i] += DRIFT * values[i - 1]
+    return values

@@ -10,3 +10,4 @@ class CorpusError(ValueError):
 
     def __init__(self, place: Path | str, reason: str):
         super().__init__(printable(f"{str(place)!r}: {reason}")[:300])
+        self.reason = reason
