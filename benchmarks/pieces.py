@@ -1,18 +1,17 @@
-"""Lets the shipped model compose a hundred pieces, and describes them beside real ones and the Markov baseline's.
+"""Let the shipped model compose a hundred pieces, and describe them beside real ones and the Markov baseline's.
 
-``python benchmarks/pieces.py DATA [CHECKPOINT]`` writes ``benchmarks/results/pieces.csv``: a line for each piece, with
-its statistics, the longest run of notes that it shares with the training set, and what each composer's likelihood says
-of it. Twenty primes (the first eight beats of twenty validation pieces) are each continued in the style of five
-composers, with nothing selected, once as the model has it and once without its unlikeliest notes; the primes count
-nowhere. Of a real piece the same minute after its first eight beats is described, and all that follows them is scored
-(``n_scored`` frames). Notebook 05 draws from this file.
+``python benchmarks/pieces.py DATA [CHECKPOINT]`` prints a summary and writes ``benchmarks/results/pieces.csv``, with a
+row for each piece, with its statistics, the longest run of notes that it shares with the training set and, for real
+pieces, the likelihood given each composer. Twenty primes (the first eight beats of twenty pieces of the validation
+split) are each continued in the style of five composers for a minute, with the default settings and nothing selected.
+Of a real piece the same minute after its first eight beats is described, and all that follows them is scored
+(``n_scored`` frames).
 """
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,20 +20,19 @@ from tqdm import tqdm
 
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
+from musicgen.corpora.primes import first_annotated_beats
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import Baselines, piece_nlls
 from musicgen.evaluation.novelty import NoveltyIndex
 from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_rolls
-from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 from musicgen.support.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 COMPOSERS = ("Bach", "Beethoven", "Chopin", "Liszt", "Schubert")
-SETTINGS = {"generated": GenerationConfig(), "generated, top_p 0.97": GenerationConfig(top_p=0.97)}
 N_PRIMES = 20
 SECONDS = 60
 
@@ -44,11 +42,15 @@ def surname(composer: str) -> str:
     return composer.split()[-1]
 
 
+def opening(roll: PianoRoll) -> PianoRoll:
+    """Return the first eight beats: annotated ones, otherwise four seconds."""
+    return first_annotated_beats(roll) if roll.beats is not None else roll[: 4 * roll.fps]
+
+
 def chosen_primes(rolls: RollCache) -> list[tuple[str, PianoRoll]]:
-    """Take the opening of every so many pieces, the same ones in every run."""
+    """Return the openings of twenty pieces at equal distances."""
     step = max(1, len(rolls) // N_PRIMES)
-    pieces = rolls.pieces[::step][:N_PRIMES]
-    return [(piece.name, read_performance(piece.path).first_beats(8)) for piece in pieces]
+    return [(rolls.pieces[i].name, opening(rolls[i])) for i in range(0, len(rolls), step)][:N_PRIMES]
 
 
 class Made(NamedTuple):
@@ -59,20 +61,19 @@ class Made(NamedTuple):
     prime: PianoRoll
 
 
-def generated(model: AttentionLSTM, primes: list, source: str) -> Iterator[Made]:
+def generated(model: AttentionLSTM, primes: list) -> Iterator[Made]:
     """Continue each prime in the style of each composer."""
     labels = [1 + [surname(name) for name in model.config.composers].index(composer) for composer in COMPOSERS]
-    for seed, (name, prime) in enumerate(tqdm(primes, source)):
-        config = replace(SETTINGS[source], seed=seed)
-        batch = continue_rolls(model, [prime] * len(labels), SECONDS * prime.fps, config, labels)
+    for seed, (name, prime) in enumerate(tqdm(primes, "generating")):
+        batch = continue_rolls(model, [prime] * 5, SECONDS * prime.fps, GenerationConfig(seed=seed), labels)
         for composer, roll in zip(COMPOSERS, batch):
-            yield Made({"source": source, "composer": composer, "prime": name}, roll, prime)
+            yield Made({"source": "generated", "composer": composer, "prime": name}, roll, prime)
 
 
 def real(rolls: RollCache, split: str) -> Iterator[Made]:
     """Take whole pieces, with their own first eight beats for a prime."""
     for piece, roll in zip(rolls.pieces, rolls):
-        prime = read_performance(piece.path).first_beats(8)
+        prime = opening(roll)
         yield Made({"source": split, "composer": surname(piece.composer), "prime": piece.name}, roll, prime)
 
 
@@ -111,22 +112,36 @@ def main() -> None:
     checkpoint, rolls = load_checkpoint(args.checkpoint), prepare(load_corpus(args.data))
     splits = {split: rolls.select(split=split) for split in ("train", "validation", "test")}
     primes = chosen_primes(splits["validation"])
-    made = [piece for source in SETTINGS for piece in generated(checkpoint.model, primes, source)]
-    made += [*by_markov(Baselines.from_tensors(checkpoint.tensors).markov, primes)]
-    made += [piece for split in ("validation", "test") for piece in real(splits[split], split)]
+    recorded = [piece for split in ("validation", "test") for piece in real(splits[split], split)]
+    made = [*generated(checkpoint.model, primes), *by_markov(Baselines.from_tensors(checkpoint.tensors).markov, primes)]
     index = NoveltyIndex(splits["train"])
-    scores = composer_scores(checkpoint.model, made)
+    rows = [row_of(piece, index, {}) for piece in tqdm(made, "describing")]
+    rows = [row_of(*each) for each in zip(recorded, repeat(index), composer_scores(checkpoint.model, recorded))] + rows
     with atomic_write(RESULTS / "pieces.csv") as temporary, temporary.open("w", newline="") as stream:
-        for piece, score in zip(made, scores):
-            rest = described(piece)
-            shared = {"shared_notes": index.longest_shared_run(rest).n_notes}
-            numbers = statistics(rest) | shared | {"n_scored": piece.roll.n_frames - piece.prime.n_frames} | score
-            row = piece.about | {name: round(float(value), 4) for name, value in numbers.items()}
-            if stream.tell() == 0:
-                writer = csv.DictWriter(stream, row, lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
-    print(f"{len(made)} pieces", file=sys.stderr)
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(*summary(rows), sep="\n")
+
+
+def row_of(piece: Made, index: NoveltyIndex, scores: dict[str, float]) -> dict:
+    """Return the row of a piece."""
+    rest = described(piece)
+    shared = {"shared_notes": index.longest_shared_run(rest).n_notes}
+    numbers = statistics(rest) | shared | {"n_scored": piece.roll.n_frames - piece.prime.n_frames} | scores
+    return piece.about | {name: round(float(value), 4) for name, value in numbers.items()}
+
+
+def summary(rows: list[dict]) -> Iterator[str]:
+    """Say how extreme the pieces of each source are, and how many real ones are attributed to their composers."""
+    extremes = ("longest_silence_seconds", "longest_note_seconds", "longest_repeat_seconds", "shared_notes")
+    for source in sorted({row["source"] for row in rows}):
+        own = [row for row in rows if row["source"] == source]
+        most = ", ".join(f"{name} {max(row[name] for row in own):g}" for name in extremes)
+        yield f"{source} ({len(own)} pieces), at most: {most}"
+    known = [row for row in rows if row["composer"] in COMPOSERS and "nll_Bach" in row]
+    right = sum(row["composer"] == min(COMPOSERS, key=lambda name: row[f"nll_{name}"]) for row in known)
+    yield f"attributed to their composers: {right} of {len(known)} real pieces by {', '.join(COMPOSERS)}"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class GenerationConfig(Settings):
     temperature: float = setting("Below 1: likelier pitches, as many of them.", 0.85, 0.1, 10, usual=(0.7, 1.2))
     onset_temperature: float = setting("Below 1: steadier onsets, as many of them.", 1.0, 0.1, 10, usual=(0.6, 1.2))
     release_temperature: float = setting("Below 1: note lengths vary less.", 1.0, 0.01, 10, usual=(0.8, 1.2))
+    pedal_temperature: float = setting("Above 1: the pedal changes more often.", 1.1, 0.1, 10, usual=(0.8, 1.2))
     top_p: float = setting("Keep the likeliest onsets with this share of probability.", 1.0, 1e-6, 1, usual=(0.5, 1))
     max_polyphony: int = setting("Pitches that sound at once.", N_PITCHES, 1, N_PITCHES)
     guidance_scale: float = setting("Strength of the composer: 0 is none, 1 as trained.", 1.0, 0, 10, usual=(0, 3))
@@ -176,8 +177,8 @@ class _Sampler:
     def _next_pedal(self, features: FrameFeatures, n_pieces: int) -> Tensor:
         if self.output.pedal is None or not self.config.pedal:
             return torch.zeros(n_pieces)
-        probability = torch.sigmoid(self._mix(self.output.pedal.logits(features), n_pieces))
-        return (torch.rand(n_pieces, generator=self.random) < probability).float()
+        logits = self._mix(self.output.pedal.logits(features), n_pieces) / self.config.pedal_temperature
+        return (torch.rand(n_pieces, generator=self.random) < torch.sigmoid(logits)).float()
 
     def _probability(self, logits: Tensor, gain: Tensor | None = None) -> Tensor:
         """Return the probability with which each pitch sounds, under the controls."""

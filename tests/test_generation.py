@@ -218,6 +218,11 @@ def test_the_pedal_goes_on_after_the_prime_and_can_be_switched_off(model_of):
     assert roll.pedal[:14].tolist() == prime.pedal.tolist()
     assert 0 < roll.pedal[14:].mean() < 1
     assert generate(model_of(), prime, GenerationConfig(seconds=3, pedal=False)).pedal is None
+    changes = [
+        np.diff(generate(model_of(), prime, GenerationConfig(seconds=30, pedal_temperature=t)).pedal).sum()
+        for t in (0.3, 3)
+    ]
+    assert changes[0] < changes[1]
     assert generate(model_of(pedal=False), prime, GenerationConfig(seconds=3)).pedal is None
 
 

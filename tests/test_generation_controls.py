@@ -152,6 +152,8 @@ def test_beyond_the_bound_the_unlikeliest_new_keys_are_left_out(steady_model):
         ("bpm", [0, 400], [-1, 401, float("nan")]),
         ("beats_per_bar", [1, 16], [0, 17, 2.5]),
         ("pedal", [True, False], [1, 0, None, "yes"]),
+        ("pedal_temperature", [0.1, 10], [0, 0.09, 10.1, float("nan")]),
+        ("rubato", [0, 0.2], [-0.01, 0.21, float("nan")]),
         ("release_temperature", [0.01, 10], [0, 0.009, 10.1, float("nan")]),
         ("top_p", [1e-6, 1], [0, -0.5, 1.1, float("nan")]),
         ("max_polyphony", [1, 88], [0, 89, 6.0, None]),
