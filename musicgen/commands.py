@@ -74,7 +74,7 @@ def train(args: Namespace) -> dict:
 
 
 def _train(args: Namespace) -> dict:
-    """Train in one of the processes of a run."""
+    """Train in this process."""
     from musicgen.scaling.torchrun import one_by_one, rank
 
     sizes, windows, config = (config_of(kind, args) for kind in training_configs())

@@ -61,7 +61,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
 
 
 def _find_scores() -> list[Path]:
-    """Find Bach in music21, which only the workers import: in a notebook's process it would change the figures."""
+    """List Bach's scores in music21 without importing it: the import would change the style of figures."""
     library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
     return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
 

@@ -88,7 +88,7 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
 
 
 def _unite_copies(pieces: Collection[Piece]) -> list[Piece]:
-    """Give pieces with the same content the split of the first of them, so that no test piece is in the training set.
+    """Give pieces with the same content the same split, that of the first of them.
 
     Only files of the same size are read.
     """
@@ -254,7 +254,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _content_hash(path: Path) -> str | None:
-    """Return the hash of a file that may be MIDI; None for any other, which gets no vote in the splits."""
+    """Return the hash of a file that may be MIDI; None for other files, which are ignored by the splits."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_HASHED:
             return None

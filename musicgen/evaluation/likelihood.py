@@ -18,7 +18,7 @@ SHAPES = {"marginal": (N_PITCHES,), "markov": (2, N_PITCHES), "velocity": (N_VEL
 
 
 class Baselines(NamedTuple):
-    """Predictors that any model must beat, fitted on the training split.
+    """Baselines that a model must beat, fitted on the training split.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def _pedal(roll: PianoRoll) -> np.ndarray:
 
 
 class Scored(NamedTuple):
-    """A batch of frames: the piece of each, what is known before it, and what it holds."""
+    """A batch of frames to score: their pieces, their features and their content."""
 
     pieces: np.ndarray
     features: FrameFeatures
@@ -169,7 +169,7 @@ def _teacher_forced(
     with_beats: bool = False,
     batch_size: int = 16,
 ) -> Iterator[Scored]:
-    """Run a model over whole pieces, in batches of similar length, and yield what is to be scored."""
+    """Run a model over whole pieces, in batches of similar length, and yield `Scored` frames."""
     rolls = list(rolls)
     device = next(model.eval().parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
@@ -238,7 +238,7 @@ def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor |
 
 
 def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
-    """Count the cells that are on in the most likely frames, and in the music."""
+    """Count the cells that are on in the predicted frames, in the music, and in both."""
     encoded = model.output.encode(scored.features, scored.pedal)
     predicted, _ = decode_frame(model.output, encoded, scored.features, lambda logits: (logits > 0).to(logits.dtype))
     on, after, up = predicted > 0, scored.velocity > 0, scored.features.on == 0

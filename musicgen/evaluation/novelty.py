@@ -1,4 +1,4 @@
-"""Is it new? The longest run of notes that a piece shares with the pieces that a model has learned from."""
+"""Novelty: the longest run of notes that a piece shares with the training pieces."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _GROUP_DTYPE = np.dtype(
 
 
 class SharedRun(NamedTuple):
-    """A run of notes that a piece has in common with piece number `piece` of an index (None: there is none).
+    """A run of notes that a piece shares with piece number `piece` of an index; None if there is none.
 
     It begins at `start_seconds` and lasts `seconds` from its first to its last onset; in the piece of the index it
     begins at `piece_start_seconds` and sounds `semitones` higher.
@@ -37,7 +37,7 @@ class SharedRun(NamedTuple):
 
 
 class NoveltyIndex:
-    """The notes of a training set, laid out to be searched for what another piece shares with them.
+    """An index of the notes of a training set, to find shared runs quickly.
 
     Two groups of six successive notes are alike if they hold the same pitches up to one transposition, in whatever
     order (a chord is never struck in quite the same order twice), and each onset falls within 0.1 s of its partner's
@@ -88,7 +88,7 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Of the groups from `low` to `high`, which have its shape, keep those that are like it in time too."""
+        """Of the groups from `low` to `high`, which have the same intervals, keep those with similar timing."""
         mine, theirs = group["onsets"], self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
         apart = np.abs(mine * np.clip(tempo, 1 / TEMPO_RATIO, TEMPO_RATIO) - theirs).max(axis=1)
@@ -112,7 +112,7 @@ def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _longest_chain(mine: np.ndarray, theirs: np.ndarray, semitones: np.ndarray) -> tuple[int, int]:
-    """Chain pairs of like groups that overlap in both pieces, in one transposition; return the ends of the longest.
+    """Chain similar groups that overlap in both pieces at the same transposition; return the ends of the longest chain.
 
     Where notes follow each other in both pieces, the distance between the numbers of partners stays the same.
     """

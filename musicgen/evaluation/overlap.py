@@ -1,4 +1,4 @@
-"""Generated against real: how far the descriptors of two sets of pieces overlap, and a floor to compare with."""
+"""How much the descriptors of two sets of pieces overlap, and pieces by a Markov chain as a baseline."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ LEAST_DENSITY = 1e-12
 
 
 class Overlap(NamedTuple):
-    """Similarity of two sets in one descriptor: `area` is 1 for sets of one kind, 0 for sets with nothing in common.
+    """Similarity of two sets in one descriptor: `area` is 1 for equal distributions, 0 for disjoint ones.
 
     `divergence` is the Kullback-Leibler divergence in nats, of the distances within the real set from those between
     the sets: 0 for sets of one kind.
@@ -89,7 +89,7 @@ def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _density(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Smooth distances into a density over the points that sums to one; what they cannot resolve lies on one point."""
+    """Return a smooth density of distances over the points; its sum is 1. Equal distances lie on one point."""
     if np.ptp(distances) <= points[1] - points[0]:
         density = np.zeros(len(points))
         density[np.abs(points - distances[0]).argmin()] = 1
@@ -102,7 +102,7 @@ def _density(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def markov_piece(markov: ArrayLike, prime: PianoRoll, n_frames: int, seed: int) -> PianoRoll:
-    """Let the Markov baseline continue a prime: the floor, which knows how long keys are held and nothing else.
+    """Continue a prime by the Markov baseline, which only knows how long pitches are held.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
 
 
 def self_similarity(roll: PianoRoll) -> float:
-    """Tell how much a piece resembles itself: the mean of its self-similarity matrix off the diagonal [1]_.
+    """Return the self-similarity of a piece: the mean of its self-similarity matrix off the diagonal [1]_.
 
     Two stretches of two seconds are as similar as the cosine of their chroma vectors (how long each pitch class
     sounds); a silent one is like no other. What is left over at the end does not count.
@@ -82,7 +82,7 @@ def self_similarity(roll: PianoRoll) -> float:
 
 
 def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8.0) -> np.ndarray:
-    """Follow how well a piece stays in the key of its opening: the share of notes in the opening's scale over time.
+    """Return the share of notes in the scale of the opening over time.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
 
 
 def longest_repeat_seconds(roll: PianoRoll) -> float:
-    """Find how long at most a piece repeats one bar, the first time included; 0 if it never does for a bar or more.
+    """Return the longest time for which a piece repeats one bar, in seconds; 0 if it never does.
 
     A bar is a stretch of 0.5 to 4 s. It is repeated as long as nine in ten of the onsets were there one bar before,
     or come again one bar later, on the same key and at most 0.1 s early or late. Two bars without an onset
@@ -134,7 +134,7 @@ def longest_repeat_seconds(roll: PianoRoll) -> float:
 
 
 def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, period: int) -> int:
-    """Find the longest repetition with a given period: from its first onset to its last, and one period before."""
+    """Return the longest repetition with a given period in frames."""
     late, early = frames >= period, frames + period < len(near)
     again = np.concatenate([near[frames[late] - period, keys[late]], near[frames[early] + period, keys[early]]])
     times, which = np.unique(np.concatenate([frames[late], frames[early] + period]), return_inverse=True)

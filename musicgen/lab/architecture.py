@@ -88,7 +88,7 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
 
 
 def _added(config) -> list[Step]:
-    """Return what is added to the embedding of each pitch: a name, a colour, and how it is computed."""
+    """Return the terms of each pitch's embedding: name, colour and formula."""
     past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
     past += "; the\nlower pitches of the next frame" * (config.output == "joint")
     added = [("past of the pitches", GREEN, past)]
@@ -111,7 +111,7 @@ def _span(n_frames: int) -> str:
 
 
 def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
-    """Draw a box beside the rows of the model that it takes from and gives to; they may be one row."""
+    """Draw a box beside the rows of the model that it is connected with."""
     first, last, text, colour, takes, gives = aside
     if takes:
         _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))

@@ -52,7 +52,7 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
 
 
 def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_updates: int, title: str = "") -> Axes:
-    """Draw a training run while it goes on, with its learning rate below.
+    """Draw a running training, with its learning rate below.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class Figure(matplotlib.figure.Figure):
         publish_display_data(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        """Return HTML with the alternative text, and the picture alone for where no HTML is shown."""
+        """Return HTML with the alternative text, and the picture for viewers without HTML."""
         png = png_bytes(self)
         return {
             "text/html": image(png, self.alt),

@@ -31,7 +31,7 @@ COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(
 
 
 class Form(Panel):
-    """A config to be set by hand: `value` is the config, or None while its settings contradict each other.
+    """A form for a config: `value` is the config, or None if the settings are invalid together.
 
     Made by `form`. What is to follow it says so with ``form.observe(callback, "value")``.
     """
@@ -51,7 +51,7 @@ class Form(Panel):
         self._refresh()
 
     def _refresh(self, _=None) -> None:
-        """Take over what is set, and tell where it is contradictory."""
+        """Update the config from the widgets, and show an error if the settings are invalid."""
         wanted = {each.name: getattr(self.start, each.name) for each in fields(self.start)}
         wanted |= {name: control.value for name, control in self.controls.items()}
         self.message.value = ""
@@ -89,7 +89,7 @@ def form(kind: type[Settings], without: tuple[str, ...] = (), **start) -> Form:
 
 
 def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
-    """Return a form above a figure, which is drawn anew whenever a setting changes.
+    """Return a form above a figure that is redrawn when a setting changes.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _is_shown(each: Field) -> bool:
 
 
 def _row(name: str, text: str, parts: list) -> Box:
-    """Put the name of a setting, which tells its help, beside what sets it."""
+    """Return a row: the name of a setting, with its help as a tooltip, and its widgets."""
     style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
     label = f'<span style="{style}" title="{escape(text)}">{name.replace("_", " ")}</span>'
     row = Box([HTML(label, layout=Layout(width="138px", flex="none")), *parts], layout=Layout(align_items="center"))
@@ -138,7 +138,7 @@ def _row(name: str, text: str, parts: list) -> Box:
 
 
 def _control(each: Field, start: Settings) -> list:
-    """Return the widget that holds a setting's value, and the widgets to show."""
+    """Return the widget that holds the value of a setting, and the widgets to show."""
     if isinstance(each.default, bool):
         box = Checkbox(getattr(start, each.name), indent=False)
         return [box, box]
@@ -151,7 +151,7 @@ def _choice(each: Field, start: Settings) -> list:
 
 
 def _number(each: Field, start: Settings) -> list:
-    """Return a box, and it again with its slider to the left, unless the range is endless."""
+    """Return a number box, and the widgets to show: a slider and the box, or the box alone for an open range."""
     whole, value = isinstance(each.default, int), getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max
     lowest, highest = (min(limit, largest) for limit in each.metadata["limits"])
@@ -167,7 +167,7 @@ def _number(each: Field, start: Settings) -> list:
 
 
 def _slider(low: float, high: float, whole: bool) -> FloatSlider | FloatLogSlider:
-    """Make a slider without a number; over a wide range it goes by powers of two, or by tenths of a power of ten."""
+    """Make a slider without a number. Over a wide range its steps are powers of two, or tenths of a decade."""
     looks = {"readout": False, "layout": Layout(flex="1 1 100px", min_width="90px")}
     if low > 0 and high / low >= MANY_TIMES:
         base, step = (2, 1) if whole else (10, 0.1)
@@ -177,12 +177,12 @@ def _slider(low: float, high: float, whole: bool) -> FloatSlider | FloatLogSlide
 
 
 def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Callable[[float], float]) -> None:
-    """Let a slider move with its box, which holds the value and may go beyond what the slider offers."""
+    """Synchronise a slider with its box; the box holds the value and may exceed the range of the slider."""
     base = getattr(slider, "base", None)
     low, high = (base**end if base else end for end in (slider.min, slider.max))
 
     def step(number: float) -> int:
-        """Return on which of its steps the slider stands for a number."""
+        """Return the step of the slider that is nearest to a number."""
         number = min(max(number, low), high)
         return round((math.log(number, base) if base else number) / slider.step)
 

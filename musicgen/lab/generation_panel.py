@@ -88,7 +88,7 @@ class PrimeChooser(VBox):
         return self.keyboard.roll(), "What was played"
 
     def _read(self, _) -> None:
-        """Check an upload as soon as it is there."""
+        """Check an uploaded file."""
         self.uploaded = None
         with self.message.errors():
             for file in self.upload.value:
@@ -99,7 +99,7 @@ class PrimeChooser(VBox):
 
 
 class GenerationPanel(Panel):
-    """Choose, compose, look, listen, keep.
+    """A panel to choose an opening, compose, look, listen and keep pieces.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class ComposePanel(Panel):
 
 
 class GalleryItem(Box):
-    """A piece in the gallery: a small picture, what it is, and what can be done with it."""
+    """A piece in the gallery: a small picture, its title and its buttons."""
 
     def __init__(self, take: Take, panel: GenerationPanel):
         self.take, self.panel, self.message = take, panel, Message()

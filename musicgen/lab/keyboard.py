@@ -1,4 +1,4 @@
-"""A piano to play with mouse and computer keys; what is played becomes a roll, to prime a model with."""
+"""A piano keyboard for mouse and computer keys; the recording becomes a roll, for example a prime."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class PianoKeyboard(anywidget.AnyWidget):
 
 
 def played_roll(notes: list, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Sample what was played, as a MIDI file is sampled: times are rounded to frames, a note has one at least.
+    """Sample the recording as a MIDI file is sampled: times are rounded to frames, each note has at least one.
 
     Parameters
     ----------

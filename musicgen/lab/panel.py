@@ -13,7 +13,7 @@ FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 1
 
 
 class Panel(VBox):
-    """A box of widgets that leaves something to read where widgets are dead: on GitHub, or in an exported page.
+    """A box of widgets with a text for places without a kernel: GitHub, or an exported page.
 
     Parameters
     ----------
@@ -33,20 +33,20 @@ class Panel(VBox):
 
 
 class Message(HTML):
-    """One line below the controls: how it goes, or in red what went wrong."""
+    """One line below the controls: the progress, or an error in red."""
 
     def tell(self, text: str) -> None:
-        """Say how it goes."""
+        """Show the progress."""
         self.value = f'<span class="musicgen-message">{escape(text)}</span>'
 
     def complain(self, text: str) -> None:
-        """Say what went wrong."""
+        """Show an error."""
         style = "color: var(--jp-error-color1, #d32f2f); white-space: pre-wrap"
         self.value = f'<span class="musicgen-error" role="alert" style="{style}">{escape(text)}</span>'
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Show what goes wrong inside: bad input in one line, a fault of ours with its traceback.
+        """Show errors inside the block: bad input in one line, a bug with its traceback.
 
         An exception that leaves the callback of a widget would only be seen in JupyterLab's log.
         """

@@ -1,4 +1,4 @@
-"""Training runs side by side: what was set, and what came of it."""
+"""Tables of training runs: their settings and results."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from musicgen.lab.html import escape, table
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was kept.
+    """A run that has finished an epoch.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def _read_run(folder: Path) -> Run | None:
 
 
 def compare_runs(runs: list[Run]) -> list[dict]:
-    """Return one row for each run: its name, the settings in which runs differ, and how it went.
+    """Return one row for each run: its name, the settings in which runs differ, and its results.
 
     Losses are in nats per frame; those named are of the epoch with the lowest validation loss.
     """

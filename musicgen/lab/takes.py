@@ -1,4 +1,4 @@
-"""A generated piece and all that it takes to make it again: what a gallery keeps, and saves."""
+"""A generated piece with everything that is needed to generate it again."""
 
 import json
 import re
@@ -41,12 +41,12 @@ class Take:
 
     @property
     def title(self) -> str:
-        """One line for people."""
+        """A title of one line."""
         style = f", in the style of {self.composer}" if self.composer else ""
         return f"{self.begun_with}{style}, seed {self.config.seed}"
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write it as MIDI, sound and settings under a name that is not taken yet, and return the files."""
+        """Write the MIDI file, the sound and the settings under a free name, and return the paths."""
         plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é is e and an accent
         words = re.findall("[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
         stem = "-".join(words)[:40].rstrip("-") or "piece"
@@ -63,6 +63,6 @@ class Take:
 def compose(
     model: AttentionLSTM, prime: PianoRoll | None, begun_with: str, config: GenerationConfig, composer: str | None
 ) -> Take:
-    """Let a model go on from a prime, and keep how; see `generate`."""
+    """Continue a prime, and keep the settings; see `generate`."""
     roll = generate(model, prime, config, composer)
     return Take(roll, prime.n_frames if prime else 0, begun_with, composer, config)

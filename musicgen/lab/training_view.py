@@ -1,4 +1,4 @@
-"""Training that can be watched, stopped and compared: one live figure, in a cell or in a panel."""
+"""Training with a live figure, in a cell or in a panel that can also stop and compare runs."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
 class LiveLossPlot:
-    """Follows a run as `Trainer.run` wants a watcher: gathers what it does, and shows it now and then.
+    """A callback of `Trainer.run` that records the updates and shows them every now and then.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class LiveLossPlot:
         self.started, self.drawn = time.monotonic(), -np.inf
 
     def __call__(self, trainer: Trainer) -> bool:
-        """Take note of an update; return whether the run is to stop."""
+        """Record an update, and return whether to stop the run."""
         at = trainer.progress
         # Both are 0 again at the end of an epoch; of a run taken up within one, the first update cannot be told apart.
         loss_sum, n_frames = self.before or ((at.loss_sum, at.n_frames) if at.batch > 1 else (0.0, 0))
@@ -63,7 +63,7 @@ class LiveLossPlot:
         return self.stop()
 
     def draw(self, trainer: Trainer) -> None:
-        """Show how the run stands."""
+        """Draw the state of the run."""
         at, config = trainer.progress, trainer.config
         n_updates = max(at.updates, trainer.batches.n_batches(at.epoch) * config.n_epochs)
         elapsed = time.monotonic() - self.started
@@ -163,7 +163,7 @@ class TrainingPanel(Panel):
             self.message.tell("stopping after this update ...")
 
     def _run(self, resume: bool) -> None:
-        """Begin a thread that trains, and end the one before."""
+        """Start a thread that trains, and stop the one before."""
         if TrainingPanel.running:
             TrainingPanel.running[1].set()
             TrainingPanel.running[0].join()
@@ -193,7 +193,7 @@ class TrainingPanel(Panel):
         self.message.tell(line)
 
     def _show_runs(self) -> None:
-        """Show all runs that the folder holds."""
+        """Show all runs in the folder."""
         runs = load_runs(self.folder)
         if runs:
             self.table.value = f'<div style="overflow-x: auto">{runs_table(runs)}</div>'

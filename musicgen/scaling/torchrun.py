@@ -60,7 +60,7 @@ def n_ranks() -> int:
 
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Let the first process run the block, then the first of each other machine, then all others."""
+    """Run the block in the first process, then in the first of each other machine, then in all others."""
     turn = 0 if rank() == 0 else 1 if _local_rank() == 0 else 2
     waiting = distributed.new_group(backend="gloo", timeout=PREPARATION) if n_ranks() > 1 else None
     for step in range(3):
@@ -90,7 +90,7 @@ class DistributedTrainer(Trainer):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
     def _part(self, batch: Batch) -> Batch:
-        """Return every n-th window. Without one, return a window without a frame to predict: its gradients are 0.
+        """Return every n-th window, or a window without a frame to predict, whose gradients are 0.
 
         All processes but the first also draw their own random numbers (dropout), the same after a resume.
         """

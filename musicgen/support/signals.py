@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop asks between two steps, or as an exception."""
+"""Ctrl-C and SIGTERM as a flag that a loop checks, or as an exception."""
 
 import signal
 import threading
