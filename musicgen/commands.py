@@ -14,6 +14,7 @@ from musicgen.corpora.folder import load_corpus, match_composer
 from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import MAX_SECONDS, Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import N_PITCHES, PianoRoll
+from musicgen.support.beats import in_strict_time
 from musicgen.support.files import atomic_write, printable
 
 
@@ -166,7 +167,8 @@ def generate_piece(args: Namespace) -> dict:
     started = time.perf_counter()
     roll = generate(model, prime, config, style)
     seconds, prime_frames = time.perf_counter() - started, prime.n_frames if prime else 0
-    write_midi(roll, args.out, performance.prime_tempo_map if performance and not config.bpm else None)
+    follows_beats = config.bpm or (roll.beats is not None and not in_strict_time(roll.beats))
+    write_midi(roll, args.out, performance.prime_tempo_map if performance and not follows_beats else None)
     write_views(roll, prime_frames, title, args)
     return {
         "n_notes": roll.n_notes,

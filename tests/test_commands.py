@@ -14,7 +14,7 @@ from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 from musicgen.__main__ import COMMANDS, main, make_parser
 from musicgen.checkpoint import load_checkpoint, save_checkpoint
 from musicgen.corpora.primes import PRIMES, shipped_prime
-from musicgen.midi import read_midi, write_midi
+from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 from musicgen.support import progress
 
@@ -298,6 +298,16 @@ def test_a_generated_piece_keeps_the_tempo_and_metre_of_its_prime(run, tmp_path,
     told = [event for event in mido.MidiFile(tmp_path / "new.mid") if event.type in ("set_tempo", "time_signature")]
     assert {event.tempo for event in told if event.type == "set_tempo"} == {666_667}
     assert {(event.numerator, event.denominator) for event in told if event.type == "time_signature"} == {(3, 4)}
+
+
+def test_the_bars_of_a_generated_piece_follow_its_beats_where_the_prime_slows_down(run, tmp_path, checkpoint):
+    slower = [tempo(480 * beat, 500_000 + 40_000 * beat) for beat in range(9)]
+    (tmp_path / "slower.mid").write_bytes(midi_bytes([[metre(0, 3, 2), *slower, *scale(24, 240)]]))
+    out = tmp_path / "new.mid"
+    run("generate", "--out", out, "--prime", tmp_path / "slower.mid", "--seconds", 12, "--checkpoint", checkpoint)
+    beats = read_performance(out).to_roll().beats
+    tempos = [event.tempo for event in mido.MidiFile(out) if event.type == "set_tempo"]
+    assert len(set(tempos)) > 9 and np.diff(beats[9:, 0]).std() > 0.005
 
 
 def test_train_accepts_several_folders(run, folder, tmp_path):

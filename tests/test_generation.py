@@ -250,6 +250,15 @@ def test_rubato_varies_the_tempo_around_the_one_asked_for_and_keeps_the_bars():
     assert not np.array_equal(beats[:9], continue_beats(prime, 20_000, config, 1)[:9])  # another piece of a batch
 
 
+def test_strict_time_goes_on_in_strict_time_unless_a_tempo_is_asked_for():
+    beats = np.column_stack([np.arange(5) * 0.4, [1, 0, 0, 1, 0]])
+    prime = PianoRoll(np.zeros((40, 88), np.uint8), beats=beats)
+    assert np.allclose(np.diff(continue_beats(prime, 400, GenerationConfig())[:, 0]), 0.4)
+    assert np.diff(continue_beats(prime, 400, GenerationConfig(bpm=90))[5:, 0]).std() > 0.01
+    played = replace(prime, beats=beats * [[1.0, 1]] + [[0, 0], [0.03, 0], [0, 0], [0, 0], [0.02, 0]])
+    assert np.diff(continue_beats(played, 400, GenerationConfig())[5:, 0]).std() > 0.01
+
+
 def test_a_tempo_that_is_asked_for_is_kept_and_without_beats_there_are_none():
     prime = PianoRoll(np.zeros((30, 88), np.uint8))
     assert continue_beats(prime, 200, GenerationConfig()) is None

@@ -34,15 +34,12 @@ def show_results(name: str, columns: tuple[str, ...]) -> HTML:
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 
 
-def plot_in_key() -> Axes:
-    """Plot the share of notes in the key of the opening, over time, by number of attention layers."""
-    seconds = list(range(8, 65, 8))
-    shares = lambda row: [float(row[f"in_key_{second}s"] or "nan") for second in seconds]  # noqa: E731
-    runs, references = {}, {}
-    for row in read_results("attention"):
-        runs.setdefault(f"{row['n_attention_layers']} attention layers", []).append(shares(row))
-    for row in read_results("in_key"):
-        references.setdefault(row["source"], []).append(shares(row))
-    means = {name: np.nanmean(rows, axis=0) for name, rows in references.items()}
-    labels = {"xlabel": "seconds after the opening", "ylabel": "share of notes in its key"}
-    return plot_runs({name: np.array(rows) for name, rows in runs.items()}, seconds, None, means, **labels)
+def plot_lesions() -> Axes:
+    """Plot the correlation of the pitch classes with those of the prime over time, with parts of the model off."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for row in read_results("lesions"):
+        curves.setdefault(row["variant"], {}).setdefault(row["seed"], []).append(float(row["pitch_class_correlation"]))
+    seconds = sorted({int(row["seconds"]) for row in read_results("lesions")})
+    runs = {variant: np.array(list(seeds.values())) for variant, seeds in curves.items()}
+    real = {"real": runs.pop("real")[0]}
+    return plot_runs(runs, seconds, None, real, "seconds after the prime", "correlation with the prime's pitch classes")

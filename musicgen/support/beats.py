@@ -86,6 +86,7 @@ def metronome(
         For `bpm`; otherwise used only if `beats` do not show it.
     rubato : float
         Standard deviation of the logarithm of the tempo, which drifts from beat to beat (first-order autoregression).
+        Beats in strict time, as in a score, go on in strict time unless `bpm` is given.
     random : numpy.random.Generator, optional
         Needed for a rubato above 0.
 
@@ -98,6 +99,7 @@ def metronome(
     downbeats = np.flatnonzero(beats[:, 1])
     if not bpm and len(beats) < 3:
         return None
+    rubato = rubato if bpm or not in_strict_time(beats) else 0.0
     period = 60 / bpm if bpm else float(np.median(np.diff(beats[:, 0])))
     if not bpm and len(downbeats) > 1:
         beats_per_bar = int(np.median(np.diff(downbeats)))
@@ -109,6 +111,12 @@ def metronome(
     times = times[: np.searchsorted(times, end) + 3]
     number = len(beats) - (downbeats[-1] if len(downbeats) else 0) + np.arange(len(times))
     return np.concatenate([beats, np.column_stack([times, number % beats_per_bar == 0])])
+
+
+def in_strict_time(beats: np.ndarray) -> bool:
+    """Return whether all beats have the same length within 1 %."""
+    periods = np.diff(beats[:, 0])
+    return len(periods) > 0 and periods.max() <= 1.01 * periods.min()
 
 
 def _drift(n: int, spread: float, random: np.random.Generator) -> np.ndarray:
