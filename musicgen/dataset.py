@@ -119,7 +119,7 @@ def compress(roll: PianoRoll) -> bytes:
 
 @lru_cache(KEPT_ROLLS)
 def decompress(entry: bytes) -> PianoRoll:
-    """Return the roll of `compress`."""
+    """Rebuild the roll from the bytes that `compress` returned."""
     return PianoRoll(**{name: int(part) if name == "fps" else part for name, part in unpack(entry).items()})
 
 

@@ -128,7 +128,7 @@ class PitchOutput(nn.Module):
         return (self.last(x) + self.persistence(features.pitches)).squeeze(-1)
 
     def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, at: Tensor) -> Tensor:
-        """Return the logits of the velocity bins at the cells `at` (..., n_pitches), shape (n_cells, N_VELOCITIES).
+        """Return the logits (n_cells, N_VELOCITIES) of the velocity bins where the mask `at` (..., n_pitches) is true.
 
         `velocity` (..., n_pitches) holds the velocities of struck pitches, otherwise 0. Each sees those below it.
         """

@@ -136,7 +136,7 @@ class PianoRoll:
 
     @classmethod
     def from_notes(cls, notes: np.ndarray, fps: int = DEFAULT_FPS, n_frames: int | None = None) -> "PianoRoll":
-        """Make a roll of notes, and keep the notes of one pitch apart.
+        """Build a roll from notes. Where notes of one pitch overlap or touch, the earlier one is shortened.
 
         A pitch sounds as long as any of its notes lasts. If it is struck again while it sounds, or in the frame of
         its release, the earlier note ends one frame before the new one, so that both remain. An earlier note of one

@@ -28,7 +28,7 @@ MAX_HASHED = 4_000_000  # bytes
 
 
 class Corpus(list):
-    """A list of `Piece`, sorted by name, with the names of what could not be listed.
+    """A list of `Piece`, sorted by name, with the names of missing files and unreadable folders.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _load_folder(folder: Path) -> Corpus:
 
 
 def match_composer(name: str, known: Collection[str]) -> str:
-    """Return the one composer of `known` with this name or surname, ignoring case; ValueError if there is not one."""
+    """Return the composer in `known` with this name or surname, ignoring case; ValueError if none or several match."""
     wanted = name.strip().casefold()
     surnames = {each: each.split()[-1] for each in known if each.split() and "/" not in each}
     matches = [each for each in known if wanted in {each.casefold(), surnames.get(each, each).casefold()}]
@@ -244,7 +244,7 @@ def _splits_by_group(contents: dict[str, str]) -> dict[str, str]:
 
 
 def _is_readable(path: Path) -> bool:
-    """Return whether a file has piano notes, within the limits for one file."""
+    """Return whether a file has piano notes and can be read within the limits of time and memory."""
     try:
         with bounded(FILE_SECONDS, FILE_BYTES):
             read_performance(path)

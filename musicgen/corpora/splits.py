@@ -1,4 +1,4 @@
-"""Splits for corpora without a table: stable, never empty, and the same for versions of one piece."""
+"""Splits for corpora without a table: the same on every machine, and one split for all versions of a piece."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""How much the descriptors of two sets of pieces overlap, and pieces by a Markov chain as a baseline."""
+"""Overlap of the descriptors of two sets of pieces, and a Markov chain that generates baseline pieces."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

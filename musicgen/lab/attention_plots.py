@@ -108,7 +108,7 @@ def _draw_weights(ax: Axes, row: np.ndarray, fps: int) -> None:
 
 
 def _draw_moment(ax: Axes, roll: PianoRoll, n_frames: int, title: str) -> None:
-    """Draw a roll until a little after its first `n_frames`, and a line there."""
+    """Draw a roll with a vertical line at frame `n_frames`, and cut it off a few seconds later."""
     plot_roll(roll[: n_frames + SECONDS_AFTER * roll.fps], ax, title, velocity_bar=False)
     ax.axvline(n_frames / roll.fps, color=COLOURS["now"], linewidth=2)
     place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["now"], "ha": "right"}

@@ -211,7 +211,7 @@ def plot_runs(
 
 
 def plot_dots(values_by_label: dict, ax: Axes | None = None, xlabel: str = "") -> Axes:
-    """Draw a row for each name with a dot for each source.
+    """Draw a dot plot: one row per quantity, one coloured dot per source.
 
     Parameters
     ----------

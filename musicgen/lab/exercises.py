@@ -10,7 +10,7 @@ from musicgen.piano_roll import PianoRoll
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: whether a value is right, and hints from the general to the specific."""
+    """An exercise: a function that checks an answer, and three hints, from general to specific."""
 
     is_right: Callable[[object], bool]
     hints: tuple[str, str, str]

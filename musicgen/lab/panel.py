@@ -59,7 +59,7 @@ class Message(HTML):
 
 
 def picture_html(png: bytes) -> str:
-    """Return a picture as an element of a page."""
+    """Return a PNG as an HTML ``<img>`` element, or an empty string if there is none."""
     return f'<img style="max-width: 100%" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
 
 

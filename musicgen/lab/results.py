@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def read_results(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file of results.
+    """Return the rows of a CSV file in ``benchmarks/results``.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def read_results(name: str) -> list[dict[str, str]]:
 
 
 def show_results(name: str, columns: tuple[str, ...]) -> HTML:
-    """Show some columns of a file of results as a table."""
+    """Show some columns of a CSV file in ``benchmarks/results`` as a table."""
     rows = [[row[column] for column in columns] for row in read_results(name)]
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 

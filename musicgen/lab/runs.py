@@ -35,7 +35,7 @@ class Run:
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """Read all runs below a folder that have finished an epoch, by their names, run-2 before run-10.
+    """Load the runs in a folder that have finished an epoch, in natural order of their names (run-2 before run-10).
 
     A run whose latest checkpoint is damaged counts up to its best one; what has no sound checkpoint is left out.
     """

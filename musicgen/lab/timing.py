@@ -10,7 +10,7 @@ from musicgen.lab.charts import plot_bars
 
 
 class Times(dict):
-    """Seconds by name."""
+    """Measured times: the seconds of each step by its name."""
 
     @contextmanager
     def measure(self, name: str, n_times: int = 1) -> Iterator[None]:

@@ -29,7 +29,7 @@ class PitchConv(nn.Module):
         return product.unflatten(-1, (n_pitches, -1)) + self.convolution.bias
 
     def train(self, mode: bool = True) -> "PitchConv":
-        """Set the mode and drop the kept matrix: call `eval` after changing weights."""
+        """Set the mode and clear the cached matrix. Call `eval` after changing weights by hand, to rebuild it."""
         self.kept = None
         return super().train(mode)
 

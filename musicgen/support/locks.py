@@ -14,7 +14,7 @@ except ImportError:  # Windows
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
-    """Try to lock a file, which is created if necessary, until the block ends; yield whether that worked."""
+    """Hold an exclusive lock on a file during the block; yield False if another process holds it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield _try_lock(handle)
