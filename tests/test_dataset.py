@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from musicgen import dataset
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import compress, decompress, prepare
 from musicgen.midi import read_midi, read_performance
+from musicgen.support.files import read_checked
 
 # At 480 ticks a beat and 120 BPM, 48 ticks are a frame. Lengths and keys differ; the second piece has the pedal down.
 CONTENTS = {
@@ -81,6 +83,17 @@ def test_workers_make_the_same_cache_in_any_folder(tmp_path, prepared, monkeypat
     monkeypatch.chdir(tmp_path / here)
     pieces = [replace(piece, path=Path(folder + piece.name)) for piece in here_made.pieces]
     assert list(prepare(pieces, tmp_path / "other", progress=False)) == list(here_made)
+
+
+def test_processes_that_prepare_the_same_corpus_at_once_all_get_it(tmp_path):
+    write(tmp_path / "data", CONTENTS)
+    command = [sys.executable, "-m", "musicgen", "prepare", str(tmp_path / "data"), "--json"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "shared")}
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [json.loads(process.communicate(timeout=60)[0]) for process in started]
+    assert said == [said[0]] * 3 and said[0]["n_sampled"] == 3 and [p.returncode for p in started] == [0, 0, 0]
+    entries = list((tmp_path / "shared" / "musicgen").iterdir())
+    assert len(entries) == 3 and all(read_checked(path) is not None for path in entries)
 
 
 def test_samples_from_workers_come_in_order_and_an_error_ends_them(two_processes):
