@@ -1,7 +1,7 @@
 """Run the long experiments, one command after the other, and append the result of each to a CSV file.
 
 ``python benchmarks/experiments.py NAME DATA`` appends to ``benchmarks/results/NAME.csv``. Rows that exist are not run
-again, so it can be stopped at any time. Notebook 05 shows these files.
+again, so that the command can be stopped at any time. Notebook 05 shows these files.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SMALL = {
     "precision": "bfloat16",
 }
 
-# The four small sets of Boulanger-Lewandowski et al. 2012, and how much each of them bears.
+# The four small sets of Boulanger-Lewandowski et al. 2012, with the sizes and epochs chosen for each.
 PUBLISHED_SETS = {
     "JSB_Chorales": {
         "hidden_size": 128,
@@ -84,8 +84,8 @@ def polyphonic(data: Path) -> Iterator[tuple[dict, list]]:
 def attention(data: Path) -> Iterator[tuple[dict, list]]:
     """Give none, one, two or all of three LSTM layers an attention cell.
 
-    The output is joint, which begins as a Markov chain. With the poster's, three layers without attention would still
-    be at the marginal baseline at the end of this budget.
+    The output is joint, since it begins as a Markov chain. With the poster's output, three layers without attention
+    would not get beyond the marginal baseline in this budget.
     """
     for seed, n_attention_layers in itertools.product(SEEDS, range(4)):
         setting = {"n_attention_layers": n_attention_layers, "seed": seed}
@@ -93,7 +93,7 @@ def attention(data: Path) -> Iterator[tuple[dict, list]]:
 
 
 def output(data: Path) -> Iterator[tuple[dict, list]]:
-    """Compare the poster's output, a shared and a joint one, and the joint one with composers."""
+    """Compare the independent, the shared and the joint output, and the joint output with composers."""
     for seed, kind, names in itertools.product(SEEDS, OUTPUTS, ("", "Bach,Beethoven,Chopin,Haydn,Liszt,Schubert")):
         setting = {"output": kind, "composers": names, "seed": seed}
         if kind == "joint" or not names:
@@ -119,7 +119,7 @@ def flags(options: dict) -> list:
 
 
 def run(arguments: list, data: Path) -> dict:
-    """Run one command; return its JSON, and the command with DATA for the folder of the data."""
+    """Run one command; return its JSON, and the command with "DATA" in place of the data folder."""
     words = [str(word) for word in arguments]
     words = words if words[0].endswith(".py") else ["-m", "musicgen", *words]
     command = shlex.join(["python", *words]).replace(str(data), "DATA")
@@ -138,7 +138,7 @@ def run(arguments: list, data: Path) -> dict:
 def in_key(checkpoint: Path, data: Path) -> dict[str, float]:
     """Let a model continue the first four seconds of some validation pieces, and measure how many notes fit their key.
 
-    The mean share for each 8 s after the prime, from `statistics.in_key_shares`.
+    Returns the mean share in each stretch of 8 s after the prime, from `statistics.in_key_shares`.
     """
     model = load_checkpoint(checkpoint).model
     rolls = prepare(load_corpus(data), progress=False).select(split="validation")
@@ -161,7 +161,7 @@ def append(path: Path, row: dict) -> None:
 
 
 def main() -> None:
-    """Run what is still missing of one experiment."""
+    """Run the commands of one experiment that have no row yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=EXPERIMENTS)
     parser.add_argument("data", type=Path, metavar="DATA", help="the folder of the data")

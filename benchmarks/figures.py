@@ -23,7 +23,7 @@ COMPOSER, MOMENT = "Bach", 22.0  # seconds
 
 
 def draw_copied(model: AttentionLSTM) -> None:
-    """Draw what copy attention found in a recording."""
+    """Draw what copy attention found at one moment of a recording."""
     roll = prime_recording(COMPOSER)[: round((MOMENT + 15) * 20)]
     save_figure(plot_copied(roll, copy_at(model, roll, MOMENT)), FIGURES / "copied.png")
 

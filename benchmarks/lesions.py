@@ -38,7 +38,7 @@ VARIANTS = {
 
 
 def lesioned(model: AttentionLSTM, parts: tuple[str, ...]) -> AttentionLSTM:
-    """Return a copy of the model whose parts contribute nothing that depends on the past."""
+    """Return a copy of the model in which attention in the named parts has no effect."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         if "copy" in parts:

@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def measure(real: list[PianoRoll], generated: list[list[PianoRoll]]) -> dict[str, float]:
-    """Measure the generated pieces, of which there are several for each real one, and the AUC."""
+    """Return the measures and the AUC of the generated pieces; there are several for each real piece."""
     flat = [roll for versions in generated for roll in versions]
     told = classifier_auc(
         [excerpts(roll, PRIME_FRAMES) for roll in real],

@@ -1,11 +1,11 @@
-"""Make a listening test in which one does not know who plays: ``python benchmarks/listening.py [DATA]``.
+"""Make a blind listening test: ``python benchmarks/listening.py [DATA]``.
 
-Twelve performances, each beside the shipped model's continuation of its first eight beats, 40 seconds of both. They are
-chosen by rule, not by ear: the pieces that last 40 seconds from their first note and have annotated beats, first those
-of the test split, then, where these are too few, of the validation and the training split. Composers take turns, and
-the pieces of one composer are ordered by the hash of their names. The model plays with the default settings, knows the
-composer, and goes on with the beat; its seed is the number of the piece. Both versions have the same length, renderer,
-loudness and fade-out.
+The test has twelve performances, each beside the shipped model's continuation of its first eight beats, 40 seconds of
+both. They are chosen by rule, not by ear, among the pieces with annotated beats that last at least 40 seconds from
+their first note: from the test split or, if these are too few, also from the validation and the training split.
+Composers take turns, and the pieces of one composer are ordered by the hash of their names. The model plays with the
+default settings, is given the composer, and continues the beat; its seed is the number of the piece. Both versions have
+the same length, renderer, loudness and fade-out.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def _hash(pieces: Sequence[Piece]):
 
 
 def _from_first_note(roll: PianoRoll, seconds: float) -> PianoRoll | None:
-    """Return the first seconds from the first note on, None if the roll is shorter."""
+    """Return the opening of a roll from its first note on, or None if the roll is too short."""
     first, n_frames = int(roll.notes["start_frame"][0]), round(seconds * roll.fps)
     return roll[first : first + n_frames] if roll.n_frames >= first + n_frames else None
 
@@ -82,7 +82,7 @@ def same_loudness(rolls: Sequence[PianoRoll], seconds: float) -> list[Sound]:
 
 
 def make_item(piece: Piece, real: PianoRoll, generated: PianoRoll, prime_frames: int, real_first: bool) -> dict:
-    """Return what the page needs of one piece; its script reads `real` only after the listener has chosen."""
+    """Return the data of one piece for the page, whose script reads `real` only after the listener has chosen."""
     rolls = [real, generated] if real_first else [generated, real]
     names = ["the pianist", "the model"] if real_first else ["the model", "the pianist"]
     figure = png_bytes(plot_rolls({f"{'AB'[i]}: {names[i]}": roll for i, roll in enumerate(rolls)}, prime_frames), 60)

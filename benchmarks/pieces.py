@@ -1,4 +1,4 @@
-"""Let the shipped model compose a hundred pieces, and describe them beside real ones and the Markov baseline's.
+"""Let the shipped model compose a hundred pieces, and compare them with real pieces and with the Markov baseline.
 
 ``python benchmarks/pieces.py DATA [CHECKPOINT]`` prints a summary and writes ``benchmarks/results/pieces.csv``, with a
 row for each piece, with its statistics, the longest run of notes that it shares with the training set and, for real
@@ -43,7 +43,7 @@ def surname(composer: str) -> str:
 
 
 def opening(roll: PianoRoll) -> PianoRoll:
-    """Return the first eight beats: annotated ones, otherwise four seconds."""
+    """Return the first eight annotated beats of a roll; without annotated beats, its first four seconds."""
     return first_annotated_beats(roll) if roll.beats is not None else roll[: 4 * roll.fps]
 
 
@@ -54,7 +54,7 @@ def chosen_primes(rolls: RollCache) -> list[tuple[str, PianoRoll]]:
 
 
 class Made(NamedTuple):
-    """A piece, what is known of it, and the prime that it goes on from."""
+    """A piece, a description of it, and its prime."""
 
     about: dict
     roll: PianoRoll
@@ -71,7 +71,7 @@ def generated(model: AttentionLSTM, primes: list) -> Iterator[Made]:
 
 
 def real(rolls: RollCache, split: str) -> Iterator[Made]:
-    """Take whole pieces, with their own first eight beats for a prime."""
+    """Take whole pieces, with their own first eight beats as primes."""
     for piece, roll in zip(rolls.pieces, rolls):
         prime = opening(roll)
         yield Made({"source": split, "composer": surname(piece.composer), "prime": piece.name}, roll, prime)
@@ -92,7 +92,7 @@ def by_markov(markov: torch.Tensor, primes: list) -> Iterator[Made]:
 
 
 def composer_scores(model: AttentionLSTM, pieces: list[Made]) -> list[dict]:
-    """Score all that follows each prime as each composer's, in nats per frame."""
+    """Return the loss of the music after each prime, given each composer in turn, in nats per frame."""
     rolls, primes = [made.roll for made in pieces], [made.prime for made in pieces]
     labels = {surname(name): 1 + place for place, name in enumerate(model.config.composers)}
     scores = {}

@@ -85,7 +85,7 @@ def read_polyphonic(path: Path | str) -> RollCache:
         raise CorpusError(path, "no such file")
     if path.stat().st_size > MAX_BYTES:
         raise CorpusError(path, f"larger than {MAX_BYTES:,} bytes")
-    worker = ProcessPoolExecutor(1)  # some broken files end it: cells in cells in cells overflow SciPy's stack
+    worker = ProcessPoolExecutor(1)  # some broken files crash it: deeply nested cells overflow SciPy's stack
     try:
         variables = worker.submit(_load, path, MAX_MEMORY).result(timeout=60)
     except Exception as error:  # what SciPy raises has no common type

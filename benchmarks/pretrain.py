@@ -1,9 +1,9 @@
 """Train on a GPU within a number of minutes or updates: ``python benchmarks/pretrain.py DATA [MORE ...] --out DIR``.
 
-All rolls lie on the GPU, in several versions with another tempo. Windows are cut and transposed there. AdamW with a
-cosine schedule; longer windows in the last fifth; the result is an exponential average of the weights. The shipped
-checkpoint was made in this way. (Its stretched versions were sampled from the times in the MIDI files. Here, rolls are
-stretched.)
+All rolls are on the GPU, each in several versions with different tempos, and windows are cut and transposed there. The
+optimiser is AdamW with a cosine schedule, windows are longer in the last fifth of the training, and the result is an
+exponential average of the weights. The shipped checkpoint was made in this way, except that its stretched versions were
+sampled from the MIDI files with changed times; here the rolls are stretched.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Corpus:
         self.random, self.device = torch.Generator(device).manual_seed(seed), device
 
     def windows(self, n_windows: int, n_frames: int, beat_dropout: float) -> tuple[torch.Tensor, ...]:
-        """Return velocity, pedal, beats, composers and which frames are music, for `n_frames` + 1 frames."""
+        """Return velocity, pedal, beats, composers and a mask without padding, for `n_frames` + 1 frames."""
         draw = lambda: torch.rand(n_windows, device=self.device, generator=self.random)  # noqa: E731
         piece = torch.multinomial(self.lengths.float(), n_windows, replacement=True, generator=self.random)
         first = (draw() * (self.lengths[piece] - n_frames // 2).clamp(min=1)).long()
@@ -69,7 +69,7 @@ def _pedal(roll: PianoRoll) -> np.ndarray:
 
 
 def _range(roll: PianoRoll) -> tuple[int, int]:
-    """Return by how much a roll can be moved down and up."""
+    """Return by how many semitones a roll can be moved down and up."""
     sounding = np.flatnonzero(roll.velocity.any(axis=0))
     return int(sounding[0]), int(N_PITCHES - 1 - sounding[-1])
 
@@ -88,7 +88,7 @@ def loss_of(model: AttentionLSTM, windows: tuple[torch.Tensor, ...]) -> tuple[to
 
 
 def train(model: AttentionLSTM, corpus: Corpus, args: argparse.Namespace) -> list[dict]:
-    """Train until the minutes or the updates are over, and put the average of the weights into the model."""
+    """Train for the given minutes or updates, and load the average of the weights into the model."""
     weights = list(model.parameters())
     optimizer = torch.optim.AdamW(weights, args.learning_rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     average, log, started, update = [w.detach().clone() for w in weights], [], time.time(), 0

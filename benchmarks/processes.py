@@ -1,4 +1,4 @@
-"""Trains in one process and in two, by the command line, and times the second epoch of each."""
+"""Train in one process and in two with the command line, and time the second epoch of each."""
 
 import csv
 import os
@@ -35,7 +35,7 @@ def processes(pieces: list) -> Iterator[dict]:
 
 
 def second_epoch(python: list[str], n_threads: int, data: Path) -> float:
-    """Return the seconds that it takes, with its validation."""
+    """Return the seconds that the second epoch takes, with its validation."""
     env = os.environ | {"OMP_NUM_THREADS": str(n_threads), "XDG_CACHE_HOME": str(data.parent / "cache")}
     with tempfile.TemporaryDirectory() as run:
         command = [*python, "-m", "musicgen", "train", str(data), "--out", run, *OPTIONS]

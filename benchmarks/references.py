@@ -1,4 +1,4 @@
-"""Measures on real music what the experiments measure on models: what they are held against. Takes some minutes.
+"""Measure on real music what the experiments measure on models, as a reference for them; it takes some minutes.
 
 ``python benchmarks/references.py DATA`` writes four files into ``benchmarks/results/``. ``floors.csv``: the losses of
 the baselines. ``in_key.csv``: how well real pieces and the Markov baseline stay in the key of their first four seconds,
@@ -30,7 +30,7 @@ N_FRAMES = PRIME_FRAMES + 64 * 20
 
 
 def floors(rolls: RollCache) -> Iterator[dict]:
-    """Score the two baselines, as `metrics.evaluate` does, in nats per frame."""
+    """Score the two baselines in nats per frame, as `likelihood.evaluate` does."""
     marginal, markov, *_ = (table.numpy().astype(float) for table in fit_baselines(rolls.select(split="train")))
     for split in ("validation", "test"):
         pieces = [roll.active for roll in rolls.select(split=split)]
@@ -41,7 +41,7 @@ def floors(rolls: RollCache) -> Iterator[dict]:
 
 
 def in_key(rolls: RollCache) -> Iterator[dict]:
-    """Follow twenty validation pieces, and what the Markov baseline makes of their openings."""
+    """Measure the notes in key of twenty validation pieces, and of the Markov baseline's continuations."""
     markov = fit_baselines(rolls.select(split="train")).markov
     validation = rolls.select(split="validation")
     for seed, index in enumerate(range(0, len(validation), len(validation) // 20)):
@@ -65,7 +65,7 @@ def train_pieces(rolls: RollCache) -> Iterator[dict]:
 
 
 def shared_notes(rolls: RollCache) -> Iterator[dict]:
-    """Search for the notes of real pieces in what other composers wrote, and in another performance of the same."""
+    """Search for shared runs of real pieces with those of other composers, and with other performances of the same."""
     by_composer, by_title = defaultdict(list), defaultdict(list)
     for piece, roll in zip(rolls.pieces, rolls):
         by_title[piece.composer, piece.title].append(roll)

@@ -1,7 +1,7 @@
-"""Where the time goes, beside what one would use instead: ``make bench``, or ``make bench DATA=data/maestro-v2.0.0``.
+"""Compare the speed of musicgen with its alternatives: ``make bench``, or ``make bench DATA=data/maestro-v2.0.0``.
 
-All that is compared takes turns within one run, after a warm-up round that does not count. The table gives the median
-of the rounds, the quartiles, and the ratio to what a section is held against. It is written to
+The contenders take turns within one run, after a warm-up round that does not count. The table gives the median and the
+quartiles over the rounds, and the ratio to the reference of its section. It is written to
 ``benchmarks/results/speed.csv`` and drawn into ``speed.png`` beside it.
 """
 
@@ -42,7 +42,7 @@ RERUN_WINDOW, N_LONG = 512, 5
 
 
 def sampling(pieces: list) -> Iterator[dict]:
-    """Sample the same files, with each way to a piano roll; mido alone only parses them."""
+    """Sample the same files with several packages; mido alone only parses them."""
     random = np.random.default_rng(0)
     paths = [str(pieces[i].path) for i in random.permutation(len(pieces))[:N_FILES]]
 
@@ -66,9 +66,9 @@ def sampling(pieces: list) -> Iterator[dict]:
 
 
 def corpus(pieces: list) -> Iterator[dict]:
-    """Prepare all pieces: without a cache on one core and on two, each with the start of its workers, and with it.
+    """Prepare all pieces: without a cache on one core and on two, including the start of the workers, and with a cache.
 
-    On one core means that the process which collects the rolls is on it, too.
+    With one core, the process that collects the rolls runs on this core, too.
     """
     warm, cores = tempfile.mkdtemp(), sorted(os.sched_getaffinity(0))
 
@@ -89,7 +89,7 @@ def corpus(pieces: list) -> Iterator[dict]:
 
 @torch.inference_mode()
 def rerun(model: AttentionLSTM, n_frames: int) -> None:
-    """Generate as tutorials do: run the model on the whole window again for each frame."""
+    """Generate as many tutorials do: run the model on a whole window for each new frame."""
     window = torch.from_numpy(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
     for _ in range(n_frames):
         features, _ = model(window)
@@ -100,7 +100,7 @@ def rerun(model: AttentionLSTM, n_frames: int) -> None:
 
 
 def generation(pieces: list) -> Iterator[dict]:
-    """Generate on one core with the shipped model: short, long, many at once, and by running a window again."""
+    """Generate on one core with the shipped model: a short piece, a long one, many at once, and window by window."""
     model, n_threads = load_checkpoint(SHIPPED_CHECKPOINT).model, torch.get_num_threads()
     prime = shipped_prime("Bach", 8)
     torch.set_num_threads(1)
@@ -122,7 +122,7 @@ def generation(pieces: list) -> Iterator[dict]:
 
 
 def ten_minutes(pieces: list[Callable]) -> Timed:
-    """Return what the first and the last minute of some pieces take, from the times at which frames are drawn."""
+    """Return the seconds that the first and the last minute of some pieces take to generate."""
     seconds, next_frame = {"first minute": [], "last minute": []}, _Sampler.next_frame
     for make in pieces:
         times = []
@@ -154,7 +154,7 @@ print(*(after - before for before, after in zip(times, times[1:])))
 
 
 def first_sound(pieces: list) -> Iterator[dict]:
-    """Let a fresh process make ten seconds of music and their sound."""
+    """Start a new process that generates ten seconds of music and renders the sound."""
     names = ("import torch", "import musicgen", "load the checkpoint", "generate 10 s", "render")
     laps = np.array(
         [
@@ -163,7 +163,7 @@ def first_sound(pieces: list) -> Iterator[dict]:
         ][1:]
     )
     seconds = dict(zip(names, laps.T)) | {"all but torch": laps[:, 1:].sum(1), "all": laps.sum(1)}
-    inverse = {name: 1 / taken for name, taken in seconds.items()}  # so that what is told is the seconds themselves
+    inverse = {name: 1 / taken for name, taken in seconds.items()}  # `rows` inverts them back into seconds
     yield from rows("fresh process to first sound", "seconds", 1, inverse, "all")
 
 
@@ -171,7 +171,7 @@ SECTIONS = {each.__name__: each for each in (sampling, corpus, training, windows
 
 
 def main() -> None:
-    """Run the sections, one after the other, and keep what they say."""
+    """Run the sections one after the other, and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", metavar="DATA", help="a folder of MIDI files (default: Bach's chorales)")
     parser.add_argument("--only", nargs="+", default=list(SECTIONS), choices=SECTIONS, help="some of the sections")

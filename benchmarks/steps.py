@@ -1,4 +1,4 @@
-"""Training steps, on a GPU where there is one: ours, those of a bare LSTM, those with one target for each window."""
+"""Time training steps, on a GPU if there is one: musicgen's, a bare LSTM's, and with one target per window."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training import TrainConfig, Trainer
 
-HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the shipped model, and of its windows
+HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the model before the shipped one, so that results can be compared
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PLACE = f", {torch.cuda.get_device_name()}" if DEVICE == "cuda" else ""
 CAN_COMPILE = DEVICE == "cuda" or shutil.which("g++")  # on a CPU torch writes C++
@@ -35,7 +35,7 @@ def our_step(batches: WindowBatches, precision: str = "float32", compiled: bool 
 
 
 class Bare(nn.Module):
-    """The model of a tutorial: an LSTM on the binary roll, and a linear layer; optionally with velocities, as ours."""
+    """The model of many tutorials: an LSTM on the binary roll, optionally also on velocities, and a linear layer."""
 
     def __init__(self, loudness: bool):
         super().__init__()
@@ -52,7 +52,7 @@ class Bare(nn.Module):
 def bare_step(
     batches: WindowBatches, precision: str = "float32", many_to_one: bool = False, loudness: bool = False
 ) -> Callable:
-    """The same for a bare LSTM; `many_to_one` has a window for each target and predicts the frame after it alone."""
+    """Do the same with a bare LSTM; with `many_to_one`, each window predicts only the frame after it."""
     model, epoch = Bare(loudness).to(DEVICE), batches.epoch(0)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
@@ -72,7 +72,7 @@ def bare_step(
 
 
 def training(pieces: list) -> Iterator[dict]:
-    """Take training steps; with the poster's independent output ours has the sizes of the LSTM that hears loudness."""
+    """Time training steps; with the independent output our model is as large as the bare LSTM with velocities."""
     for precision in ("float32", "bfloat16"):
         batches = batches_of(pieces, WINDOW, BATCH)
         contenders = {
@@ -94,7 +94,7 @@ def training(pieces: list) -> Iterator[dict]:
 
 
 def windows(pieces: list) -> Iterator[dict]:
-    """Take training steps of as many frames in longer windows."""
+    """Time training steps with longer windows and the same number of frames."""
     for layers in (0, 1, 2):
         sizes = {"output": "independent", "n_attention_layers": layers}
         contenders = {

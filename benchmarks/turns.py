@@ -1,4 +1,4 @@
-"""Takes the time of things that take turns, and keeps what that gives as a table, a CSV file and a figure."""
+"""Time functions that take turns, and keep the results as a table, a CSV file and a figure."""
 
 import csv
 import time
@@ -17,7 +17,7 @@ Timed = dict[str, list[float]]
 
 
 def take_turns(contenders: dict[str, Callable], rounds: int = ROUNDS) -> Timed:
-    """Let each run once in every round, and return the seconds of each."""
+    """Run each contender once per round, and return its seconds in every round but the first."""
     seconds = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, run in contenders.items():
@@ -29,7 +29,7 @@ def take_turns(contenders: dict[str, Callable], rounds: int = ROUNDS) -> Timed:
 
 
 def rows(section: str, unit: str, amount: float | dict[str, float], seconds: Timed, against: str) -> Iterator[dict]:
-    """Turn seconds into amounts a second, and into ratios to one of them, round by round."""
+    """Yield the rate of each contender in amounts per second, and its ratio to the rate of `against`."""
     amounts = amount if isinstance(amount, dict) else dict.fromkeys(seconds, amount)
     rates = {name: amounts[name] / np.array(taken) for name, taken in seconds.items()}
     for name, rate in rates.items():
@@ -50,7 +50,7 @@ def show(found: Iterable[dict]) -> None:
 
 
 def write(found: list[dict]) -> None:
-    """Put sections in the place of what the table had of them, and draw it anew."""
+    """Replace sections of the table, and draw it again."""
     kept = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     kept = [row for row in kept if row["section"] not in {new["section"] for new in found}] + found
     with atomic_write(TABLE) as temporary, temporary.open("w", newline="") as stream:

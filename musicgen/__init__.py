@@ -14,6 +14,6 @@ The core is a pipeline of nine modules, read in this order:
 
 The subpackages use the core, which never imports them: ``corpora`` (where pieces come from), ``evaluation``
 (likelihoods, statistics, likeness to real music, novelty), ``lab`` (everything shown in JupyterLab) and ``scaling``
-(several processes). ``support`` holds helpers that know nothing about music. ``python -m musicgen --help`` lists the
-commands.
+(several processes). ``support`` holds helpers: files, settings, signals, tensors, and the details of MIDI events, tempo
+and beats. ``python -m musicgen --help`` lists the commands.
 """

@@ -46,19 +46,19 @@ def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
 
 
 def add_data_dir(parser: ArgumentParser) -> None:
-    """Add the argument of most commands."""
+    """Add the argument DATA_DIR."""
     parser.add_argument("data_dir", metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv")
 
 
 def add_max_seconds(parser: ArgumentParser) -> None:
     """Add the limit of the length of a piece."""
-    parser.add_argument("--max-seconds", type=float, default=MAX_SECONDS, help="limit of a piece (%(default)g)")
+    parser.add_argument("--max-seconds", type=float, default=MAX_SECONDS, help="cut longer pieces off (%(default)g)")
 
 
 def sample_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.sample`."""
     parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
-    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="receives velocity (n_frames, 88) and fps")
+    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="receives velocity, fps, pedal and beats")
     parser.add_argument("--fps", type=int, default=DEFAULT_FPS, help="frames per second (default: %(default)s)")
     parser.add_argument("--sustain", action="store_true", help="let notes sound while the pedal is down")
     add_max_seconds(parser)
@@ -74,8 +74,8 @@ def train_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.train`."""
     parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="receives the checkpoints and log.csv")
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, also with more epochs")
-    parser.add_argument("--start", metavar="CHECKPOINT", help="start from this model: weights, sizes, composers")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR; more epochs are allowed")
+    parser.add_argument("--start", metavar="CHECKPOINT", help="take weights, sizes and composers from this model")
     names = "composers whose style the model learns, such as Bach,Chopin,Liszt"
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
     for kind, without in zip(commands.training_configs(), (("n_pitches", "composers"), ("seed",), ())):
@@ -122,7 +122,7 @@ COMMANDS = {
 
 
 def make_parser(command: str | None) -> Parser:
-    """List all commands, and add the options of the one that is called: those of some need torch."""
+    """Return a parser of all commands. Only `command` gets its options, since those of some import torch."""
     parser = Parser(prog="python -m musicgen", description="Learn to write piano music with an attention LSTM.")
     choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for name, (run, add_options) in COMMANDS.items():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from musicgen.support.sequences import Cache, append, spans
 
 COPY_SIZE = 32  # size of a query and a key of a copy head
-COPY_DELAY = 2  # frames: what follows a moment must lie in the past
+COPY_DELAY = 2  # smallest distance of a match in frames: the two frames that followed it must be known
 
 
 class CausalAttention(nn.Module):
@@ -57,7 +57,7 @@ class CausalAttention(nn.Module):
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Relative position bias (n_queries, n_keys), minus infinity for later keys and beyond the span."""
+        """Return the distance bias (n_queries, n_keys), minus infinity for later keys and beyond the span."""
         row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
         return row.unfold(0, n_keys, 1).flip(0)  # row i is the last row shifted left by n_queries - 1 - i
 
@@ -84,7 +84,7 @@ class CopyAttention(nn.Module):
         self.n_heads, self.span = n_heads, span
         self.query_key = nn.Linear(hidden_size + 3 * n_pitches, 2 * n_heads * COPY_SIZE)
         self.no_match = nn.Linear(hidden_size, n_heads)
-        self.distance_bias = nn.Parameter(torch.zeros(self.n_heads, self.span.bit_length() + 1))  # one per octave
+        self.distance_bias = nn.Parameter(torch.zeros(self.n_heads, self.span.bit_length() + 1))  # per power of 2
         self.scale = nn.Parameter(torch.ones(self.n_heads))
 
     def forward(self, hidden: Tensor, pitches: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
@@ -120,13 +120,13 @@ class CopyAttention(nn.Module):
         return torch.cat([scores, no_match], dim=-1).softmax(dim=-1)
 
     def _values(self, recent: Tensor) -> Tensor:
-        """Onsets one and two frames later, and the pitches that sound one frame later; 0 where that is unknown."""
+        """Return onsets one and two frames later, and the pitches that sound one frame later; 0 where unknown."""
         onset, on = recent[..., self.n_heads * COPY_SIZE :].chunk(2, dim=-1)
         later = [F.pad(x, (0, 0, 0, n))[:, n:] for x, n in ((onset, 1), (onset, 2), (on, 1))]
         return torch.cat(later, dim=-1)  # (B, P + S, 3 K)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Bias (n_heads, n_queries, n_keys) per octave of the distance, minus infinity below `COPY_DELAY` frames."""
+        """Return a bias (n_heads, n_queries, n_keys) by the log2 of the distance, minus infinity out of reach."""
         frame = torch.arange(n_keys, device=self.scale.device)
         distance = frame[n_keys - n_queries :, None] - frame
         octave = distance.clamp(1, self.span).float().log2().long()

@@ -16,7 +16,7 @@ from musicgen.support.resume import check_record
 from musicgen.support.tensors import NoDraws, check_header, check_tensors, digest, not_finite
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "pretrained" / "maestro.safetensors"
-# Older checkpoints: other names, and parts that their models did not have.
+# For older checkpoints: settings that were renamed, and the values of settings that did not exist yet.
 OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}
 LEGACY = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": False}
 
@@ -63,14 +63,14 @@ def save_checkpoint(
     record : dict
         JSON, without the entry ``model``.
     previous : Path, optional
-        A new name for an old checkpoint at `path`.
+        Where to keep the old checkpoint of `path`, if there is one.
     half : bool
         Store the weights with 16 bits.
 
     Raises
     ------
     ValueError
-        If a name is taken, or a value is not finite.
+        If a name is reserved, or a value is not finite.
     """
     if taken := [name for name in tensors if name.startswith("model.")] + [name for name in record if name == "model"]:
         raise ValueError(f"{str(path)!r}: the name {taken[0]!r} is reserved")

@@ -146,7 +146,7 @@ def load_piano_model(path: Path | str):
 
     checkpoint = load_checkpoint(path)
     if (n_pitches := checkpoint.model.config.n_pitches) != N_PITCHES:
-        raise CheckpointError(f"{str(path)!r}: its model has {n_pitches} pitches, a piano {N_PITCHES}")
+        raise CheckpointError(f"{str(path)!r}: its model has {n_pitches} pitches, a piano has {N_PITCHES}")
     return checkpoint
 
 

@@ -135,8 +135,8 @@ def prepare(
 
     Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
     content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
-    and processes may share a cache. `fps`, `sustain` and `max_seconds` are as in `midi.read_midi`. ValueError if not
-    one of the files could be sampled.
+    and processes may share a cache. `fps`, `sustain` and `max_seconds` are as in `midi.read_midi`. Raises ValueError
+    if none of the files could be sampled.
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
@@ -199,8 +199,8 @@ class WindowConfig(Settings):
     batch_size: int = setting("Windows per batch.", 8, 1, 1024, usual=(1, 64))
     max_transpose: int = setting("Transpose each window by up to this many semitones.", 0, 0, 12)
     max_stretch: float = setting("Change the tempo of each window by up to this share.", 0.0, 0, 0.5)
-    composer_dropout: float = setting("Share of windows without their composer.", 0.2, 0, 1)
-    beat_dropout: float = setting("Share of windows without their beats.", 0.3, 0, 1)
+    composer_dropout: float = setting("Share of windows whose composer is hidden.", 0.2, 0, 1)
+    beat_dropout: float = setting("Share of windows whose beats are hidden.", 0.3, 0, 1)
     seed: int = setting("Seed of all random choices.", 0, 0, 2**63 - 1)
 
 
@@ -221,8 +221,8 @@ class WindowBatches:
     """Epochs of shuffled windows, each within one piece.
 
     Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. The batches
-    depend on the seed and the number of the epoch only, so that a stopped run can continue. `composers` are the
-    model's.
+    depend on the seed and the number of the epoch only, so that a stopped run can continue. `composers` are
+    those that the model knows.
     """
 
     def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
@@ -247,7 +247,7 @@ class WindowBatches:
         return -(-n_windows // self.config.batch_size)
 
     def _cut(self, random: np.random.Generator) -> np.ndarray:
-        """Lay a grid of windows with a random phase over each piece, and move the outermost inside it."""
+        """Return (piece, first frame) of each window: a grid with a random offset, cut to fit inside each piece."""
         step, cuts = self.config.window_frames, []
         for piece, (phase, length) in enumerate(zip(random.integers(step, size=len(self.rolls)), self.rolls.lengths)):
             if length >= 2:

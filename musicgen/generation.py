@@ -1,4 +1,4 @@
-"""Continue a prime frame by frame, with the modules that were trained."""
+"""Continue a prime frame by frame, with the same modules as in training."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from musicgen.support.sampling import frame_by_frame, median_velocity, top_p_mas
 from musicgen.support.settings import Settings, setting
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
-RATE_DECAY = 0.995  # of the running means that keep the number of onsets: 10 s at 20 Hz
+RATE_DECAY = 0.995  # of the running means that keep the number of onsets constant, over about 10 s
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class GenerationConfig(Settings):
     """Configuration of `generate`."""
 
     seconds: float = setting("Length of the whole piece, including the prime.", 60.0, 0.1, 3600, usual=(5, 120))
-    temperature: float = setting("Below 1: likelier pitches, as many of them.", 0.85, 0.1, 10, usual=(0.7, 1.2))
-    onset_temperature: float = setting("Below 1: steadier onsets, as many of them.", 1.0, 0.1, 10, usual=(0.6, 1.2))
+    temperature: float = setting("Below 1: likelier pitches, but as many onsets.", 0.85, 0.1, 10, usual=(0.7, 1.2))
+    onset_temperature: float = setting("Below 1: onsets at likelier times, as many.", 1.0, 0.1, 10, usual=(0.6, 1.2))
     release_temperature: float = setting("Below 1: note lengths vary less.", 1.0, 0.01, 10, usual=(0.8, 1.2))
     pedal_temperature: float = setting("Above 1: the pedal changes more often.", 1.1, 0.1, 10, usual=(0.8, 1.2))
     top_p: float = setting("Keep the likeliest onsets with this share of probability.", 1.0, 1e-6, 1, usual=(0.5, 1))
-    max_polyphony: int = setting("Pitches that sound at once.", N_PITCHES, 1, N_PITCHES)
-    guidance_scale: float = setting("Strength of the composer: 0 is none, 1 as trained.", 1.0, 0, 10, usual=(0, 3))
+    max_polyphony: int = setting("Most pitches that sound at once.", N_PITCHES, 1, N_PITCHES)
+    guidance_scale: float = setting("Strength of the style: 0 is none, 1 is as trained.", 1.0, 0, 10, usual=(0, 3))
     pedal: bool = setting("Play with the sustain pedal, if the model knows it.", True)
-    bpm: float = setting("Beats per minute after the prime; 0 continues its beat.", 0.0, 0, 400, usual=(0, 200))
+    bpm: float = setting("Beats per minute after the prime; 0 keeps its tempo.", 0.0, 0, 400, usual=(0, 200))
     beats_per_bar: int = setting("Beats in a bar for `bpm`.", 4, 1, 16)
     rubato: float = setting("How much the tempo of the beats varies; 0 is a metronome.", 0.05, 0, 0.2)
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
@@ -64,7 +64,7 @@ def generate(
         If the prime is longer than the piece, the model does not have 88 pitches, or does not know the composer.
     """
     if model.config.n_pitches != N_PITCHES:
-        raise ValueError(f"the model has {model.config.n_pitches} pitches, a piano {N_PITCHES}")
+        raise ValueError(f"the model has {model.config.n_pitches} pitches, a piano has {N_PITCHES}")
     prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), DEFAULT_FPS)
     n_new = round(config.seconds * prime.fps) - prime.n_frames
     if n_new < 0:
@@ -147,7 +147,7 @@ class _Sampler:
         return self.model(frames, state, self.labels, pedal, beats)
 
     def next_frame(self, features: FrameFeatures, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the velocities (B, K) and the pedal (B,) of the next frame; `last` has those of the present one."""
+        """Return the velocities (B, K) and the pedal (B,) of the next frame; `last` are the present velocities."""
         n_pieces, self.up = len(last), last == 0
         uniform = torch.rand(last.shape, generator=self.random)
         pedal, gain = self._next_pedal(features, n_pieces), []
@@ -168,7 +168,7 @@ class _Sampler:
         return torch.where(following, last, torch.zeros_like(last)) + velocity, pedal
 
     def _mix(self, logits: Tensor, n_pieces: int) -> Tensor:
-        """Classifier-free guidance: move from the logits without to those with the composer, and beyond."""
+        """Apply classifier-free guidance: go `guidance_scale` times the way from no composer to the composer."""
         if len(logits) == n_pieces:
             return logits
         told, untold = logits[:n_pieces], logits[n_pieces:]

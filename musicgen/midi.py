@@ -62,7 +62,7 @@ class Performance:
     beats_known: bool = False
 
     def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
-        """Sample the performance. A note sounds from its onset frame to its release frame (exclusive), at least one.
+        """Sample the performance. A note sounds from its onset frame up to its release frame, for at least one frame.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Performance:
         return self._complete(roll[: sounding[-1] + 1], 0)
 
     def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
-        """Sample `n_beats` quarter notes from the first note on; fewer if the music ends before, or after 7 minutes."""
+        """Sample `n_beats` quarter notes from the first note on; fewer if the music is shorter, at most 7 minutes."""
         if not 0 < n_beats <= 10_000:
             raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
         n_frames, first = self.frame_of_beat(n_beats, fps), int(self._start_frames(fps).min())
@@ -97,7 +97,7 @@ class Performance:
         return self._complete(self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS))), first)
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
-        """Return the frames from the first note to `n_beats` quarter notes later: 80 for 8 at 120 BPM and 20 Hz."""
+        """Return the number of frames in `n_beats` quarter notes from the first note: 80 for 8 at 120 BPM, 20 Hz."""
         start = int(self.notes["start_tick"].min())
         ticks = np.array([start, start + round(n_beats * self.tempo_map.ticks_per_beat)])
         return int(np.diff(self.tempo_map.frames(ticks, fps))[0])
@@ -198,7 +198,7 @@ def read_performance(path: Path | str, content: bytes | None = None) -> Performa
 
 
 def _limit(fps: int, max_seconds: float) -> int:
-    """Return the frame of the limit; raise ValueError if an argument is out of range."""
+    """Return the longest length in frames; raise ValueError if an argument is out of range."""
     check_fps(fps)
     if not 0 < max_seconds < np.inf:
         raise ValueError(f"max_seconds must be above 0, not {max_seconds!r}")

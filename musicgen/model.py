@@ -24,13 +24,13 @@ class ModelConfig(Settings):
     n_pitches: int = setting("Pitches in a frame; a piano has 88.", 88, 1, 512)
     hidden_size: int = setting("Units of each LSTM layer.", 256, 1, 4096, usual=(16, 1024))
     n_layers: int = setting("LSTM layers.", 2, 1, 16, usual=(1, 4))
-    n_attention_layers: int = setting("Layers, counted from the last, with an attention cell.", 2, 0, 16, usual=(0, 4))
-    attention_size: int = setting("Size of queries, keys and values.", 64, 1, 4096, usual=(8, 256))
+    n_attention_layers: int = setting("How many layers, from the last, have attention cells.", 2, 0, 16, usual=(0, 4))
+    attention_size: int = setting("Size of queries, keys and values in attention cells.", 64, 1, 4096, usual=(8, 256))
     attention_span: int = setting("Frames that attention sees; 256 are 12.8 s.", 256, 1, 8192, usual=(16, 1024))
     copy_heads: int = setting("Heads of copy attention; 0 leaves it out.", 4, 0, 16)
     copy_span: int = setting("Frames that copy attention sees; 640 are 32 s.", 640, 4, 8192, usual=(64, 1024))
     dropout: float = setting("Dropout after each layer during training.", 0.0, 0, 0.9)
-    output: str = setting("``independent``, as on the poster, or a `PitchOutput`.", "joint", choices=OUTPUTS)
+    output: str = setting("Head: ``independent`` as on the poster, or `PitchOutput`.", "joint", choices=OUTPUTS)
     pitch_size: int = setting("Size of the embedding of a pitch in `PitchOutput`.", 16, 1, 512, usual=(4, 64))
     pitch_reach: int = setting("Pitches on either side that a pitch sees.", 36, 1, 128, usual=(1, 87))
     pedal: bool = setting("Predict the sustain pedal, and let the pitches depend on it.", True)
@@ -81,7 +81,7 @@ class AttentionLSTM(nn.Module):
     -----
     The architecture of the poster "Generating Music with LSTM" (its figure 3): LSTM layers with attention cells, then
     the output. `forward` takes a whole window, or the next part of a piece with the state that the previous part
-    returned. Both give the same result. ``output`` turns it into probabilities.
+    returned. Both give the same features. ``output`` turns them into logits.
     """
 
     def __init__(self, config: ModelConfig):
@@ -128,7 +128,7 @@ class AttentionLSTM(nn.Module):
         pedal: Tensor | None = None,
         beats: Tensor | None = None,
     ) -> tuple[FrameFeatures, ModelState]:
-        """Return what is known after each frame, that is, before the frame that follows it.
+        """Return features of the past up to each frame, from which the next frame is predicted.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class AttentionLSTM(nn.Module):
 
     @staticmethod
     def _lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run an LSTM layer; for a single frame by `torch.lstm_cell`, which costs a third of the layer's set-up."""
+        """Run an LSTM layer; for a single frame `torch.lstm_cell`, which has a third of the layer's overhead."""
         if x.shape[1] > 1 or state is None or torch.is_grad_enabled():
             return lstm(x, state)
         hidden, cell = torch.lstm_cell(x[:, 0], (state[0][0], state[1][0]), *lstm.all_weights[0])

@@ -139,7 +139,7 @@ class PitchOutput(nn.Module):
 
 
 class PedalOutput(nn.Module):
-    """Predicts whether the sustain pedal is down in the next frame, and tells the pitches."""
+    """Predicts whether the sustain pedal is down in the next frame, and embeds it for the pitches."""
 
     def __init__(self, hidden_size: int, pitch_size: int):
         super().__init__()
@@ -232,12 +232,12 @@ class FrameLoss(NamedTuple):
 
     @property
     def nll(self) -> Tensor:
-        """Of each frame: the sum over the pitches, shape (n_frames,)."""
+        """Negative log-likelihood of each frame: the sum over its pitches, shape (n_frames,)."""
         return self.cell_nll.sum(-1)
 
 
 def frame_loss(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor) -> FrameLoss:
-    """Score frames given what is known before them (teacher forcing). This is the only likelihood of the package.
+    """Score frames given those before them (teacher forcing). Training and evaluation use only this likelihood.
 
     Parameters
     ----------

@@ -33,9 +33,9 @@ class PianoRoll:
     pedal : numpy.ndarray of bool, shape (n_frames,), optional
         Whether the sustain pedal is down. None if it is unknown. It does not change `velocity`.
     beats : numpy.ndarray of float64, shape (n_beats, 2), optional
-        The time of each beat in seconds from the first frame, in ascending order, rounded to microseconds, and 1.0
-        where the beat begins a bar, otherwise 0.0. Beats before the first frame and after the last are allowed.
-        None if they are unknown.
+        For each beat, its time in seconds from the first frame, and 1.0 if it begins a bar, otherwise 0.0. The times
+        ascend and are rounded to microseconds. They may lie before the first frame or after the last. None if the
+        beats are unknown.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class PianoRoll:
 
     @cached_property
     def notes(self) -> np.ndarray:
-        """The notes by start, then pitch: structured, with pitch, velocity, start_frame, end_frame (exclusive)."""
+        """The notes, sorted by start and pitch. Fields: pitch, velocity, start_frame, end_frame (exclusive)."""
         columns, starts = np.nonzero(self.onsets.T)
         _, lasts = np.nonzero(starts_of_runs(self.active[::-1])[::-1].T)
         notes = np.empty(len(columns), NOTE_DTYPE)
@@ -156,7 +156,7 @@ class PianoRoll:
         length = n_frames if n_frames is not None else int(notes["end_frame"].max(initial=0))
         notes = np.sort(notes, order=["pitch", "start_frame", "end_frame"])
         pitches, starts = notes["pitch"], notes["start_frame"]
-        # The latest end so far at each pitch: pitches are kept apart by an offset above any end.
+        # The latest end so far at each pitch. An offset larger than any end keeps the pitches apart.
         offset = pitches * (length + 1)
         ends = np.maximum.accumulate(np.minimum(notes["end_frame"], length) + offset) - offset
         again = (np.diff(pitches) == 0) & (ends[:-1] >= starts[1:])

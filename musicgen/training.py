@@ -1,4 +1,4 @@
-"""The training loop. It knows nothing about music: it sees batches of sequences and a loss."""
+"""The training loop: the loss of the next frame, and a trainer that can be stopped and resumed."""
 
 import math
 import sys
@@ -25,7 +25,7 @@ from musicgen.support.signals import StopSignal, catch_signals
 
 RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
-ADVICE = "the last good checkpoint is kept, take a lower learning rate"
+ADVICE = "the last good checkpoint is kept; take a lower learning rate"
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Loss(NamedTuple):
 def next_frame_loss(model: AttentionLSTM, batch: Batch, config: TrainConfig) -> Loss:
     """Score each frame of a batch but the first, given those before it.
 
-    The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. Averaged over
-    them as well, the gradients are 88 times smaller, and SGD learns silence.
+    The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. If it were
+    averaged over them, the gradients would be 88 times smaller, and SGD would learn silence.
     """
     device = next(model.parameters()).device
     velocity, pedal, beats, lengths, composers = (torch.from_numpy(part).to(device) for part in batch)
@@ -163,14 +163,14 @@ class Trainer:
             torch.manual_seed(self.config.seed)
 
     def _part(self, batch: Batch) -> Batch:
-        """Return the part of a batch to compute."""
+        """Return the part of a batch that this trainer computes; by default all of it."""
         return batch
 
     def _add_up(self, tensors: list[Tensor]) -> None:
         """Add the losses and gradients of the other parts, in place."""
 
     def _agree(self, flag: bool) -> bool:
-        """Return whether to stop."""
+        """Return whether `flag` is set in any part; by default there is only one."""
         return flag
 
     def _run_epoch(self) -> None:

@@ -258,7 +258,7 @@ def test_chorales_are_made_once(chorales, monkeypatch):
 
 def test_chorales_do_not_mix_with_other_files(tmp_path):
     make_files(tmp_path, "mine.mid")
-    with pytest.raises(CorpusError, match="name a folder that is still to be made"):
+    with pytest.raises(CorpusError, match="name a folder that does not exist yet"):
         make_chorales(tmp_path)
     assert os.listdir(tmp_path) == ["mine.mid"]
 

@@ -195,7 +195,7 @@ def test_a_composer_is_told_by_name_and_a_stranger_refused(model_of):
 
 
 def test_a_model_of_another_keyboard_is_refused(tiny_model):
-    with pytest.raises(ValueError, match="the model has 5 pitches, a piano 88"):
+    with pytest.raises(ValueError, match="the model has 5 pitches, a piano has 88"):
         generate(tiny_model(n_pitches=5), None, GenerationConfig(seconds=1))
 
 

@@ -16,7 +16,7 @@ from musicgen.support.files import atomic_folder
 from musicgen.support.parallel import run_parallel
 from musicgen.support.progress import progress_bar
 
-# A tempo to sing at, which fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth 4.
+# A singable tempo that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth note 4.
 QUARTERS_PER_MINUTE = 75
 
 
@@ -30,7 +30,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     Parameters
     ----------
     data_dir : Path or str
-        The folder to make. It appears when all files are written.
+        The folder to create. It appears only when all files are written.
     progress : bool
         Show a progress bar.
 
@@ -48,7 +48,7 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
     if (folder / "pieces.csv").is_file():
         return folder
     if folder.exists():
-        raise CorpusError(folder, "exists, but without the chorales; name a folder that is still to be made")
+        raise CorpusError(folder, "exists, but does not hold the chorales; name a folder that does not exist yet")
     scores, written = _find_scores(), {}
     with atomic_folder(folder) as temporary:
         jobs = [(score, (temporary / f"{score.stem}.mid").absolute()) for score in scores]
@@ -67,10 +67,10 @@ def _find_scores() -> list[Path]:
 
 
 def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
-    """Write a work in four parts; return its length in seconds (0: it has other parts) or an error, and its title."""
+    """Write a work if it has four parts; return its length in seconds (otherwise 0) or an error, and its title."""
     try:
         return _write_chorale(score, midi), _read_titles().get(score.stem.removeprefix("bwv"), "Chorale")
-    except OSError:  # not the score's fault
+    except OSError:  # a fault of the disk, not of the score
         raise
     except Exception as error:  # the errors of music21 have no common type
         return f"{type(error).__name__}: {error}", ""

@@ -19,7 +19,7 @@ from musicgen.midi import MidiError, read_performance
 from musicgen.support.limits import OverLimit, bounded
 
 UNKNOWN = "unknown"  # the composer of a file without a table
-TABLES = ("maestro-v*.csv", "pieces.csv", "maestro-v*.json")  # a json counts only where there is no csv
+TABLES = ("maestro-v*.csv", "pieces.csv", "maestro-v*.json")  # a json table is used only without a csv
 COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}
 ENDINGS = (".mid", ".midi", ".kar", ".rmi", ".smf", ".mid.gz", ".midi.gz")
 MAGICS = (b"MThd", b"RIFF", b"\x1f\x8b")  # MIDI, MIDI in RIFF, gzip
@@ -36,7 +36,7 @@ class Corpus(list):
     missing : collection of str
         The files that a table lists but the folder lacks.
     unreadable : collection of str
-        The folders below that cannot be opened.
+        The subfolders that cannot be opened.
     """
 
     def __init__(self, pieces: Collection[Piece] = (), missing: Collection[str] = (), unreadable: Collection[str] = ()):
@@ -71,7 +71,7 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
     Raises
     ------
     CorpusError
-        If there is no such folder or no piece in it, or if its table or its beats are wrong.
+        If there is no such folder or no piece in it, or if its table or its beats are invalid.
     """
     corpora = {Path(each).resolve(): _load_folder(Path(each)) for each in (folder, *more)}
     if len(corpora) == 1:
@@ -156,7 +156,7 @@ def _check_columns(table: Path, names: Collection[str]) -> None:
 
 
 def _listed_pieces(table: Path) -> Corpus:
-    """Read the table of a corpus; the pieces whose files are there, and the names of the others."""
+    """Read the table of a corpus; return the pieces whose files exist, and the names of the missing files."""
     beats, present, pieces, missing, splits = _load_beats(table.parent), None, [], [], {}
     for line, row in _rows(table):
         name, split = row["midi_filename"], row["split"]
@@ -181,7 +181,7 @@ def _listed_pieces(table: Path) -> Corpus:
 
 
 def _normal(name: str) -> str:
-    """Return a name in one Unicode normalisation and with forward slashes, without "./"."""
+    """Return a name in Unicode normal form NFC, with forward slashes and without "./"."""
     return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).as_posix()
 
 
@@ -212,7 +212,7 @@ def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
 def _found_pieces(folder: Path) -> Corpus:
     """Find the MIDI files below a folder without a table, and assign splits to those that can be read."""
     if below := {table.parent.name for pattern in TABLES for table in folder.glob(f"*/{pattern}")}:
-        raise CorpusError(folder, f"holds a corpus in a folder of its own; name that one: {', '.join(sorted(below))}")
+        raise CorpusError(folder, f"holds a corpus in a subfolder; name that one: {', '.join(sorted(below))}")
     unreadable: list[str] = []
     paths = [p for p in _walk(folder, unreadable) if p.name.lower().endswith(ENDINGS) and not p.name.startswith("._")]
     if not paths:
@@ -229,7 +229,7 @@ def _found_pieces(folder: Path) -> Corpus:
 
 
 def _splits_of_readable(contents: dict[str, str], names: dict[str, Path]) -> dict[str, str]:
-    """Assign splits such that each has a file that can be read; few files are read unless many are broken."""
+    """Assign splits so that each has a readable file. Only a few files are read, unless many are broken."""
     readable = cache(lambda name: _is_readable(names[name]))
     splits = _splits_by_group(contents)
     if all(any(readable(name) for name in splits if splits[name] == split) for split in SPLITS):
@@ -265,7 +265,7 @@ def _content_hash(path: Path) -> str | None:
 
 
 def _load_beats(folder: Path) -> dict[str, np.ndarray]:
-    """Read the annotated beats of a corpus, by normal name; times that are not finite or do not ascend are left out."""
+    """Read annotated beats by normalised file name, without those whose times are not finite or do not ascend."""
     path, beats = folder / BEATS, {}
     if not path.is_file():
         return beats

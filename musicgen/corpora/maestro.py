@@ -84,7 +84,7 @@ def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool)
     known, urls = {path.name: f"sha256:{archive.sha256}"}, {path.name: archive.url}
     source = pooch.create(path.parent, base_url="", registry=known, urls=urls, retry_if_failed=RETRIES)
     with progress_bar("downloading", archive.size, "B", progress, scale=True) as bar:
-        bar.reset = lambda: setattr(bar, "n", 0)  # tqdm's own prints a line
+        bar.reset = lambda: setattr(bar, "n", 0)  # tqdm's own reset would print a line
         source.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=bar, timeout=timeout_seconds))
 
 

@@ -12,7 +12,7 @@ from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
 @dataclass(frozen=True)
 class Prime:
-    """The opening of a performance in the bundled sample: its title, and the file name's ending."""
+    """The opening of a performance in the bundled sample: its title, and the end of its file name."""
 
     title: str
     file: str
@@ -69,7 +69,7 @@ def _piece(ending: str) -> Piece:
 
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the whole performance that `shipped_prime` is the opening of, from its first note on."""
+    """Return the whole performance whose opening `shipped_prime` returns, from its first note on."""
     piece = _piece(PRIMES[composer].file)
     roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
     return roll[roll.notes["start_frame"][0] :]

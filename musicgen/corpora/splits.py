@@ -44,7 +44,7 @@ def group_versions(contents: dict[str, str]) -> dict[str, str]:
 
 
 def _song_folder(name: str) -> str | None:
-    """Return the folder above a file whose name begins the file's name, if there is one."""
+    """Return the nearest folder above a file with whose name the file's name begins, or None."""
     path = PurePosixPath(name)
     for folder in reversed(path.parts[:-1]):
         if re.match(rf"{re.escape(folder)}(\b|_)", path.stem, re.IGNORECASE):

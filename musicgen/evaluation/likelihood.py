@@ -80,7 +80,7 @@ class Scored(NamedTuple):
     pedal: Tensor
 
     def loss(self, model: AttentionLSTM) -> FrameLoss:
-        """Score the frames."""
+        """Return the negative log-likelihoods of the frames under a model."""
         return frame_loss(model.output, self.features, self.velocity, self.pedal)
 
 
@@ -104,7 +104,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
         change; ``pedal_nll`` and ``pedal_markov_nll`` in nats per frame; ``velocity_nll`` and
         ``velocity_marginal_nll`` in nats per struck pitch, of which there are ``n_struck``; ``nll_given_beats`` if
         the model and a roll know beats. A model that predicts the pedal knows the pedal of the frame whose pitches it
-        predicts. ``frame_f1``, ``onset_f1`` and ``accuracy`` [1]_ are of the most likely frames.
+        predicts. ``frame_f1``, ``onset_f1`` and ``accuracy`` [1]_ judge the most likely frames.
 
     References
     ----------
@@ -140,7 +140,7 @@ def piece_nlls(
     composers : sequence of int, optional
         One per piece, from `ModelConfig.label_of`.
     with_beats : bool
-        Give the model the beats of the rolls. Annotated beats look ahead.
+        Give the model the beats of the rolls. Annotated beats reveal something of the future.
 
     Returns
     -------

@@ -38,8 +38,9 @@ def pulse(roll: PianoRoll) -> tuple[float, float]:
 def memory(roll: PianoRoll, prime_frames: int = 0) -> float:
     """Return how well the music repeats itself.
 
-    For each pattern of onsets of 2 seconds after the prime: the F1 of its best match with the 12 seconds before it,
-    on the same pitches and with one frame of tolerance. The result is the mean over patterns that begin every second.
+    Every second after the prime, the onsets of the next two seconds are compared with each stretch of equal length in
+    the 12 seconds before them, on the same pitches and with one frame of tolerance. The result is the mean of the best
+    F1 scores.
     """
     n, reach, step = (round(s * roll.fps) for s in (PATTERN_SECONDS, MEMORY_SECONDS, PATTERN_SECONDS / 2))
     onsets = roll.onsets.astype(np.float32)

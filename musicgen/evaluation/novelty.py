@@ -22,10 +22,10 @@ _GROUP_DTYPE = np.dtype(
 
 
 class SharedRun(NamedTuple):
-    """A run of notes that a piece shares with piece number `piece` of an index; None if there is none.
+    """A run of notes that a piece shares with an indexed piece; `piece` is its number, None if nothing is shared.
 
-    It begins at `start_seconds` and lasts `seconds` from its first to its last onset; in the piece of the index it
-    begins at `piece_start_seconds` and sounds `semitones` higher.
+    It begins at `start_seconds` and lasts `seconds` from its first to its last onset. In the indexed piece it begins at
+    `piece_start_seconds` and sounds `semitones` higher.
     """
 
     n_notes: int = 0
@@ -41,9 +41,9 @@ class NoveltyIndex:
 
     Two groups of six successive notes are alike if they hold the same pitches up to one transposition, in whatever
     order (a chord is never struck in quite the same order twice), and each onset falls within 0.1 s of its partner's
-    after the tempo is matched, by a factor of at most 1.5. A shared run is a run of successive notes of both pieces
-    that is covered by like groups, all in one transposition, each of which has at least a note in common with the
-    next. A note too many, too few or wrong ends it: it is the length of a note-perfect copy.
+    after the tempo is matched, by a factor of at most 1.5. A shared run is a chain of such groups, all in one
+    transposition, in which each group has at least one note in common with the next. One extra, missing or wrong note
+    ends it, so it measures note-perfect copies.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class NoveltyIndex:
         Parameters
         ----------
         roll : PianoRoll
-            Without its prime, as in ``piece[prime.n_frames :]``, which is copied by intent.
+            Without its prime, as in ``piece[prime.n_frames :]``: the prime itself is a copy.
 
         Returns
         -------
@@ -88,11 +88,11 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Of the groups from `low` to `high`, which have the same intervals, keep those with similar timing."""
+        """Return the groups from `low` to `high` with similar timing; their intervals are the same already."""
         mine, theirs = group["onsets"], self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
         apart = np.abs(mine * np.clip(tempo, 1 / TEMPO_RATIO, TEMPO_RATIO) - theirs).max(axis=1)
-        return self._groups[low:high][apart <= TOLERANCE_SECONDS + 1e-5]  # single precision
+        return self._groups[low:high][apart <= TOLERANCE_SECONDS + 1e-5]  # float32 rounding
 
 
 def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _longest_chain(mine: np.ndarray, theirs: np.ndarray, semitones: np.ndarray) -> tuple[int, int]:
     """Chain similar groups that overlap in both pieces at the same transposition; return the ends of the longest chain.
 
-    Where notes follow each other in both pieces, the distance between the numbers of partners stays the same.
+    Along a shared run, the difference between the note numbers in the two pieces is constant.
     """
     order = np.lexsort((mine, semitones, theirs - mine))
     steps = np.diff(np.stack([mine, semitones, theirs - mine])[:, order])

@@ -13,10 +13,10 @@ LEAST_DENSITY = 1e-12
 
 
 class Overlap(NamedTuple):
-    """Similarity of two sets in one descriptor: `area` is 1 for equal distributions, 0 for disjoint ones.
+    """Similarity of two sets in one statistic: `area` is 1 for equal distributions, 0 for disjoint ones.
 
-    `divergence` is the Kullback-Leibler divergence in nats, of the distances within the real set from those between
-    the sets: 0 for sets of one kind.
+    `divergence` is the Kullback-Leibler divergence D(within || between) in nats, of the distances within the real set
+    and those between the two sets. It is 0 for equal distributions.
     """
 
     area: float
@@ -26,16 +26,15 @@ class Overlap(NamedTuple):
 def compare(
     real: Sequence[Mapping[str, ArrayLike]], generated: Sequence[Mapping[str, ArrayLike]]
 ) -> dict[str, Overlap]:
-    """Compare two sets of pieces descriptor by descriptor, after Yang and Lerch [1]_.
+    """Compare two sets of pieces statistic by statistic, after Yang and Lerch [1]_.
 
-    For each descriptor the distances of all pairs within the real set, and those of all pairs of a real and a
-    generated piece, are each smoothed into a density (Gaussian kernels, Scott's bandwidth), whose overlap is
-    measured.
+    For each statistic, two densities are estimated with Gaussian kernels (Scott's bandwidth): that of the distances
+    between two real pieces, and that of the distances between a real and a generated piece. Their overlap is measured.
 
     Parameters
     ----------
     real, generated : sequence of mappings of str to float or array
-        One mapping for each piece, as `descriptors.statistics` gives it; arrays are compared by Euclidean distance.
+        One mapping for each piece, as `statistics.statistics` returns it; arrays are compared by Euclidean distance.
 
     Returns
     -------
@@ -44,15 +43,15 @@ def compare(
     Raises
     ------
     ValueError
-        If there are fewer than two real pieces or no generated one, if the descriptors of two pieces differ, or if
+        If there are fewer than two real pieces or no generated one, if two pieces have different statistics, or if
         a value is not finite.
 
     Notes
     -----
-    Two steps differ from the authors' own script (mgeval). Both densities are taken at the same points and sum to
-    one there, so that a set compared with its like has an area of 1, and the divergence sees a shift, which is
-    lost where each density has points of its own. And where all distances are the same, and no density can be
-    estimated, all of it lies on one point. The divergence is 28 at most: no density is taken to be below 1e-12.
+    Two steps differ from the authors' own script (mgeval). First, both densities are evaluated at the same points and
+    sum to 1. So equal distributions have an area of 1, and the divergence notices a shift, which it would miss if each
+    density had its own points. Second, if all distances are equal, no density can be estimated, and one point gets all
+    of it. The divergence is at most 28, because no density is taken to be below 1e-12.
 
     References
     ----------
@@ -102,12 +101,12 @@ def _density(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def markov_piece(markov: ArrayLike, prime: PianoRoll, n_frames: int, seed: int) -> PianoRoll:
-    """Continue a prime by the Markov baseline, which only knows how long pitches are held.
+    """Continue a prime with the Markov baseline, which only knows how often each pitch starts and ends.
 
     Parameters
     ----------
     markov : array, shape (2, 88)
-        P(on | its state one frame before) of each key, as in `metrics.Baselines`: row 0 where it was up, row 1 down.
+        As in `likelihood.Baselines`: P(on) of each pitch, in row 0 if it was off in the previous frame, in row 1 if on.
     prime : PianoRoll
         At least one frame.
     n_frames : int
@@ -118,7 +117,7 @@ def markov_piece(markov: ArrayLike, prime: PianoRoll, n_frames: int, seed: int) 
     Returns
     -------
     PianoRoll
-        All that is new has the median velocity of the prime.
+        All new notes have the median velocity of the prime.
     """
     random, after = np.random.default_rng(seed), np.asarray(markov)
     frames = list(prime.active)

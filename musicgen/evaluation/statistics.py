@@ -1,4 +1,4 @@
-"""Statistics of a piece, with which real and generated music are compared."""
+"""Statistics of a piece, by which real and generated music are compared."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ CLASSES_OF_KEYS = np.eye(12)[(np.arange(N_PITCHES) + LOWEST_PITCH) % 12]
 CHROMA_SECONDS = 2.0
 PERIOD_SECONDS = (0.5, 4.0)  # how long a bar may be
 TOLERANCE_SECONDS = 0.1
-REPEATED_TO_NEW = 9  # of the onsets in a repetition nine in ten are repeated
+REPEATED_TO_NEW = 9  # in a repetition, nine in ten onsets are repeated
 
 
 def statistics(roll: PianoRoll) -> dict[str, float]:
@@ -25,13 +25,13 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``notes_per_second``; ``polyphony``, keys that sound in a frame that is not silent; ``note_seconds`` and
+        ``notes_per_second``; ``polyphony``, the mean number of pitches in a frame with sound; ``note_seconds`` and
         ``mean_note_seconds``, the median and the mean length of a note; ``inter_onset_seconds``, the mean time from
         one frame with an onset to the next; ``mean_pitch`` (MIDI number); ``pitch_range`` in semitones;
         ``velocity`` and ``velocity_spread``, mean and standard deviation over the notes; ``pitch_classes``, the
-        entropy of the twelve in bits; ``scale_consistency``, the share of the notes in the major or natural minor
-        scale that holds most of them [1]_; `self_similarity`; ``longest_silence_seconds``,
-        ``longest_note_seconds`` and `longest_repeat_seconds`. Where there is no note to take it from, it is 0.
+        entropy of the twelve classes in bits; ``scale_consistency``, the share of the notes in the major or natural
+        minor scale that holds most of them [1]_; `self_similarity`; ``longest_silence_seconds``,
+        ``longest_note_seconds`` and `longest_repeat_seconds`. Values that need a note are 0 without one.
 
     References
     ----------
@@ -63,10 +63,10 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
 
 
 def self_similarity(roll: PianoRoll) -> float:
-    """Return the self-similarity of a piece: the mean of its self-similarity matrix off the diagonal [1]_.
+    """Return the self-similarity of a piece: the mean similarity of any two of its two-second stretches [1]_.
 
-    Two stretches of two seconds are as similar as the cosine of their chroma vectors (how long each pitch class
-    sounds); a silent one is like no other. What is left over at the end does not count.
+    The similarity is the cosine of the two chroma vectors (how long each pitch class sounds), 0 for a silent stretch.
+    A shorter stretch at the end does not count.
 
     References
     ----------
@@ -91,12 +91,12 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
         The opening. Its scale is the major or natural minor scale that holds most of its notes. Where several hold
         as many, the share is the mean over them.
     stretch_seconds : float
-        The rest of the piece is cut into stretches of this length; what is left over at the end does not count.
+        The rest of the piece is cut into stretches of this length; a shorter one at the end does not count.
 
     Returns
     -------
     numpy.ndarray, shape (n_stretches,)
-        0..1 for each stretch (a note drawn blindly from the twelve classes: 7/12), and nan where no note is struck.
+        From 0 to 1 for each stretch (7/12 for pitch classes drawn at random); nan where no note is struck.
 
     Raises
     ------
@@ -119,9 +119,9 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
 def longest_repeat_seconds(roll: PianoRoll) -> float:
     """Return the longest time for which a piece repeats one bar, in seconds; 0 if it never does.
 
-    A bar is a stretch of 0.5 to 4 s. It is repeated as long as nine in ten of the onsets were there one bar before,
-    or come again one bar later, on the same key and at most 0.1 s early or late. Two bars without an onset
-    end the repetition: silence and a held chord are none.
+    A bar is a stretch of 0.5 to 4 s. The repetition lasts as long as nine in ten onsets occurred one bar before, or
+    occur again one bar later, at the same pitch and at most 0.1 s early or late. Two bars without an onset end it, so
+    that silence and a held chord do not count as repetition.
     """
     frames, keys = np.nonzero(roll.onsets)
     near, tolerance = np.zeros((roll.n_frames, N_PITCHES), bool), round(TOLERANCE_SECONDS * roll.fps)
@@ -139,11 +139,11 @@ def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, per
     again = np.concatenate([near[frames[late] - period, keys[late]], near[frames[early] + period, keys[early]]])
     times, which = np.unique(np.concatenate([frames[late], frames[early] + period]), return_inverse=True)
     scores = np.bincount(which, np.where(again, 1, -REPEATED_TO_NEW))
-    # A stretch will do if its scores sum to 0 or more. No sum makes good for a period without any onset, struck or due.
+    # A stretch counts if its scores sum to 0 or more. A period without any onset, played or expected, always ends it.
     pauses = np.diff(times, prepend=times[:1]) > period
     ends = np.cumsum(scores - pauses * (len(again) + 1))
     starts = np.where(scores > 0, ends - scores, np.inf)
-    lowest = np.minimum.accumulate(starts)  # falls: the first place where it is low enough is the earliest start
+    lowest = np.minimum.accumulate(starts)  # decreasing, so that the first low enough value is the earliest start
     earliest = np.minimum(np.searchsorted(-lowest, -ends), len(times) - 1)
     length = int((times - times[earliest])[scores > 0].max(initial=0))
     return length + period if length >= period else 0

@@ -1,4 +1,4 @@
-"""Figure 3: the program, and the model with its sizes."""
+"""Figure 3 of the poster: the program, and the model with its sizes."""
 
 import numpy as np
 from matplotlib.axes import Axes

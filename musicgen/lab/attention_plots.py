@@ -13,7 +13,7 @@ from musicgen.lab.figures import BLUE, COLOURS, GREY, ORANGE, PALETTE, axes_for,
 from musicgen.lab.plots import pitch_name, plot_roll
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
-SECONDS_AFTER = 2  # of the piece that are drawn after the moment
+SECONDS_AFTER = 2  # how much of the piece is drawn after the moment
 ARC_HEIGHT = 0.72  # where arcs start and end, as a share of the height of the axes
 
 
@@ -56,7 +56,7 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
     """
     ax = axes_for(ax, 6.5, 5.5)
     seen = np.ma.masked_equal(weights, 0)
-    # The square root shows faint weights beside strong ones; the strongest, in the first frames, mean little.
+    # The square root makes faint weights visible. The largest are cut off: the first frames have few others to see.
     norm = PowerNorm(0.5, vmin=0, vmax=np.quantile(seen.compressed(), 0.99))
     extent = (0, len(weights) / fps, 0, len(weights) / fps)
     image = ax.imshow(seen, cmap=fading(ORANGE), norm=norm, extent=extent, origin="lower")
@@ -69,7 +69,7 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
 def plot_attended(
     roll: PianoRoll, weights: np.ndarray, first_layer: int = 1, axes: Sequence[Axes] | None = None
 ) -> Axes:
-    """Draw over a roll which earlier frames each attention layer looks at, one row per layer; return the upper axes.
+    """Draw a roll for each attention layer, with the frames that the layer looks at; return the upper axes.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
-    """Draw an arc between two moments in seconds, the wider the higher the weight, and shade the earlier one."""
+    """Draw an arc between two moments in seconds, wider for a larger weight, and shade the earlier moment."""
     bottom, height = ax.get_ylim()[0], np.ptp(ax.get_ylim())
     rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve
     points = [(x, bottom + y * height) for x, y in [(now, 0), ((now + then) / 2, rise), (then, 0)]]
@@ -180,7 +180,7 @@ def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, co
 
 
 def _mark_notes(ax: Axes, roll: PianoRoll, frame: int, reach: int, colour: str) -> None:
-    """Draw a frame around each note that sounds within `reach` frames of a frame."""
+    """Outline each note that sounds within `reach` frames of `frame`."""
     notes = roll.notes
     near = (notes["start_frame"] <= frame + reach) & (notes["end_frame"] > frame - reach)
     for pitch, _, start, end in notes[near].tolist():
@@ -204,7 +204,7 @@ def plot_next_pitches(predicted: np.ndarray, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [f"{share:.0%}" for share in predicted["probability"]], padding=3, size=8)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
-    for colour, label in ((BLUE, "sounds now and goes on"), (ORANGE, "would be struck")):
+    for colour, label in ((BLUE, "sounds now and is held"), (ORANGE, "would be struck")):
         ax.plot([], [], "s", color=colour, label=label)
     ax.set(xlim=(0, 112), xlabel="probability in %", title="Next pitches")
     ax.legend(loc="lower right", fontsize=8)

@@ -171,7 +171,7 @@ def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
         "pedal": np.zeros((1, n_frames), np.float32)
         if roll.pedal is None
         else roll.pedal[None, :n_frames].astype(np.float32),
-        "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # those of the frame to predict
+        "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # one frame ahead
     }
     frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
     return frames, {name: torch.tensor(array, device=device) for name, array in given.items()}

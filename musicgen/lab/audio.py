@@ -17,7 +17,7 @@ PEAK = 0.89  # -1 dBFS: a decoded MP3 may exceed the original
 LARGEST_MP3_RATE = 24_000
 TAIL_SECONDS = 1.5
 
-# The sums of partials:
+# For the fallback, sums of partials:
 PARTIALS_RATE = 24_000
 N_PARTIALS = 8
 RELEASE_SECONDS = 0.3
@@ -67,7 +67,7 @@ def render(roll: PianoRoll) -> Sound:
 
 def write_wav(sound: Sound, path: Path | str) -> None:
     """Write a sound as a 16-bit WAV file atomically."""
-    stream = io.BytesIO()  # soundfile does not report a full disk
+    stream = io.BytesIO()  # soundfile would not report a full disk
     soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
     with atomic_write(path) as temporary:
         temporary.write_bytes(stream.getvalue())

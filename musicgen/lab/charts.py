@@ -21,7 +21,7 @@ from musicgen.lab.figures import (
 )
 from musicgen.lab.html import readable
 
-MOST_POINTS = 150  # of the curve of a run that goes on
+MOST_POINTS = 150  # in the curve of a running training
 
 
 def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = None, run: str = "") -> Axes:
@@ -52,12 +52,12 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
 
 
 def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_updates: int, title: str = "") -> Axes:
-    """Draw a running training, with its learning rate below.
+    """Draw the losses of a running training, with its learning rate below.
 
     Parameters
     ----------
     updates : numpy.ndarray, shape (n, 3)
-        The number, the loss in nats per frame and the learning rate of each update. Of many updates, means are drawn.
+        The number, the loss in nats per frame and the learning rate of each update. Many updates are averaged.
     history : list of dict
         One for each epoch, with ``updates`` and ``validation_nll``.
     baselines : dict of str to float
@@ -132,7 +132,7 @@ def plot_distribution(
     edges = np.histogram_bin_edges(np.concatenate(list(values_by_label.values())), bins)
     for index, (label, values) in enumerate(values_by_label.items()):
         shares = np.histogram(values, edges)[0] / max(1, len(values))
-        width = len(values_by_label) - index + 0.5  # of two equal outlines, the first still shows
+        width = len(values_by_label) - index + 0.5  # so that the first of two equal outlines still shows
         ax.stairs(shares, edges, color=PALETTE[index % len(PALETTE)], linewidth=width, label=label)
     ax.set(xlabel=xlabel, ylabel="share")
     ax.legend()
@@ -156,8 +156,8 @@ def plot_totals(totals: Mapping[str, Mapping[str, Mapping[str, float]]], title: 
     Parameters
     ----------
     totals : mapping of str to mapping of str to mapping of str to float
-        For each quantity, for example pieces and minutes, the amount of each part of each name. The first quantity
-        orders the names.
+        For each quantity, for example pieces and minutes: for each name, the amount of each part. The first quantity
+        determines the order of the names.
     title : str
     """
     first = {name: sum(parts.values()) for name, parts in next(iter(totals.values())).items()}

@@ -17,7 +17,7 @@ def show_piece(piece: Piece, seconds: float = 30, sustain: bool = False) -> Play
     ----------
     piece : Piece
     seconds : float
-        How much of it.
+        Length of the opening.
     sustain : bool
         Let notes ring on while the pedal is down, as the pianist heard it; the poster's roll has no pedal.
     """
@@ -31,7 +31,7 @@ def browse(pieces: list[Piece], seconds: float = 30) -> ipywidgets.VBox:
     Parameters
     ----------
     pieces : list of Piece
-        As `load_corpus` gives them; a file that cannot be read is told and harms nothing.
+        As `load_corpus` returns them. For a file that cannot be read, the reason is shown.
     seconds : float
         How much of each piece is played.
     """

@@ -79,7 +79,7 @@ EXERCISES = {
         lambda value: value == "which",
         (
             "One temperature is about pitches, one about time.",
-            "It keeps the number of onsets.",
+            "It keeps the number of onsets the same.",
             'the answer is "which"',
         ),
     ),
@@ -92,14 +92,14 @@ _attempts: dict[str, int] = {}
 
 
 def check(exercise: str, value: object) -> bool:
-    """Print whether an answer is right; otherwise a hint, and after three hints where the solution is.
+    """Print whether an answer is right, and return it; print a hint if not, or after three hints where the solution is.
 
     Parameters
     ----------
     exercise : str
         Such as ``"01-1"``.
     value : object
-        The answer; None asks for nothing yet.
+        The answer; None only prints a reminder.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Common parts of all figures: the colours, the size, the alternative text, and how a notebook shows them.
 
-A figure has a transparent ground, and its text and colours stand out from white and from black. So one picture fits
-the light and the dark theme of JupyterLab, GitHub and an exported page. The player uses the same colours.
+A figure has a transparent background, and its text and colours stand out from white and from black. So one picture
+fits the light and the dark theme of JupyterLab, GitHub and an exported page. The player uses the same colours.
 """
 
 import io
@@ -23,19 +23,19 @@ from musicgen.support.files import atomic_write
 # Colours that people with any colour vision can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
 GREY = "#808080"
-INK = "#787878"  # text: a contrast of 4.4 with white and with JupyterLab's dark ground
+INK = "#787878"  # text: a contrast of 4.4 with white and with JupyterLab's dark background
 
 # Velocity from 1 (soft, pale blue) to 127 (loud, bright orange), of about the same lightness throughout.
 VELOCITY = LinearSegmentedColormap.from_list("velocity", ["#86a3bd", "#6f86d6", "#a25fd0", "#d8478f", "#ee5a24"], 127)
 COLOURS = {
-    "velocity": [to_hex(VELOCITY(index)) for index in range(127)],  # of velocity index + 1
+    "velocity": [to_hex(VELOCITY(index)) for index in range(127)],  # item i is the colour of velocity i + 1
     "prime": "#2a86c9",
     "now": GREEN,
     "pedal": "#8a8a8a",
     "beat": GREY,
 }
 
-# On import, so that what a cell adds to a figure has these colours, too.
+# Set on import, so that whatever a cell adds to a figure has these colours, too.
 matplotlib.rcParams.update(
     {
         "figure.facecolor": "none",
@@ -57,7 +57,7 @@ matplotlib.rcParams.update(
 
 
 class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure with alternative text that pyplot does not know, so that no cell shows it twice.
+    """A matplotlib figure with alternative text. Pyplot does not know it, so that no cell shows it twice.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Figure(matplotlib.figure.Figure):
         return readable(f"{whole}." if whole else "A figure.").replace("\n", " ")
 
     def draw(self, renderer) -> None:
-        """Draw the figure. Matplotlib cannot draw all texts: see `readable`."""
+        """Draw the figure, after making all texts `readable`: matplotlib cannot draw some."""
         for text in self.findobj(Text):
             text.set_text(readable(text.get_text()))
         super().draw(renderer)
@@ -103,7 +103,7 @@ def subplots(n_rows: int = 1, n_columns: int = 1, size: tuple[float, float] = (8
 
 
 def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or the axes of a new figure (inches)."""
+    """Return `ax`, or the axes of a new figure of this width and height in inches."""
     return Figure(width, height).subplots() if ax is None else ax
 
 
@@ -120,7 +120,7 @@ def save_figure(ax: Axes, path: Path | str) -> None:
 
 
 def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
-    """Return a figure, or the figure of axes, as a PNG with 256 colours, which is about half the size with all."""
+    """Return a figure, or the figure of axes, as a PNG with 256 colours: half the size of one with all colours."""
     drawn, small = io.BytesIO(), io.BytesIO()
     shown.figure.savefig(drawn, format="png", dpi=dpi)
     _with_palette(np.array(Image.open(drawn).convert("RGBA"))).save(small, "png", optimize=True)

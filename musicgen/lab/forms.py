@@ -24,16 +24,16 @@ from musicgen.lab.panel import Message, Panel, picture_html
 from musicgen.lab.plots import Axes, png_bytes
 from musicgen.support.settings import Settings, help_of
 
-WIDEST_SLIDER = 10_000  # limits farther apart than this are no range to slide over
-MANY_TIMES = 50  # where the highest is so many times the lowest, a slider multiplies instead of adding
-LARGEST_EXACT = 2**53 - 1  # of the whole numbers in a browser
+WIDEST_SLIDER = 10_000  # a wider range gets no slider
+MANY_TIMES = 50  # if the highest value is this many times the lowest, the slider is logarithmic
+LARGEST_EXACT = 2**53 - 1  # the largest whole number that a browser represents exactly
 COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(320px, 1fr))", "grid_gap": "0 28px"}
 
 
 class Form(Panel):
     """A form for a config: `value` is the config, or None if the settings are invalid together.
 
-    Made by `form`. What is to follow it says so with ``form.observe(callback, "value")``.
+    Made by `form`. To react to changes, call ``form.observe(callback, "value")``.
     """
 
     value = traitlets.Any()
@@ -64,7 +64,7 @@ class Form(Panel):
 def form(kind: type[Settings], without: tuple[str, ...] = (), **start) -> Form:
     """Make a form of a config class: a slider and a box for each number, a drop-down for each choice.
 
-    A slider covers what is usual, a box takes all that is allowed; the docstring of each setting is its tooltip.
+    A slider covers the usual values, a box takes all allowed ones. The description of each setting is its tooltip.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Cal
         slider.value = min(max(box.value, low), high)
 
     def lead(change: dict) -> None:
-        if step(change["new"]) != step(box.value):  # else it is the browser that moves it onto its step
+        if step(change["new"]) != step(box.value):  # otherwise the browser only rounded it to a step
             box.value = tidy(change["new"])
 
     follow()

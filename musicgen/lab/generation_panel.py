@@ -1,4 +1,4 @@
-"""A panel that composes: a prime from anywhere, a composer, the controls, the player, and a gallery."""
+"""A panel to compose with: the prime, the composer, the settings, the player and a gallery."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
 
 
 class PrimeChooser(VBox):
-    """Choice of an opening: a bundled one, a piece of the corpus, a file, one's own playing, or nothing."""
+    """Chooses an opening: a bundled one, a piece of the corpus, a file, what the user plays, or nothing."""
 
     def __init__(self, pieces: Sequence[Piece]):
         self.beats = BoundedFloatText(8, min=0.25, max=256, step=1, layout=Layout(width="70px"))
@@ -55,7 +55,7 @@ class PrimeChooser(VBox):
             "a piece of the corpus": (self.piece, self._from_corpus),
             "a MIDI file of mine": (Box([self.upload, self.message], layout=Layout(**ROW)), self._from_upload),
             "what I play": (self.keyboard, self._from_keyboard),
-            "nothing": (Label("The model begins out of silence."), lambda: (None, "Out of silence")),
+            "nothing": (Label("The model starts from silence."), lambda: (None, "Out of silence")),
         }
         if not pieces:
             del ways["a piece of the corpus"]
@@ -92,7 +92,7 @@ class PrimeChooser(VBox):
         self.uploaded = None
         with self.message.errors():
             for file in self.upload.value:
-                name = PureWindowsPath(file["name"]).name[:60]  # told in messages, and never opened
+                name = PureWindowsPath(file["name"]).name[:60]  # only shown in messages, never opened
                 performance = read_performance(name, bytes(file["content"]))
                 self.uploaded = performance, name
                 self.message.tell(f"{name}: {len(performance.notes):,} notes")
@@ -104,13 +104,13 @@ class GenerationPanel(Panel):
     Parameters
     ----------
     model : AttentionLSTM
-        A trained model of a piano.
+        A trained model with 88 pitches.
     pieces : sequence of Piece
-        Of the corpus, to begin with.
+        Pieces of the corpus that are offered as primes.
     folder : Path or str
-        Where what is saved goes.
+        Where pieces are saved.
     start : dict
-        Of the `GenerationConfig` to start with.
+        Values of the `GenerationConfig` to start with.
     """
 
     def __init__(self, model: AttentionLSTM, pieces: Sequence[Piece] = (), folder: Path | str = "outputs", **start):
@@ -120,8 +120,8 @@ class GenerationPanel(Panel):
         self.composer = Dropdown(options=composers, layout=Layout(width="190px"))
         self.message, self.shown, self.gallery = Message(), HTML(layout=Layout(width="100%")), VBox()
         self.take: Take | None = None
-        self.go = button("Compose", "music", "let the model go on from the prime", self._compose, "primary")
-        self.another = button("Another", "random", "the same once more, with the next seed", self._compose_another)
+        self.go = button("Compose", "music", "let the model continue the opening", self._compose, "primary")
+        self.another = button("Another", "random", "compose once more, with the next seed", self._compose_another)
         self.keep = button("Keep", "heart", "put this piece into the gallery", self._keep)
         style = Box([Label("In the style of"), self.composer], layout=Layout(**ROW))
         buttons = Box([self.go, self.another, self.keep, self.message], layout=Layout(**ROW, margin="6px 0"))
@@ -209,7 +209,7 @@ class GalleryItem(Box):
         buttons = [
             button("Play", "play", "show it in the player", lambda: panel.show(take)),
             button("Save", "save", "write it as MIDI, sound and settings", self._save),
-            button("", "trash", "take it out of the gallery", self._remove),
+            button("", "trash", "remove it from the gallery", self._remove),
         ]
         text = VBox([HTML(f'<div style="line-height: 1.5">{about}</div>'), Box(buttons), self.message])
         super().__init__([picture, text], layout=Layout(grid_gap="12px", margin="8px 0 0", **FRAME))

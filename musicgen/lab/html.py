@@ -21,7 +21,7 @@ def readable(text: object) -> str:
 
 
 def escape(text: object) -> str:
-    """Return `text` as HTML that shows it: `readable`, and without markup."""
+    """Return `text` as HTML that shows it literally: `readable`, and with all markup escaped."""
     return html.escape(readable(text))
 
 

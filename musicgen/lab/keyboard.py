@@ -20,7 +20,7 @@ class PianoKeyboard(anywidget.AnyWidget):
     Parameters
     ----------
     seconds : float
-        The longest recording (above 0, to 60).
+        The longest recording, above 0 and at most 60.
     """
 
     _esm = HERE.with_suffix(".js")
@@ -52,15 +52,15 @@ def played_roll(notes: list, fps: int = DEFAULT_FPS) -> PianoRoll:
     Raises
     ------
     ValueError
-        If that is not what is given.
+        If the notes are not of this form.
     """
     try:
         played = np.array(notes, float).reshape(-1, 4)
     except (TypeError, ValueError) as error:
-        raise ValueError("a note that was played is (pitch, velocity, start, end), four numbers") from error
+        raise ValueError("each note must be four numbers: pitch, velocity, start, end") from error
     pitch, velocity, start, end = played.T
     if not (np.isfinite(played).all() and (start >= 0).all() and (end >= start).all() and (end <= MAX_SECONDS).all()):
-        raise ValueError(f"notes must be played within 0..{MAX_SECONDS:g} s, each from its start to its end")
+        raise ValueError(f"notes must lie within 0..{MAX_SECONDS:g} s, and none may end before it starts")
     if not ((velocity >= 1) & (velocity <= 127)).all():
         raise ValueError("velocities must lie in 1..127")
     sampled = np.empty(len(played), NOTE_DTYPE)

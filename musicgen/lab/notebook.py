@@ -84,9 +84,9 @@ def train(
     rolls : RollCache
         With a train and a validation split.
     name : str
-        Of the run; a second run with this name is called ``name-2``.
+        Name of the run; a second run with this name is called ``name-2``.
     sizes, recipe, windows
-        The configuration.
+        The settings of the model, the training and the windows.
     runs_dir : Path or str
     watch : callable
         Runs a trainer and shows it: `train_and_watch`.
@@ -123,5 +123,5 @@ def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
 
 
 def verdict(claim: str, holds: bool, evidence: str = "") -> None:
-    """Print the outcome of a claim: "AdamW beats Markov: yes, 2.29 against 2.33"."""
+    """Print whether a claim holds: "AdamW beats Markov: yes, 2.29 against 2.33"."""
     print(f"{claim}: {'yes' if holds else 'no'}{', ' + evidence if evidence else ''}")

@@ -21,17 +21,17 @@ from musicgen.support.files import atomic_write
 
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?![\s$])(?P<inline>[^$\n]*?[^$\s\\])\$(?!\w)", re.DOTALL)
-PIXELS = 16  # the size of letters in a formula
-COMMANDS = "ZMLQC"  # of an SVG path, by the codes of a matplotlib path: 79 (close), 1, 2, 3, 4
+PIXELS = 16  # font size of a formula
+COMMANDS = "ZMLQC"  # SVG path commands: "close", then those of the matplotlib path codes 1, 2, 3, 4
 
 
 class FormulasToImages(Preprocessor):
     """Replaces the TeX formulas of Markdown cells by images."""
 
     def preprocess_cell(self, cell, resources, index):
-        """Change one cell; called by nbconvert."""
+        """Replace the formulas of one cell; nbconvert calls it."""
         if cell.cell_type == "markdown":
-            parts = CODE.split(cell.source)  # code is at odd places
+            parts = CODE.split(cell.source)  # every second part is code
             parts[::2] = [FORMULA.sub(_replacement, text) for text in parts[::2]]
             cell.source = "".join(parts)
         return cell, resources
@@ -91,7 +91,7 @@ def export(notebook: Path | str, slides: bool = False) -> str:
 
 def main() -> None:
     """Export the notebooks of the command line."""
-    parser = argparse.ArgumentParser(description="Export notebooks as HTML pages that need no other host.")
+    parser = argparse.ArgumentParser(description="Export notebooks as HTML pages that load nothing else.")
     parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/pages"), help="the folder for the pages")
     parser.add_argument("--slides", action="store_true", help="make a slide of each Markdown cell and what follows it")

@@ -21,7 +21,7 @@ class Panel(VBox):
     instead : callable
         Returns HTML to show there.
     layout : dict
-        As of any widget.
+        As for any widget.
     """
 
     def __init__(self, children: list[Widget], instead: Callable[[], str], **layout: str):
@@ -46,9 +46,9 @@ class Message(HTML):
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Show errors inside the block: bad input in one line, a bug with its traceback.
+        """Show an error of the block: bad input in one line, a bug with its traceback.
 
-        An exception that leaves the callback of a widget would only be seen in JupyterLab's log.
+        Otherwise an exception in the callback of a widget would appear only in JupyterLab's log.
         """
         try:
             yield

@@ -27,7 +27,7 @@ FRAME = "player_frame.html"
 
 @dataclass(frozen=True, eq=False)
 class Player:
-    """Shows and plays one or more pieces on one time axis. The last expression of a cell is displayed.
+    """Shows and plays one or more pieces on one time axis. A cell displays it if it is the last expression.
 
     The sound is rendered when the player is first shown. Each minute of music takes about half a second, and 0.3 MB in
     the notebook.

@@ -84,7 +84,7 @@ def _draw_notes(ax: Axes, roll: PianoRoll) -> PolyCollection:
     bars = PolyCollection(corners, array=notes["velocity"], cmap=VELOCITY, clim=(1, 127), zorder=3, gid="notes")
     bars.set(edgecolor="face", linewidth=0.5)
     ax.add_collection(bars, autolim=False)
-    # Through the limits of the data, so that axes shared by two rolls grow to hold both.
+    # Set the limits of the data, not of the axes, so that axes shared by two rolls grow to hold both.
     bottom, top = low.min(initial=48), high.max(initial=72)
     room = ROOM * (top - bottom) if roll.pedal is not None else 0
     ax.update_datalim([(0, bottom - room), (max(roll.duration_seconds, 1), top)])
@@ -97,13 +97,13 @@ def _draw_notes(ax: Axes, roll: PianoRoll) -> PolyCollection:
 
 
 def _octave(ax: Axes, pitch: float) -> str:
-    """Return the name of a C, or nothing above the piano and at the lower edge, where the pedal strip has its label."""
+    """Return the label of a C; empty above the piano, and at the lower edge, where the label of the pedal is."""
     bottom, top = ax.get_ylim()
     return pitch_name(round(pitch)) if bottom + 0.045 * (top - bottom) < pitch <= HIGHEST_PITCH else ""
 
 
 def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
-    """Draw the beats within a roll; only the bars of a long one."""
+    """Draw the beats within a roll; of a long roll only the downbeats."""
     beats = beats_within(roll)
     down = beats[:, 1] == 1
     place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["beat"], "zorder": 1}
@@ -146,7 +146,7 @@ def _draw_prime(ax: Axes, seconds: float, rest: str) -> None:
 
 
 def _sentence(roll: PianoRoll, prime_frames: int) -> str:
-    """Describe a roll for those who do not see it."""
+    """Describe a roll in a sentence for its alternative text."""
     pitches = roll.notes["pitch"].tolist()
     span = f" from {pitch_name(min(pitches))} to {pitch_name(max(pitches))}" if pitches else ""
     parts = [f"Piano roll: {len(pitches):,} notes{span} in {roll.duration_seconds:.0f} seconds"]
@@ -158,7 +158,7 @@ def _sentence(roll: PianoRoll, prime_frames: int) -> str:
 
 
 def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, title: str = "") -> Axes:
-    """Draw a real roll above a generated one with the same prime, on the same axes; return the upper axes."""
+    """Draw a real roll above a generated one with the same prime, with shared axes; return the upper axes."""
     figure, (upper, lower) = subplots(2, size=(10, 7), sharex=True, sharey=True)
     plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played").label_outer()
     plot_roll(generated, lower, "", prime_frames).label_outer()
@@ -166,7 +166,7 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
 
 
 def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
-    """Draw rolls by their titles, one below the other on the same axes; return the uppermost."""
+    """Draw rolls, given by title, one below the other with shared axes; return the upper axes."""
     size = (10, 3.2 * len(rolls))
     figure, axes = subplots(len(rolls), size=size, sharex=True, sharey=True, squeeze=False)
     for ax, (title, roll) in zip(axes.flat, rolls.items()):

@@ -19,7 +19,7 @@ def read_results(name: str) -> list[dict[str, str]]:
     Raises
     ------
     FileNotFoundError
-        If there is none; a clone of the repository has them.
+        If there is no such file: results come only with a clone of the repository.
     """
     path = RESULTS / f"{name}.csv"
     if not path.is_file():
@@ -35,7 +35,7 @@ def show_results(name: str, columns: tuple[str, ...]) -> HTML:
 
 
 def plot_lesions() -> Axes:
-    """Plot the correlation of the pitch classes with those of the prime over time, with parts of the model off."""
+    """Plot over time how much the pitch classes correlate with the prime's, with parts of the model switched off."""
     curves: dict[str, dict[str, list[float]]] = {}
     for row in read_results("lesions"):
         curves.setdefault(row["variant"], {}).setdefault(row["seed"], []).append(float(row["pitch_class_correlation"]))

@@ -17,9 +17,9 @@ class Run:
     Parameters
     ----------
     name : str
-        That of its folder.
+        The name of its folder.
     settings : dict
-        All that was set, of the model, its training and its windows, by name.
+        All settings of the model, the training and the windows, by name.
     history : list of dict
         One row per finished epoch, as `Trainer.run` returns it; at least one.
     """
@@ -60,7 +60,7 @@ def _read_run(folder: Path) -> Run | None:
 def compare_runs(runs: list[Run]) -> list[dict]:
     """Return one row for each run: its name, the settings in which runs differ, and its results.
 
-    Losses are in nats per frame; those named are of the epoch with the lowest validation loss.
+    Losses are in nats per frame, at the epoch with the lowest validation loss.
     """
     names = {name for run in runs for name in run.settings}
     order = [name for run in runs[:1] for name in run.settings] + sorted(names)
@@ -92,5 +92,5 @@ def show_runs(folder: Path | str) -> HTML:
     runs = load_runs(folder)
     used = {run.name for run in runs}
     invalid = sorted({path.parent.name for path in Path(folder).glob("*/*.safetensors")} - used)
-    note = f"<p>Left out, without a finished epoch or invalid: {escape(', '.join(invalid))}</p>" if invalid else ""
+    note = f"<p>Left out, unfinished or invalid: {escape(', '.join(invalid))}</p>" if invalid else ""
     return HTML((runs_table(runs) if runs else "<i>There are no runs yet.</i>") + note)

@@ -22,15 +22,15 @@ class Take:
     Parameters
     ----------
     roll : PianoRoll
-        The prime and what follows.
+        The prime and its continuation.
     prime_frames : int
         The length of the prime; 0 without one.
     begun_with : str
-        What the prime is; shown, and never a path.
+        Description of the prime for the reader; never a path.
     composer : str or None
-        In whose style.
+        The composer whose style was requested.
     config : GenerationConfig
-        How it was made.
+        The settings that it was generated with.
     """
 
     roll: PianoRoll
@@ -41,13 +41,13 @@ class Take:
 
     @property
     def title(self) -> str:
-        """A title of one line."""
+        """One line with the prime, the style and the seed."""
         style = f", in the style of {self.composer}" if self.composer else ""
         return f"{self.begun_with}{style}, seed {self.config.seed}"
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write the MIDI file, the sound and the settings under a free name, and return the paths."""
-        plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é is e and an accent
+        plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é becomes e and an accent
         words = re.findall("[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
         stem = "-".join(words)[:40].rstrip("-") or "piece"
         number = next(n for n in range(1, 10_000) if not (Path(folder) / f"{stem}-{n}.json").exists())
@@ -63,6 +63,6 @@ class Take:
 def compose(
     model: AttentionLSTM, prime: PianoRoll | None, begun_with: str, config: GenerationConfig, composer: str | None
 ) -> Take:
-    """Continue a prime, and keep the settings; see `generate`."""
+    """Continue a prime with `generate`, and return the piece with its settings."""
     roll = generate(model, prime, config, composer)
     return Take(roll, prime.n_frames if prime else 0, begun_with, composer, config)

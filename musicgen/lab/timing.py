@@ -14,7 +14,7 @@ class Times(dict):
 
     @contextmanager
     def measure(self, name: str, n_times: int = 1) -> Iterator[None]:
-        """Time a block that does something `n_times`, and keep the seconds for each time."""
+        """Time a block that does something `n_times`, and keep the mean seconds for once."""
         started = time.perf_counter()
         yield
         self[name] = (time.perf_counter() - started) / n_times

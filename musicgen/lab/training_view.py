@@ -22,18 +22,18 @@ HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
 class LiveLossPlot:
-    """A callback of `Trainer.run` that records the updates and shows them every now and then.
+    """A callback of `Trainer.run` that records the updates and redraws them every 1.5 seconds.
 
     Parameters
     ----------
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     show : callable
-        Takes the share of the run that is done (0..1), a line that tells how it stands, and the figure as PNG.
+        Takes the finished share of the run (0..1), a line about its progress, and the figure as PNG.
     stop : callable
-        Returns true where the run is to end.
+        Returns True if the run should end.
     updates : list of (int, float, float), optional
-        Of a run that goes on, what was gathered before: the number, loss and learning rate of each update.
+        Earlier updates of a resumed run: the number, loss and learning rate of each.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LiveLossPlot:
     def __call__(self, trainer: Trainer) -> bool:
         """Record an update, and return whether to stop the run."""
         at = trainer.progress
-        # Both are 0 again at the end of an epoch; of a run taken up within one, the first update cannot be told apart.
+        # Both restart at 0 in each epoch. If a run is resumed within an epoch, the loss of its first update is unknown.
         loss_sum, n_frames = self.before or ((at.loss_sum, at.n_frames) if at.batch > 1 else (0.0, 0))
         if at.n_frames > n_frames:
             loss = (at.loss_sum - loss_sum) / (at.n_frames - n_frames)
@@ -78,21 +78,21 @@ class LiveLossPlot:
 
 
 def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> list[dict]:
-    """Train with one live figure in the cell. The notebook's stop button ends the run with its checkpoint.
+    """Train with one live figure in the cell. The notebook's stop button saves a checkpoint and ends the run.
 
     Parameters
     ----------
     trainer : Trainer
-        A run to begin, or to go on with.
+        Its run is started or resumed.
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     resume : bool
-        As of `Trainer.run`.
+        As in `Trainer.run`.
 
     Returns
     -------
     list of dict
-        As of `Trainer.run`.
+        As in `Trainer.run`.
     """
     handle = display(display_id=True)
     follower = LiveLossPlot(baselines, lambda done, line, png: handle.update(Picture(png)))
@@ -104,8 +104,8 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
 class TrainingPanel(Panel):
     """Forms, a start and a stop button, one live figure, and all runs of a folder in one table and one plot.
 
-    The run is a thread of its own, so that the notebook still answers: it ends by the stop button, not by that of the
-    notebook. Only one runs at a time: to start the next, in whichever panel, ends the one before.
+    The run has its own thread, so that the notebook stays responsive. The panel's stop button ends it, not the
+    notebook's. Only one run is active at a time: starting another one, in any panel, ends the run before.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class TrainingPanel(Panel):
         self.stop = button(
             "Stop", "stop", "end the run after this update, and keep its checkpoint", self._stop, "danger"
         )
-        self.resume = button("Go on", "forward", "go on with the run that was stopped", self._resume)
+        self.resume = button("Go on", "forward", "continue the run that was stopped", self._resume)
         self.bar, self.message = FloatProgress(max=1, layout=Layout(width="160px")), Message()
         self.figure, self.curves = (Image(layout=Layout(max_width="800px", display="none")) for _ in range(2))
         self.table = HTML()

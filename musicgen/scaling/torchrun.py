@@ -16,19 +16,19 @@ from musicgen.dataset import Batch
 from musicgen.training import Trainer
 
 TIMEOUT = timedelta(minutes=5)  # for a process that hangs; one that ended is noticed at once
-PREPARATION = timedelta(days=7)  # for the data
+PREPARATION = timedelta(days=7)  # for the first process to sample the data while the others wait
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, if it did, until the block ends.
+    """Connect the processes that ``torchrun`` started, if there are several, until the block ends.
 
     They communicate through gloo, and for tensors on a GPU through NCCL.
 
     Raises
     ------
     ValueError
-        If a machine has GPUs, but fewer than processes.
+        If a machine has fewer GPUs than processes, but not none.
     ConnectionError
         If the other processes cannot be reached.
     """
@@ -44,7 +44,7 @@ def joined() -> Iterator[None]:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=TIMEOUT)
     yield
     with _or_lost():
-        distributed.barrier()  # torchrun stops all processes when one ends with an exit code that is not 0
+        distributed.barrier()  # wait for all: when one exits with a code other than 0, torchrun stops the others
     distributed.destroy_process_group()
 
 
@@ -72,7 +72,7 @@ def one_by_one() -> Iterator[None]:
 
 
 class DistributedTrainer(Trainer):
-    """A `Trainer` in each of several processes, with the result of one process up to rounding."""
+    """A `Trainer` for several processes. Together they get the result of one process, up to rounding."""
 
     @property
     def writes(self) -> bool:
@@ -90,9 +90,9 @@ class DistributedTrainer(Trainer):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
     def _part(self, batch: Batch) -> Batch:
-        """Return every n-th window, or a window without a frame to predict, whose gradients are 0.
+        """Return every n-th window; if there are too few, one without a frame to predict, whose gradients are 0.
 
-        All processes but the first also draw their own random numbers (dropout), the same after a resume.
+        All processes but the first also set their own seed for dropout, which is the same after a resume.
         """
         if rank():
             seed = np.random.SeedSequence([self.config.seed, rank(), self.progress.updates])
@@ -111,7 +111,7 @@ class DistributedTrainer(Trainer):
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, in one all-reduce; they share type and device."""
+    """Replace each tensor by its sum over all processes, in one all-reduce. All must have one type and device."""
     if n_ranks() == 1:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -122,7 +122,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def mean_of(total: float, count: float) -> float:
-    """Return the mean over the parts of all processes, each with its sum and its count."""
+    """Return the mean over all processes, of which each gives its sum and its count."""
     add_up([sums := torch.tensor([total, count], dtype=torch.float64)])
     return float(sums[0] / sums[1])
 

@@ -1,1 +1,1 @@
-"""Validated config fields, atomic writes, per-file limits."""
+"""Helpers: config fields, files, limits, processes, resuming, sequences, MIDI events, tempo maps and beats."""

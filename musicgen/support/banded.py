@@ -1,4 +1,4 @@
-"""A convolution along the last but one axis, computed as a product with a banded matrix."""
+"""A convolution along the second to last axis, computed as a product with a banded matrix."""
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ class PitchConv(nn.Module):
         self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * reach + 1 if above else reach))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size); silence lies beyond the keyboard."""
+        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size); padded with silence."""
         n_pitches, flat = features.shape[-2], features.flatten(-2)  # (..., K * F)
         if torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
             product = flat @ self.matrix(n_pitches)
-        else:  # a few frames of generation: keep the matrix, and read only its rows that count
+        else:  # a few frames of generation: cache the matrix, and read only the rows of features that are not 0
             self.kept = self.matrix(n_pitches) if self.kept is None else self.kept
             rows = flat.flatten(0, -2).any(0).nonzero()[:, 0]
             product = flat[..., rows] @ self.kept[rows]

@@ -1,4 +1,4 @@
-"""Beats: times in seconds, with 1 for a downbeat; their phase in each frame, and a metronome."""
+"""Beats: checks, the phase of each frame within beat and bar, and a metronome that continues them."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 BEAT_HARMONICS = (1, 2, 3, 4, 6)
 BAR_HARMONICS = (1, 2)
-DRIFT = 0.8  # how much of a change of tempo remains at the next beat
+DRIFT = 0.8  # the share of a deviation from the tempo that remains at the next beat
 N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
 
 
@@ -15,7 +15,7 @@ def check_beats(beats: np.ndarray) -> np.ndarray:
     """Return beats as float64 in whole microseconds, as MIDI files have them; raise ValueError if they are invalid."""
     beats = np.round(np.asarray(beats, np.float64), 6)
     if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
-        raise ValueError(f"beats must be finite, of shape (n_beats, 2), not {beats.shape}")
+        raise ValueError(f"beats must be finite and of shape (n_beats, 2), not {beats.shape}")
     if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():
         raise ValueError("beats must ascend in time, with 1 for a downbeat and 0 for any other beat")
     return beats
@@ -77,7 +77,7 @@ def metronome(
     Parameters
     ----------
     beats : numpy.ndarray, shape (n_beats, 2)
-        Those before `start` are kept. There may be none.
+        Known beats; those before `start` are kept. There may be none.
     start, end : float
         The new beats begin after `start` and reach `end`, in seconds.
     bpm : float
@@ -92,8 +92,8 @@ def metronome(
 
     Returns
     -------
-    numpy.ndarray, shape (n_more, 2), or None
-        None if `bpm` is 0 and fewer than three beats are known.
+    numpy.ndarray, shape (n_beats, 2), or None
+        The kept and the new beats. None if `bpm` is 0 and fewer than three beats are known.
     """
     beats = beats[beats[:, 0] < start]
     downbeats = np.flatnonzero(beats[:, 1])

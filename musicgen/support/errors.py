@@ -1,4 +1,4 @@
-"""Errors that several modules raise."""
+"""An error that several modules raise."""
 
 from pathlib import Path
 

@@ -25,7 +25,7 @@ def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Pat
     path : Path or str
         The file to write. Its folder is created if necessary.
     previous : Path, optional
-        A new name for the old file.
+        Where to keep the old file.
 
     Yields
     ------
@@ -51,7 +51,7 @@ def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Pat
     except OSError as error:
         if error.errno is None or error.filename not in (None, name):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the error of a full disk names no file
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,7 +68,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_checked(path: Path, content: bytes) -> None:
-    """Write a file atomically behind its SHA-256."""
+    """Write a file atomically, with the SHA-256 of the content in front of it."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(hashlib.sha256(content).digest() + content)
 
@@ -84,7 +84,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
-    """Return the SHA-256 of a context and a file; of a file that is too large or unreadable, that of its name."""
+    """Return the SHA-256 of `context` and a file's content, or of its name if it is too large or unreadable."""
     content = str(path).encode(errors="surrogateescape")
     try:
         if path.is_file() and path.stat().st_size <= max_bytes:
@@ -102,7 +102,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of `pack`."""
+    """Return the arrays that `pack` stored."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
@@ -131,7 +131,7 @@ def printable(text: str) -> str:
 
 
 def _publish(temporary: Path, path: Path, previous: Path | None) -> None:
-    """Flush the file to disk before it gets its name, with the permissions of a new file."""
+    """Flush the file to disk, and give it its name and the permissions of a new file."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)

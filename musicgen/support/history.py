@@ -12,7 +12,7 @@ SOUNDING_DECAYS = (0.8, 0.95, 0.99)  # moving averages over about 5, 20 and 100 
 VELOCITY_DECAYS = (0.8, 0.98)
 DECAYS = SOUNDING_DECAYS + 2 * VELOCITY_DECAYS
 AVERAGE_SCALES = (1.0, 2.0, 4.0)  # slow averages of sparse signals are small
-MAX_AGE = 400.0  # frames; the age of a pitch saturates here
+MAX_AGE = 400.0  # frames; ages do not grow beyond this
 N_NEAR = 3 + len(SOUNDING_DECAYS)  # the features that a pitch sees of its neighbours
 N_FEATURES = N_NEAR + 2
 VELOCITY_REACH = 6.0  # standard deviation in semitones of "nearby" for recent velocities
@@ -49,7 +49,7 @@ def _initial_state(on: Tensor) -> PitchState:
 
 
 def recent_velocities(averages: Tensor) -> Tensor:
-    """Mean velocity of recent notes near each pitch, and the log of their number: (B, 4, T, K) to (B, T, K, 4)."""
+    """Return the mean velocity of recent notes near each pitch, and the log of their number, shape (B, T, K, 4)."""
     pitch = torch.arange(averages.shape[-1], device=averages.device, dtype=averages.dtype)
     near = torch.exp(-(((pitch[:, None] - pitch) / VELOCITY_REACH) ** 2) / 2)  # Gaussian kernel along the pitches
     sums, counts = (averages @ near).chunk(2, dim=1)  # (B, 2, T, K)
@@ -68,7 +68,7 @@ def pedal_history(pedal: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[T
 
 
 def lower_velocities(velocity: Tensor) -> Tensor:
-    """Nearest velocity below, mean of all below, and whether there is one: (..., K) to (..., K, 3)."""
+    """Return for each pitch the nearest velocity below it, their mean, and whether there is one: (..., K, 3)."""
     struck = (velocity > 0).to(velocity.dtype)
     count = struck.cumsum(-1) - struck
     mean = (velocity.cumsum(-1) - velocity) / count.clamp(min=1)

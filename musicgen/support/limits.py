@@ -19,11 +19,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class OverLimit(BaseException):
-    """A limit was exceeded. It is not an Exception, so that no handler on the way catches it and continues."""
+    """A limit was exceeded. It is not an Exception, so that no ``except Exception`` on the way swallows it."""
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process: resident on Linux, elsewhere the highest so far, 0 on Windows."""
+    """Return the memory of this process in bytes: resident on Linux, 0 on Windows, elsewhere the peak so far."""
     if sys.platform == "linux":
         return _pages()[1]
     if resource is None:
@@ -74,14 +74,14 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         yield
     finally:
-        over = True  # before any call, in which a last signal could still arrive
+        over = True  # first of all: a last signal could arrive during the calls below
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
 
 
 @contextmanager
 def system_bounded(n_bytes: int) -> Iterator[None]:
-    """Limit memory to `n_bytes` beyond what the process has, by a MemoryError (Linux only).
+    """Raise MemoryError if the block takes `n_bytes` more than the process has already (Linux only).
 
     For one long call of compiled code in a process of its own: see `bounded`.
     """

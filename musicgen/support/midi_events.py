@@ -1,6 +1,6 @@
 """Read the events of a MIDI file from its bytes, as the Standard MIDI File specification defines them.
 
-Whatever cannot move a note is skipped by its length. mido's reader rejects whole files because of such events.
+Events that cannot move a note are skipped without a look inside. mido's reader rejects whole files because of them.
 """
 
 import gzip
@@ -39,7 +39,7 @@ class MidiEvents:
     texts : list of bytes
         The contents of text events.
     warnings : list of str
-        Faults that were passed over.
+        Faults that were tolerated.
     """
 
     ticks_per_beat: int = 0
@@ -85,7 +85,7 @@ def unpack(content: bytes, max_bytes: int) -> bytes:
 def read_events(content: bytes) -> MidiEvents:
     """Read the tracks of a MIDI file. They all begin at the same time, also in a file of type 2.
 
-    Chunks of other kinds are skipped. Tracks beyond those that the header counts are read if they are sound.
+    Chunks of other kinds are skipped. Tracks beyond the number in the header are read if they are intact.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _read_chunks(content: bytes, at: int, n_expected: int, events: MidiEvents) -
 
 
 def _set_division(events: MidiEvents, division: int) -> None:
-    """Set the resolution; with SMPTE frames a "beat" lasts one second, or as long as 30 of 29.97 frames."""
+    """Set the resolution. In SMPTE time a "beat" lasts one second, or 30 frames at 29.97 per second."""
     if division < 0x8000:
         events.ticks_per_beat = division
     elif 256 - (division >> 8) in SMPTE_RATES:

@@ -13,7 +13,7 @@ from loky import ProcessPoolExecutor
 from musicgen.support.signals import SIGNALS
 
 BATCH = 8  # jobs that are sent to a worker at once
-FEW = 4  # jobs that are not worth the start of a process
+FEW = 4  # so few jobs are not worth the start of a process
 
 
 def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
@@ -26,8 +26,8 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
         yield from (function(*job) for job in jobs)
         return
     batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
-    # A terminal's Ctrl-C is for all processes. Workers inherit the mask of signals, so it stops only this one.
-    resource_tracker.ensure_running()  # before the mask, which its start would end
+    # A terminal sends Ctrl-C to all processes. Workers inherit the blocked signals, so that it stops only this one.
+    resource_tracker.ensure_running()  # before signals are blocked: its start would unblock them
     workers = ProcessPoolExecutor(n_workers)
     try:
         with _hold_signals():
@@ -53,7 +53,7 @@ def _end(workers: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def _hold_signals() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM after the block, which is thus not left halfway."""
+    """Delay Ctrl-C and SIGTERM until the block has ended."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

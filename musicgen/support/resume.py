@@ -64,7 +64,7 @@ def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
         return
     with exclusive(folder / ".lock") as free:
         if not free:
-            raise ValueError(f"{str(folder)!r}: another run is using this folder, take another one")
+            raise ValueError(f"{str(folder)!r}: another run is using this folder; take another one")
         for left in folder.glob(".unfinished-*.safetensors"):  # from a run that was killed
             left.unlink()
         yield
@@ -87,7 +87,7 @@ def read_progress(
     Raises
     ------
     ValueError
-        If anything is missing or impossible.
+        If anything is missing or invalid.
     """
     if "progress" not in record or "random_state" not in tensors:
         raise ValueError("holds a model, but no training state to resume from")
@@ -123,7 +123,7 @@ def _check_names(values: object, names: tuple[str, ...]) -> None:
 
 
 def validate_settings(settings: object) -> None:
-    """Check settings that were read from JSON; ValueError unless they are names with short texts or numbers."""
+    """Check settings that were read from JSON; ValueError unless they map names to numbers or short texts."""
     if not isinstance(settings, dict):
         raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
     for name, value in settings.items():
@@ -133,7 +133,7 @@ def validate_settings(settings: object) -> None:
 
 
 def resume_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the state of the optimiser and of the random numbers by name."""
+    """Return the state of the optimiser and of the random generator as named tensors."""
     kept = {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -156,7 +156,7 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
     ranges = {"step": (1, updates), "exp_avg_sq": (0, math.inf)}
     for index, weight in enumerate(weight for group in optimizer.param_groups for weight in group["params"]):
         names = {f"optimizer.{index}.{key}": key for key in KEPT[type(optimizer).__name__]}
-        for name, key in names.items() if names.keys() & left else ():  # else no loss has reached this weight
+        for name, key in names.items() if names.keys() & left else ():  # otherwise it has no gradient yet
             value, shape = tensors.get(name), () if key == "step" else weight.shape
             lowest, highest = ranges.get(key, (-math.inf, math.inf))
             if value is None or value.shape != shape or value.dtype != torch.float32:

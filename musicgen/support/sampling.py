@@ -19,13 +19,13 @@ def top_p_mask(p: Tensor, top_p: float) -> Tensor:
 
 
 def median_velocity(primes: Tensor) -> Tensor:
-    """Return the velocity for an output without dynamics: the median of each prime's cells, shape (B, 1)."""
+    """Return the median velocity of each prime, for outputs that predict no velocity, shape (B, 1)."""
     medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
     return torch.tensor(medians, dtype=torch.uint8)[:, None]
 
 
 def frame_by_frame(function: Callable) -> Callable:
-    """Run a function without gradients and in one thread: the products of single frames are too small to share."""
+    """Make a function run without gradients and in one thread: products of single frames are too small to share."""
 
     @wraps(function)
     def wrapped(*args, **kwargs):

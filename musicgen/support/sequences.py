@@ -10,7 +10,7 @@ from torch import Tensor
 class Cache(NamedTuple):
     """The last frames of a sequence in a preallocated buffer (batch, capacity, size), of which `end` are in use.
 
-    A call that continues from a cache writes into its buffer: continue from each state once.
+    A call that continues from a cache writes into its buffer, so continue from each state only once.
     """
 
     buffer: Tensor
@@ -46,7 +46,7 @@ def append(cache: Cache | None, new: Tensor, span: int) -> tuple[Tensor, Cache]:
 
 
 def spans(n_frames: int, n_past: int, span: int) -> Iterator[tuple[slice, slice]]:
-    """Cut queries into blocks of `span`, each with the keys that it sees: the cost of a window grows linearly."""
+    """Yield blocks of at most `span` queries with the keys that they see, so that the cost grows linearly."""
     for start in range(0, n_frames, span):
         end = min(start + span, n_frames)
         yield slice(start, end), slice(max(0, n_past + start - (span - 1)), n_past + end)
@@ -76,7 +76,7 @@ def frames_since(changed: Tensor, age: Tensor, max_age: float) -> Tensor:
 
 
 def moving_averages(signals: Tensor, decays: tuple[float, ...], before: Tensor) -> Tensor:
-    """Exponential moving averages over time, one decay per signal, by one matrix product each.
+    """Compute exponential moving averages over time, with one decay and one matrix product per signal.
 
     Parameters
     ----------

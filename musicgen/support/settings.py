@@ -1,4 +1,4 @@
-"""Dataclass fields with a description and allowed values, of which the configs are made."""
+"""The base class of all configs, and their fields, which have a description and allowed values."""
 
 import inspect
 from collections.abc import Collection, Sequence
@@ -21,12 +21,12 @@ def setting(
     text : str
         One sentence for the docstring, the command line and the forms.
     default : Any
-        A whole number allows only whole numbers.
+        If it is an int, only whole numbers are allowed.
     lowest, highest : float, optional
         Limits; both are allowed values.
     choices : collection of str
     usual : (float, float), optional
-        Limits of a slider, where the allowed ones are too far apart.
+        Limits of a slider, if the allowed range is too wide for one.
     """
     limits = lowest, highest
     about = {"text": text, "limits": limits, "choices": tuple(choices), "usual": usual or limits}
@@ -45,7 +45,7 @@ def _show(limit: float) -> str:
 
 
 class Settings:
-    """A dataclass of `setting` fields; ValueError names the first that is not allowed, and what would be.
+    """Base class of configs with `setting` fields. ValueError names the first value that is not allowed.
 
     The docstring of a subclass gets a section of parameters, made from the fields.
     """
@@ -77,7 +77,7 @@ def check_setting(each: Field, value: Any) -> None:
 
 
 def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return different, non-empty names as a tuple; ValueError if they are anything else."""
+    """Return names as a tuple; ValueError unless they are different, non-empty strings."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"{field_name} must be a sequence of names, not {names!r}")
     if not all(isinstance(name, str) and name for name in names):

@@ -37,7 +37,7 @@ def catch_signals() -> Iterator[StopSignal]:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """Raised when SIGTERM arrives."""
 
 
 def terminate_by_exception() -> None:

@@ -7,7 +7,7 @@ from itertools import groupby
 import numpy as np
 
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note
-MAX_TEMPO, MAX_TICKS_PER_BEAT, MAX_NUMERATOR = 2**24 - 1, 2**15 - 1, 2**8 - 1  # that a file can hold
+MAX_TEMPO, MAX_TICKS_PER_BEAT, MAX_NUMERATOR = 2**24 - 1, 2**15 - 1, 2**8 - 1  # the largest that a file can hold
 MAX_QUARTERS = 50_000
 BEAT_SECONDS = (0.05, 10.0)  # the shortest and the longest beat
 MIN_SCORE_NOTES, MIN_ON_GRID = 8, 0.9
@@ -65,7 +65,7 @@ class TempoMap:
     def beats(self, first: int, last: int, fps: int) -> np.ndarray | None:
         """Return the beats of an excerpt, from the first time signature on.
 
-        The beat is the denominator of the time signature; in 6/8, 9/8 and 12/8 three of them.
+        A beat is one unit of the denominator of the time signature; in 6/8, 9/8 and 12/8 it is three units.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class TempoMap:
         -------
         numpy.ndarray of float64, shape (n_beats, 2), or None
             As in `PianoRoll`, counted from `first`, up to the first beat at or after `last`. None if there is no
-            beat, or one is shorter or longer than music has.
+            beat, or if the length of one is implausible.
         """
         end_tick = int(self.ticks(np.array([last]), fps)[0])
         if end_tick > MAX_QUARTERS * self.ticks_per_beat:
@@ -92,7 +92,7 @@ class TempoMap:
         return np.stack([seconds - first / fps, is_downbeat], axis=1)[:n_beats]
 
     def is_followed_by(self, onsets: np.ndarray) -> bool:
-        """Tell whether notes begin on the beats and simple fractions of them, as in a score and not in a recording.
+        """Return whether notes begin on beats and simple fractions of them, as in a score and unlike a recording.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat * factor, *finer)
 
     def _segments(self, last_tick: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return where each tempo begins, the tempo, and the clock there; Python's integers where 64 bits overflow."""
+        """Return the start of each tempo, the tempo, and the clock there; as Python integers if 64 bits overflow."""
         changes = [(0, DEFAULT_TEMPO), *self.changes]
         largest = 2 * fps * max(last_tick, changes[-1][0]) * max(tempo for _, tempo in changes)
         kind = np.int64 if largest + self.ticks_per_beat * 10**6 < 2**63 else object

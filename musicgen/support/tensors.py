@@ -14,7 +14,7 @@ HEADER_BYTES = 2**24  # parsed JSON takes about twenty times as much memory as i
 
 
 class NoDraws(TorchFunctionMode):
-    """Skips random initialisation, for which torch would import its compiler on the meta device (seconds)."""
+    """Skips random initialisation. On the meta device torch would import its compiler for it, which takes seconds."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -31,7 +31,7 @@ def check_header(path: Path) -> None:
 
 
 def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
-    """Compare names, shapes and types with the model before anything is allocated, and limit the rest."""
+    """Compare names, shapes and types with the model before anything is allocated, and limit the file's size."""
     wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
     found = {name: file.get_slice(name) for name in file.keys()}
     for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
