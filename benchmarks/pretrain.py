@@ -75,10 +75,11 @@ def _range(roll: PianoRoll) -> tuple[int, int]:
 
 
 def loss_of(model: AttentionLSTM, windows: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, float]:
-    """Return the loss per frame and the nll per frame."""
-    velocity, pedal, beats, composers, music = windows
+    """Return the loss per frame and the nll per frame; the model sees the last of six windows, if there are six."""
+    velocity, pedal, beats, composers, music = windows[:5]
     with torch.autocast(velocity.device.type, torch.bfloat16):
-        features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:])
+        seen = (windows[5] if len(windows) > 5 else velocity)[:, :-1] / 127
+        features, _ = model(seen, None, composers, pedal[:, :-1], beats[:, 1:])
         places = music[:, 1:].flatten().nonzero()[:, 0]
         features = features.map(lambda x: x.flatten(0, 1)[places])
         scored = frame_loss(model.output, features, *(x[:, 1:].flatten(0, 1)[places] for x in (velocity, pedal)))
