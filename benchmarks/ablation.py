@@ -15,7 +15,6 @@ import csv
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from likeness import PRIME_FRAMES, measure
 from pretrain import COMPOSERS, Corpus, make_parser, train

@@ -1,7 +1,6 @@
 """Continue a prime frame by frame, with the same modules as in training."""
 
 import copy
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from musicgen.model import AttentionLSTM
 from musicgen.outputs import N_VELOCITIES, FrameFeatures, decode_frame
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, beat_features
 from musicgen.support.beats import metronome
-from musicgen.support.sampling import frame_by_frame, median_velocity, top_p_mask
+from musicgen.support.repetition import RepetitionPenalty
+from musicgen.support.sampling import frame_by_frame, limit_polyphony, median_velocity, top_p_mask
 from musicgen.support.settings import Settings, setting
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
@@ -30,6 +30,7 @@ class GenerationConfig(Settings):
     pedal_temperature: float = setting("Above 1: the pedal changes more often.", 1.1, 0.1, 10, usual=(0.8, 1.2))
     top_p: float = setting("Keep the likeliest onsets with this share of probability.", 1.0, 1e-6, 1, usual=(0.5, 1))
     max_polyphony: int = setting("Most pitches that sound at once.", N_PITCHES, 1, N_PITCHES)
+    max_repeat: float = setting("Seconds after which a repetition becomes less likely.", 8.0, 0, 3600, usual=(1, 60))
     guidance_scale: float = setting("Strength of the style: 0 is none, 1 is as trained.", 1.0, 0, 10, usual=(0, 3))
     pedal: bool = setting("Play with the sustain pedal, if the model knows it.", True)
     bpm: float = setting("Beats per minute after the prime; 0 keeps its tempo.", 0.0, 0, 400, usual=(0, 200))
@@ -99,7 +100,7 @@ def continue_rolls(
         for row, prime in zip(pedal, primes):
             row[:n_prime] = 0 if prime.pedal is None else torch.from_numpy(prime.pedal)
     phases = torch.from_numpy(np.stack([beat_features(each, velocity.shape[1] + 1, fps) for each in beats]))
-    _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime)
+    _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime, fps)
     pedals = pedal.numpy() > 0 if has_pedal else [None] * len(primes)
     return [PianoRoll(*each) for each in zip(velocity.numpy(), [fps] * len(primes), pedals, beats)]
 
@@ -125,10 +126,11 @@ class _Sampler:
         self.controlled = (config.temperature, config.onset_temperature, config.top_p) != (1, 1, 1)
         self.means = None
 
-    def run(self, velocity: Tensor, pedal: Tensor, beats: Tensor, n_prime: int) -> None:
+    def run(self, velocity: Tensor, pedal: Tensor, beats: Tensor, n_prime: int, fps: int) -> None:
         """Fill in all frames of `velocity` (B, T, K) and `pedal` (B, T) after the prime."""
         state = None
         self.loudness = median_velocity(velocity[:, :n_prime])
+        repetition = RepetitionPenalty(velocity, self.config.max_repeat, fps)
         for first in range(0, n_prime - 1, CHUNK_FRAMES):
             state = self._step(velocity, pedal, beats, slice(first, min(first + CHUNK_FRAMES, n_prime - 1)), state)[1]
         silence = torch.zeros_like(velocity[:, :1])
@@ -137,7 +139,7 @@ class _Sampler:
                 features, state = self._step(velocity, pedal, beats, slice(t - 1, t), state)
             else:
                 features, state = self._step(silence, pedal[:, :1] * 0, beats[:, :1], slice(0, 1), None)
-            last = velocity[:, t - 1] if t else silence[:, 0]
+            last, self.penalty = velocity[:, t - 1] if t else silence[:, 0], repetition.at(t)
             velocity[:, t], pedal[:, t] = self.next_frame(features.map(lambda x: x[:, -1]), last)
 
     def _step(self, velocity: Tensor, pedal: Tensor, beats: Tensor, at: slice, state) -> tuple[FrameFeatures, object]:
@@ -153,7 +155,7 @@ class _Sampler:
         pedal, gain = self._next_pedal(features, n_pieces), []
 
         def decide(logits: Tensor) -> Tensor:
-            self.logits = self._mix(logits, n_pieces)
+            self.logits = self._mix(logits, n_pieces) - self.penalty * self.up
             if self.controlled and not gain:  # the first guess is that nothing changes
                 gain.append(self._gain(torch.sigmoid(self.logits)))
             on = (uniform < self._probability(self.logits, *gain)).to(logits.dtype)
@@ -162,8 +164,7 @@ class _Sampler:
         encoded = self.output.encode(features, pedal.repeat(self.copies))
         following, conditioned = decode_frame(self.output, encoded, features, decide)
         following = following[:n_pieces] > 0
-        if self.config.max_polyphony < last.shape[1]:
-            following = self._limit(following)
+        following = limit_polyphony(following, self.up, self.logits, self.config.max_polyphony)
         velocity = self._velocities(following & self.up, conditioned, features)
         return torch.where(following, last, torch.zeros_like(last)) + velocity, pedal
 
@@ -198,12 +199,6 @@ class _Sampler:
         self.means = rates if self.means is None else RATE_DECAY * self.means + (1 - RATE_DECAY) * rates
         rate = sharp_rate * self.means[0] / self.means[1]
         return kept * rate / (sharp * kept).sum(-1, keepdim=True).clamp(min=1e-9)
-
-    def _limit(self, following: Tensor) -> Tensor:
-        """Leave out the least likely onsets until at most `max_polyphony` pitches sound."""
-        rank = torch.where(following & self.up, self.logits, torch.where(following, math.inf, -math.inf))
-        top = torch.zeros_like(following).scatter(-1, rank.topk(self.config.max_polyphony).indices, True)
-        return following & (~self.up | top)
 
     def _velocities(self, struck: Tensor, conditioned: Tensor, features: FrameFeatures) -> Tensor:
         """Draw the velocity of each struck pitch given those below it, by iteration as in `decode_frame`."""

@@ -11,6 +11,7 @@ from statistics import median
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -172,3 +173,14 @@ def test_exercises_give_three_hints_and_then_the_solution(capsys):
     assert [EXERCISES["02-2"].hints[i] in lines[i - 4] for i in range(3)] == [True] * 3
     with pytest.raises(ValueError, match="no exercise '9'"):
         check("9", 1)
+
+
+def test_a_known_mistake_gets_a_hint_of_its_own(capsys):
+    from musicgen.lab import check
+    from musicgen.lab.exercises import EXERCISES
+
+    check("03-1", torch.tensor(2.0).log())
+    assert "That is one coin." in capsys.readouterr().out
+    for exercise in EXERCISES.values():
+        assert not any(exercise.is_right(wrong) for wrong, _ in exercise.mistakes)
+        assert exercise.is_right(exercise.answer)

@@ -1,98 +1,134 @@
 """Exercises with feedback: ``check("01-1", value)`` confirms an answer or gives a hint."""
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from musicgen.piano_roll import PianoRoll
+N_HINTS = 3
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: a function that checks an answer, and three hints, from general to specific."""
+    """An exercise: the answer, three hints from general to specific, and hints for common wrong answers.
 
-    is_right: Callable[[object], bool]
+    The answer is a number, which may be off by `tolerance`, or anything that can be compared.
+    """
+
+    answer: object
     hints: tuple[str, str, str]
+    mistakes: tuple[tuple[object, str], ...] = ()
+    tolerance: float = 1e-6
 
+    def is_right(self, value: object) -> bool:
+        """Return whether a value is the answer."""
+        return self._same(value, self.answer)
 
-def _close(wanted: float, tolerance: float = 1e-6) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, (int, float, np.number)) and abs(float(value) - wanted) <= tolerance
+    def hint(self, value: object, attempt: int) -> str:
+        """Return the hint for a known mistake, otherwise the next general one; `attempt` is 0, 1 or 2."""
+        return next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), self.hints[attempt])
 
-
-def _two_notes() -> PianoRoll:
-    velocity = np.zeros((8, 88), np.uint8)
-    velocity[1:4, 39], velocity[5:7, 39] = 80, 60
-    return PianoRoll(velocity)
+    def _same(self, value: object, other: object) -> bool:
+        if isinstance(value, (int, float)) and isinstance(other, (int, float)):
+            return abs(float(value) - other) <= self.tolerance
+        return type(value) is type(other) and value == other
 
 
 EXERCISES = {
     "01-1": Exercise(
-        _close(62.5, 0.01),
+        62.5,
+        ("A beat lasts 60 / tempo seconds.", "At 120 beats per minute, a beat lasts 0.5 s.", "0.5 s / 8, in ms"),
         (
-            "A beat lasts 60 / tempo seconds.",
-            "At 120 beats per minute, a beat lasts 0.5 s.",
-            "0.5 s / 8 in milliseconds",
+            (0.0625, "That is in seconds. The answer is in milliseconds."),
+            (500, "That is a whole beat. Take an eighth of it."),
+            (250, "That is half a beat. Take an eighth of it."),
+            (125, "That is a quarter of a beat. Take an eighth of it."),
         ),
+        tolerance=0.01,
     ),
     "01-2": Exercise(
-        lambda value: value in ({"train", "validation", "test"}, ["test", "train", "validation"]),
+        {"train", "validation", "test"},
         ("Look at the field `split` of the pieces.", "Use a set.", "{piece.split for piece in rolls.pieces}"),
+        ((["test", "train", "validation"], "That is a list. A set is written {...}."),),
     ),
     "01-3": Exercise(
-        _close(261.63, 0.01),
+        261.63,
         ("Twelve semitones double the frequency.", "A4 is pitch 69 and 440 Hz.", "440 * 2 ** ((60 - 69) / 12)"),
+        (
+            (220, "That is A3, a whole octave below A4. Middle C is nine semitones below A4."),
+            (740, "That is nine semitones above A4. Middle C is below it."),
+            (523.25, "That is an octave too high."),
+        ),
+        tolerance=0.02,
     ),
     "02-1": Exercise(
-        _close(_two_notes().n_notes),
+        2,
         ("A run of sounding frames is one note.", "Silence separates two runs.", "Count the onsets of the column."),
+        ((5, "That is the number of sounding frames. A note can last several."), (8, "That is all frames.")),
     ),
     "02-2": Exercise(
-        _close(8400),
+        8400,
         ("The poster cuts pieces at seven minutes.", "20 frames per second.", "7 * 60 * 20"),
+        ((420, "That is in seconds. A second has 20 frames."), (140, "A minute has 60 seconds.")),
     ),
     "02-3": Exercise(
-        _close(0.025, 1e-9),
+        0.025,
         ("Times are rounded to the nearest frame.", "A frame lasts 0.05 s.", "half of a frame, in seconds"),
+        (
+            (0.05, "That is a whole frame. Rounding goes to the nearest one."),
+            (25, "That is in milliseconds. The answer is in seconds."),
+        ),
     ),
     "03-1": Exercise(
-        _close(88 * np.log(2), 0.01),
+        88 * math.log(2),
         ("A coin has the probability 1/2.", "Its loss is log 2 nats.", "88 coins: 88 * log(2)"),
+        ((math.log(2), "That is one coin. There are 88."), (88, "That is in bits. A bit is log 2 nats.")),
+        tolerance=0.01,
     ),
     "03-2": Exercise(
-        _close(1.0, 1e-4),
+        1,
         ("The softmax turns scores into weights.", "Weights are positive.", "What is the sum of a softmax?"),
+        ((0, "The weights are positive, so their sum is not 0."),),
+        tolerance=1e-4,
     ),
     "03-3": Exercise(
-        _close(4 * (128 * (176 + 128) + 2 * 128)),
+        4 * (128 * (176 + 128) + 2 * 128),
         (
             "An LSTM layer has four gates.",
             "Each gate has a matrix for the input and one for the hidden state, and PyTorch keeps two biases.",
             "4 * (128 * (176 + 128) + 2 * 128)",
         ),
+        (
+            (128 * (176 + 128) + 2 * 128, "That is one gate. An LSTM layer has four."),
+            (4 * (128 * (176 + 128) + 128), "Almost: PyTorch keeps two biases per gate."),
+            (4 * 128 * (176 + 128), "Almost: the biases are missing."),
+        ),
     ),
     "04-1": Exercise(
-        _close(80),
+        80,
         ("Eight beats at 120 beats per minute.", "A beat lasts 0.5 s, so the prime lasts 4 s.", "4 * 20 frames"),
+        ((4, "That is in seconds. A second has 20 frames."), (160, "At 120 beats per minute, a beat lasts 0.5 s.")),
     ),
     "04-2": Exercise(
-        lambda value: value == "which",
+        "which",
         (
             "One temperature is about pitches, one about time.",
             "It keeps the number of onsets the same.",
             'the answer is "which"',
         ),
+        (("when", "That is what `onset_temperature` does."),),
     ),
     "04-3": Exercise(
-        _close(0.0),
+        0,
         ("Guidance mixes two predictions.", "1 is as trained.", "Which scale ignores the composer?"),
+        ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),
     ),
 }
 _attempts: dict[str, int] = {}
 
 
 def check(exercise: str, value: object) -> bool:
-    """Print whether an answer is right, and return it; print a hint if not, or after three hints where the solution is.
+    """Print and return whether an answer is right. If it is not, print a hint; after three hints, name the solution.
 
     Parameters
     ----------
@@ -111,11 +147,14 @@ def check(exercise: str, value: object) -> bool:
     if value is None:
         print(f"{exercise}: replace None by your answer")
         return False
+    if hasattr(value, "item") and np.ndim(value) == 0:  # a number from numpy or torch
+        value = value.item()
     if EXERCISES[exercise].is_right(value):
         print(f"{exercise}: correct")
         return True
     attempt = _attempts[exercise] = _attempts.get(exercise, 0) + 1
-    hints = EXERCISES[exercise].hints
-    solution = f"see solutions/{exercise[:2]}_solutions.ipynb"
-    print(f"{exercise}: not yet. {hints[attempt - 1] if attempt <= len(hints) else solution}")
+    if attempt > N_HINTS:
+        print(f"{exercise}: not yet. See solutions/{exercise[:2]}_solutions.ipynb")
+    else:
+        print(f"{exercise}: not yet. {EXERCISES[exercise].hint(value, attempt - 1)}")
     return False

@@ -1,5 +1,6 @@
 """Sampling from probabilities."""
 
+import math
 from collections.abc import Callable
 from functools import wraps
 
@@ -16,6 +17,15 @@ def top_p_mask(p: Tensor, top_p: float) -> Tensor:
     ordered, order = p.sort(-1, descending=True)
     likelier = ordered.cumsum(-1) - ordered
     return torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, likelier < top_p * p.sum(-1, keepdim=True))
+
+
+def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) -> Tensor:
+    """Leave out the least likely onsets until at most `most` pitches of each row sound."""
+    if most >= on.shape[-1]:
+        return on
+    rank = torch.where(on & may_start, logits, torch.where(on, math.inf, -math.inf))
+    top = torch.zeros_like(on).scatter(-1, rank.topk(most).indices, True)
+    return on & (~may_start | top)
 
 
 def median_velocity(primes: Tensor) -> Tensor:
