@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test browser bench listen lab notebooks pages slides soak coverage mutants clean
+.PHONY: help setup demo test browser bench listen lab notebooks pages slides links soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ browser: $(STAMP)  ## go through the course in a real browser, which is installe
 bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folder of MIDI files, else the chorales
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
 	$(RUN) benchmarks/speed.py $(DATA) $(if $(ONLY),--only $(ONLY))
+
+links:  ## write the address of your copy on GitHub into the links to Binder and Colab; REPOSITORY=owner/name
+	@test -n "$(REPOSITORY)" || { echo "Say which: make links REPOSITORY=owner/name"; exit 2; }
+	@$(PYTHON) -c 'import re, sys; path = "notebooks/00_hello.ipynb"; text = open(path, encoding="utf-8").read(); \
+	  text = re.sub(r"(/gh/|/github/|github\.com/)[\w.-]+/[\w.-]+", lambda at: at[1] + sys.argv[1], text); \
+	  open(path, "w", encoding="utf-8").write(text)' "$(REPOSITORY)"
 
 listen: $(STAMP)  ## make and open a page to listen: which one is the pianist? DATA=folder of MIDI files, else the sample
 	$(RUN) benchmarks/listening.py $(DATA)

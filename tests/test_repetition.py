@@ -23,12 +23,12 @@ def penalties(velocity, seconds=4.0):
     return np.stack([each[0].numpy() if torch.is_tensor(each) else np.zeros(88) for each in found])
 
 
-def test_the_penalty_begins_after_the_allowed_time_and_grows_by_one_per_second():
+def test_the_penalty_begins_after_the_allowed_time_and_grows_by_two_logits_per_second():
     found = penalties(figure(12 * FPS))[:, 40]
     begins = np.flatnonzero(found)[0] / FPS
     assert 4.0 <= begins <= 5.0
     peaks = [found[second * FPS : (second + 1) * FPS].max() for second in (6, 8, 10)]
-    assert np.diff(peaks) == pytest.approx([2, 2], abs=0.6)
+    assert np.diff(peaks) == pytest.approx([4, 4], abs=0.6)
 
 
 def test_only_the_expected_pitches_are_penalised():

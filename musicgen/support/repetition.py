@@ -5,17 +5,18 @@ from torch import Tensor
 
 PERIODS = (0.5, 4.0)  # seconds: shortest and longest figure
 TOLERANCE = 0.1  # seconds
-WEIGHT = 9  # of a new onset against a repeated one: nine in ten onsets must be repeated
-PENALTY = 1.0  # logits per second
+NEW = 9  # a new onset counts as much as nine repeated ones: nine in ten must be repeated
+WINDOW = 30.0  # seconds that are searched for the start of a repetition
+PENALTY = 2.0  # logits per second
 
 
 class RepetitionPenalty:
-    """Makes the onsets that would prolong a long repetition less likely, the more the longer it has lasted.
+    """Makes onsets less likely that would prolong a long repetition, the more the longer it has lasted.
 
-    A change detector (CUSUM, [1]_) per period adds 1 for an onset that repeats one of a period before, or is repeated
-    a period later, and subtracts 9 for any other. The time since its value was 0 is how long the figure has been
-    repeated. Beyond `seconds`, each further second takes 1 from the logits of the pitches that the repetition expects.
-    Penalties of this kind are common for language models [2]_, which fall into the same loops.
+    The repetition is the longest stretch up to now in which nine in ten onsets occurred one period before, or occur
+    again one period later, as in `musicgen.evaluation.statistics.longest_repeat_seconds`. Beyond `seconds`, each
+    further second takes 2 from the logits of the pitches that it expects. Penalties of this kind are common for
+    language models [1]_, which fall into the same loops.
 
     Parameters
     ----------
@@ -27,8 +28,7 @@ class RepetitionPenalty:
 
     References
     ----------
-    .. [1] Page, "Continuous Inspection Schemes", Biometrika 1954.
-    .. [2] Keskar et al., "CTRL: A Conditional Transformer Language Model for Controllable Generation", 2019.
+    .. [1] Keskar et al., "CTRL: A Conditional Transformer Language Model for Controllable Generation", 2019.
     """
 
     def __init__(self, velocity: Tensor, seconds: float, fps: int):
@@ -40,14 +40,18 @@ class RepetitionPenalty:
         # Frame t has index t + longest: before the piece there is silence.
         self.onsets = torch.zeros(n_pieces, self.longest + n_frames + self.reach, n_pitches)
         self.near = torch.zeros_like(self.onsets)  # 1 up to `reach` frames before and after an onset
-        self.values, self.starts = torch.zeros(2, n_pieces, len(self.periods))
+        self.sums = torch.zeros(n_pieces, len(self.periods))  # of the scores of all frames
+        self.starts = torch.full((n_pieces, len(self.periods), n_frames), torch.inf)  # `sums` before a repeated onset
 
     def at(self, frame: int) -> Tensor | float:
         """Return what to subtract from the logits of the onsets in a frame, (n_pieces, n_pitches); 0 for nothing."""
         for known in range(self.n_known, frame):
             self._add(known)
         self.n_known = frame
-        lasting = (frame - self.reach - self.starts) * (self.values > 0)
+        known, first = max(0, frame - self.reach), max(0, frame - round(WINDOW * self.fps))
+        # The longest stretch whose scores sum to 0 or more begins where the running sum was first as low as now.
+        lower = (self.starts[..., first:frame] <= self.sums[..., None]).to(torch.uint8)
+        lasting = (known - first - lower.argmax(-1)) * lower.any(-1) if frame else torch.zeros_like(self.sums)
         excess = ((lasting + self.periods) / self.fps - self.seconds).clamp(min=0) * (lasting >= self.periods)
         if not excess.any():
             return 0.0
@@ -72,5 +76,6 @@ class RepetitionPenalty:
         before, near_before = self._before(self.onsets, frame), self._before(self.near, frame)
         again = near_before @ self.onsets[:, at, :, None] + before @ self.near[:, at, :, None]  # (B, L, 1)
         n_onsets = self.onsets[:, at].sum(-1, keepdim=True) + before.sum(-1)  # (B, L)
-        self.values = (self.values + (1 + WEIGHT) * again[..., 0] - WEIGHT * n_onsets).clamp(min=0)
-        self.starts = torch.where(self.values > 0, self.starts, float(frame))
+        scores = again[..., 0] - NEW * (n_onsets - again[..., 0])
+        self.starts[..., frame] = torch.where(scores > 0, self.sums, torch.inf)
+        self.sums = self.sums + scores
