@@ -23,10 +23,10 @@ OLD_OPTIONS = {
 
 
 class Parser(ArgumentParser):
-    """Explains wrong arguments in one line."""
+    """Argument parser that reports an error in one line."""
 
     def error(self, message: str):
-        """Exit with code 2."""
+        """Print the error and exit with code 2."""
         self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')[:300]}\n")
 
 
@@ -46,12 +46,12 @@ def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
 
 
 def add_data_dir(parser: ArgumentParser) -> None:
-    """Add the argument DATA_DIR."""
+    """Add the positional argument DATA_DIR."""
     parser.add_argument("data_dir", metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv")
 
 
 def add_max_seconds(parser: ArgumentParser) -> None:
-    """Add the limit of the length of a piece."""
+    """Add the option that limits the length of a piece."""
     parser.add_argument("--max-seconds", type=float, default=MAX_SECONDS, help="cut longer pieces off (%(default)g)")
 
 
@@ -122,7 +122,7 @@ COMMANDS = {
 
 
 def make_parser(command: str | None) -> Parser:
-    """Return a parser of all commands. Only `command` gets its options, since those of some import torch."""
+    """Return a parser of all commands; only `command` gets its options, because some options need torch."""
     parser = Parser(prog="python -m musicgen", description="Learn to write piano music with an attention LSTM.")
     choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for name, (run, add_options) in COMMANDS.items():
@@ -135,7 +135,7 @@ def make_parser(command: str | None) -> Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
+    """Parse the command line and run the command.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def stopped_by(number: int, advice: str = "") -> int:
-    """Say which signal stopped the command, and return the exit code that shells expect."""
+    """Print which signal stopped the command, and return the exit code that shells expect."""
     commands.say(f"musicgen: stopped by {signal.Signals(number).name}{advice}")
     return 128 + number
 

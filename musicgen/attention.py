@@ -11,7 +11,7 @@ COPY_DELAY = 2  # smallest distance of a match in frames: the two frames that fo
 
 
 class CausalAttention(nn.Module):
-    """The poster's attention cell, restricted to earlier frames.
+    """The poster's attention cell, made causal: a frame attends to itself and to earlier frames.
 
     Each LSTM output queries the outputs up to its own frame: scaled dot product plus a learned bias for the distance,
     softmax, weighted sum of the values. As on the poster, the result multiplies the LSTM output. A shift is added, so
@@ -37,7 +37,7 @@ class CausalAttention(nn.Module):
         nn.init.zeros_(self.scale_shift.bias)
 
     def forward(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-        """Return the modulated states (B, T, H) and the keys and values for the next call."""
+        """Return the modulated states (B, T, H), and a cache of keys and values for the next call."""
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
         recent, cache = append(cache, torch.cat([keys, values], dim=-1), self.span)
         keys, values = recent.chunk(2, dim=-1)  # (B, P + T, A) each
@@ -48,7 +48,7 @@ class CausalAttention(nn.Module):
         return states * (1 + scale) + shift, cache
 
     def weights(self, states: Tensor) -> Tensor:
-        """Return the attention weights of a window without a past, shape (B, T, T)."""
+        """Return the attention weights of a window as a tensor (B, T, T); nothing precedes the window."""
         query, keys, _ = self.query_key_value(states).chunk(3, dim=-1)
         return self._weigh(query, keys)
 
@@ -57,7 +57,7 @@ class CausalAttention(nn.Module):
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Return the distance bias (n_queries, n_keys), minus infinity for later keys and beyond the span."""
+        """Return the bias of each query and key (n_queries, n_keys); minus infinity forbids a key."""
         row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
         return row.unfold(0, n_keys, 1).flip(0)  # row i is the last row shifted left by n_queries - 1 - i
 
@@ -88,7 +88,7 @@ class CopyAttention(nn.Module):
         self.scale = nn.Parameter(torch.ones(self.n_heads))
 
     def forward(self, hidden: Tensor, pitches: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-        """Return what was copied (B, T, K, 3 * n_heads), and the cache for the next call."""
+        """Return the retrieved notes (B, T, K, 3 * n_heads), and a cache for the next call."""
         query, new = self._project(hidden, pitches)
         recent, cache = append(cache, new, self.span)  # (B, P + T, h * C + 2 K)
         n_past, copied = recent.shape[1] - query.shape[1], []
@@ -99,12 +99,12 @@ class CopyAttention(nn.Module):
         return torch.cat(copied, dim=1), cache
 
     def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
-        """Return the weights of a window without a past, shape (B, n_heads, T, T + 1); the last is "no match"."""
+        """Return the weights of a window as a tensor (B, n_heads, T, T + 1); the last column is "no match"."""
         query, recent = self._project(hidden, pitches)
         return self._weigh(query, hidden, recent)
 
     def _project(self, hidden: Tensor, pitches: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the queries (B, T, h * C), and keys, onsets and sounding pitches (B, T, h * C + 2 K)."""
+        """Return the queries (B, T, h * C), and keys, onsets and sounding pitches in one tensor (B, T, h * C + 2 K)."""
         notes = pitches[..., 3:5].flatten(-2)  # moving averages over about 5 and 20 frames
         on, onset = pitches[..., 0], pitches[..., 1]
         query, keys = self.query_key(torch.cat([hidden, on, notes], dim=-1)).chunk(2, dim=-1)
@@ -120,13 +120,13 @@ class CopyAttention(nn.Module):
         return torch.cat([scores, no_match], dim=-1).softmax(dim=-1)
 
     def _values(self, recent: Tensor) -> Tensor:
-        """Return onsets one and two frames later, and the pitches that sound one frame later; 0 where unknown."""
+        """Return, for each frame, the onsets one and two frames later and the pitches that sound one frame later."""
         onset, on = recent[..., self.n_heads * COPY_SIZE :].chunk(2, dim=-1)
         later = [F.pad(x, (0, 0, 0, n))[:, n:] for x, n in ((onset, 1), (onset, 2), (on, 1))]
         return torch.cat(later, dim=-1)  # (B, P + S, 3 K)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Return a bias (n_heads, n_queries, n_keys) by the log2 of the distance, minus infinity out of reach."""
+        """Return the bias of each query and key (n_heads, n_queries, n_keys); minus infinity forbids a key."""
         frame = torch.arange(n_keys, device=self.scale.device)
         distance = frame[n_keys - n_queries :, None] - frame
         octave = distance.clamp(1, self.span).float().log2().long()

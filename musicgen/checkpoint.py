@@ -22,7 +22,7 @@ LEGACY = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": F
 
 
 class CheckpointError(ValueError):
-    """A file that is not an intact checkpoint; the message names the file and the reason."""
+    """Raised for a file that is not an intact checkpoint; the message names the file and the reason."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint from any source: nothing in it is executed, and everything is validated.
+    """Read a checkpoint. The file may come from a stranger: it is validated, and nothing in it is executed.
 
     Raises
     ------
@@ -117,6 +117,6 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:
-    """Build a model with shapes but without memory."""
+    """Build a model on the meta device: its tensors have shapes, but no memory."""
     with torch.device("meta"), NoDraws():
         return AttentionLSTM(config)

@@ -19,12 +19,12 @@ from musicgen.support.files import atomic_write, printable
 
 
 def say(text: str) -> None:
-    """Print a line for people, on standard error."""
+    """Print a message to standard error."""
     print(printable(text)[:300], file=sys.stderr)
 
 
 def check_output(path: str | None, endings: tuple[str, ...], inputs: tuple = ()) -> None:
-    """Raise ValueError if an output has another ending, or is one of the inputs."""
+    """Raise ValueError if an output file has the wrong ending, or is also an input."""
     if path and Path(path).suffix.lower() not in endings:
         raise ValueError(f"{path!r} does not end in {' or '.join(endings)}")
     if path and any(each and Path(path).exists() and Path(path).samefile(each) for each in inputs):
@@ -47,7 +47,7 @@ def sample(args: Namespace) -> dict:
 
 
 def load_rolls(folders: list[str], max_seconds: float = MAX_SECONDS, progress: bool = True) -> RollCache:
-    """List and sample the pieces of some folders, and name missing files."""
+    """Load and sample the pieces of some folders, and report missing files."""
     pieces = load_corpus(*folders)
     if progress and (problems := pieces.describe_missing()):
         say(problems)
@@ -55,7 +55,7 @@ def load_rolls(folders: list[str], max_seconds: float = MAX_SECONDS, progress: b
 
 
 def prepare_corpus(args: Namespace) -> dict:
-    """Sample every piece of a folder once and keep the rolls."""
+    """Sample every piece of a folder and cache the rolls."""
     pieces = load_corpus(args.data_dir)
     rolls = prepare(pieces, max_seconds=args.max_seconds)
     if problems := pieces.describe_missing():
@@ -132,7 +132,7 @@ def make_trainer(rolls: RollCache, sizes, windows, config, run_dir: Path | str, 
 
 
 def evaluate_checkpoint(args: Namespace) -> dict:
-    """Score a checkpoint, teacher-forced, on whole pieces of one split."""
+    """Score a checkpoint on the whole pieces of one split, with teacher forcing."""
     from musicgen.evaluation.likelihood import Baselines, evaluate
 
     checkpoint = load_piano_model(args.checkpoint)
@@ -151,7 +151,7 @@ def load_piano_model(path: Path | str):
 
 
 def generate_piece(args: Namespace) -> dict:
-    """Compose a piece that continues the opening of another."""
+    """Compose a piece that continues a given opening."""
     from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
 
@@ -185,7 +185,7 @@ def generate_piece(args: Namespace) -> dict:
 def choose_prime(
     performance: Performance | None, args: Namespace, style: str | None, asked: str
 ) -> tuple[PianoRoll | None, str | None]:
-    """Return the opening of the file, or a bundled one of the composer if there is one, and its title."""
+    """Return the prime and its title: the opening of the given file, or else a bundled opening by the composer."""
     from musicgen.corpora.primes import PRIMES, shipped_prime
 
     composer = (style or asked or "Bach").split()[-1]
@@ -200,7 +200,7 @@ def choose_prime(
 
 
 def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
-    """Write the sound and the figure, if they are requested."""
+    """Write the sound and the figure if the user asked for them."""
     if args.wav:
         from musicgen.lab.audio import render, write_wav
 
@@ -228,5 +228,5 @@ def download(args: Namespace) -> dict:
 
 
 def config_of(kind: type, args: Namespace):
-    """Build a config of class `kind` from the parsed arguments that match its fields."""
+    """Build a config of class `kind` from the parsed arguments with the names of its fields."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})

@@ -45,7 +45,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class RollCache(Sequence):
-    """The sampled pieces of a corpus: an index gives a `PianoRoll`, a slice a smaller cache.
+    """The sampled pieces of a corpus, as a sequence of `PianoRoll` that is read from disk.
 
     Attributes
     ----------
@@ -81,12 +81,12 @@ class RollCache(Sequence):
         return roll if beats is None else replace(roll, beats=beats)
 
     def summary(self) -> dict:
-        """Return the number of pieces, the hours, the frame rate and a key that changes with the data."""
+        """Return the number of pieces, the hours, the frame rate and a hash of the data."""
         hours = float(self.lengths.sum() / self.fps / 3600)
         return {"n_pieces": len(self), "hours": round(hours, 2), "fps": self.fps, "key": self.key}
 
     def select(self, **wanted: str) -> "RollCache":
-        """Keep the pieces whose fields have the wanted values, as in ``rolls.select(split="train")``.
+        """Return a cache of the pieces with the given fields, as in ``rolls.select(split="train")``.
 
         Raises
         ------
@@ -131,7 +131,7 @@ def prepare(
     max_seconds: float = MAX_SECONDS,
     progress: bool = True,
 ) -> RollCache:
-    """Sample every piece once, in parallel, and keep the rolls on disk.
+    """Sample every piece that is not in the cache yet, in parallel, and return all rolls.
 
     Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
     content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
@@ -154,7 +154,7 @@ def prepare(
 
 
 def _sample(path: Path, source: Path, settings: dict) -> bytes:
-    """Sample one file within its limits, and write its cache entry: a JSON report and the roll, if there is one."""
+    """Sample one file within limits of time and memory, and write its cache entry: a report, and the roll."""
     report, roll = {}, b""
     sampling = settings["fps"], settings["sustain"], settings["max_seconds"]
     try:
@@ -172,7 +172,7 @@ def _sample(path: Path, source: Path, settings: dict) -> bytes:
 
 
 def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> RollCache:
-    """Separate the sampled pieces from those that failed."""
+    """Separate the pieces that were sampled from those that failed."""
     reports = [json.loads(entry.partition(b"\n")[0]) for entry in entries]
     skipped = [(piece.name, report["reason"]) for piece, report in zip(pieces, reports) if "reason" in report]
     good = [index for index, report in enumerate(reports) if "reason" not in report]
@@ -247,7 +247,7 @@ class WindowBatches:
         return -(-n_windows // self.config.batch_size)
 
     def _cut(self, random: np.random.Generator) -> np.ndarray:
-        """Return (piece, first frame) of each window: a grid with a random offset, cut to fit inside each piece."""
+        """Return the piece and the first frame of each window. Windows lie on a grid with a random offset."""
         step, cuts = self.config.window_frames, []
         for piece, (phase, length) in enumerate(zip(random.integers(step, size=len(self.rolls)), self.rolls.lengths)):
             if length >= 2:

@@ -42,7 +42,7 @@ class GenerationConfig(Settings):
 def generate(
     model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig, composer: str | None = None
 ) -> PianoRoll:
-    """Continue a prime. Nothing is corrected afterwards.
+    """Continue a prime; nothing is corrected afterwards.
 
     Parameters
     ----------
@@ -106,14 +106,14 @@ def continue_rolls(
 
 
 def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, number: int = 0) -> np.ndarray | None:
-    """Continue the beats of a prime at its median tempo, or at `config.bpm`, with rubato; None if unknown."""
+    """Return the beats of a prime and their continuation, or None if the beats are unknown."""
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
     span, random = (prime.duration_seconds, n_frames / prime.fps), np.random.default_rng([config.seed, number])
     return metronome(beats, *span, config.bpm, config.beats_per_bar, config.rubato, random)
 
 
 class _Sampler:
-    """Draws frame after frame from a model under the controls of a `GenerationConfig`."""
+    """Samples frames from a model with the settings of a `GenerationConfig`."""
 
     def __init__(self, model: AttentionLSTM, config: GenerationConfig, composers: list[int]):
         on_cpu = next(model.parameters()).device.type == "cpu"  # frame by frame, a GPU would not be faster
@@ -149,7 +149,7 @@ class _Sampler:
         return self.model(frames, state, self.labels, pedal, beats)
 
     def next_frame(self, features: FrameFeatures, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the velocities (B, K) and the pedal (B,) of the next frame; `last` are the present velocities."""
+        """Sample the velocities (B, K) and the pedal (B,) of the next frame; `last` (B, K) is the present frame."""
         n_pieces, self.up = len(last), last == 0
         uniform = torch.rand(last.shape, generator=self.random)
         pedal, gain = self._next_pedal(features, n_pieces), []
@@ -169,7 +169,7 @@ class _Sampler:
         return torch.where(following, last, torch.zeros_like(last)) + velocity, pedal
 
     def _mix(self, logits: Tensor, n_pieces: int) -> Tensor:
-        """Apply classifier-free guidance: go `guidance_scale` times the way from no composer to the composer."""
+        """Apply classifier-free guidance: extrapolate from the logits without a composer to those with one."""
         if len(logits) == n_pieces:
             return logits
         told, untold = logits[:n_pieces], logits[n_pieces:]
@@ -182,14 +182,14 @@ class _Sampler:
         return (torch.rand(n_pieces, generator=self.random) < torch.sigmoid(logits)).float()
 
     def _probability(self, logits: Tensor, gain: Tensor | None = None) -> Tensor:
-        """Return the probability with which each pitch sounds, under the controls."""
+        """Return the probability that each pitch sounds, after the temperatures."""
         held = torch.sigmoid(logits / self.config.release_temperature)
         if gain is None:
             return torch.where(self.up, torch.sigmoid(logits), held)
         return torch.where(self.up, torch.sigmoid(logits) ** (1 / self.config.temperature) * gain, held)
 
     def _gain(self, p: Tensor) -> Tensor:
-        """Return the factor of each sharpened onset probability that keeps the expected number of onsets (B, K)."""
+        """Return factors (B, K) for the sharpened onset probabilities that keep the expected number of onsets."""
         p = p * self.up
         sharp = p ** (1 / self.config.temperature)
         kept = top_p_mask(sharp, self.config.top_p)
@@ -201,7 +201,7 @@ class _Sampler:
         return kept * rate / (sharp * kept).sum(-1, keepdim=True).clamp(min=1e-9)
 
     def _velocities(self, struck: Tensor, conditioned: Tensor, features: FrameFeatures) -> Tensor:
-        """Draw the velocity of each struck pitch given those below it, by iteration as in `decode_frame`."""
+        """Sample the velocity of each struck pitch given those below it, by iteration as in `decode_frame`."""
         velocity = torch.zeros_like(struck, dtype=torch.uint8)
         if self.output.velocity is None:
             return struck * self.loudness

@@ -22,7 +22,7 @@ RAW_NOTE_DTYPE = np.dtype([(name, np.int64) for name in ("pitch", "velocity", "c
 
 
 class MidiError(ValueError):
-    """A MIDI file that cannot be sampled; the message is one printable line of at most 300 characters."""
+    """Raised when a MIDI file cannot be sampled; the message is one printable line of at most 300 characters."""
 
     def __init__(self, path: Path | str, reason: str):
         name = repr(str(path))  # escapes what is not printable
@@ -62,7 +62,7 @@ class Performance:
     beats_known: bool = False
 
     def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
-        """Sample the performance. A note sounds from its onset frame up to its release frame, for at least one frame.
+        """Sample the performance into a piano roll. Each note lasts at least one frame.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Performance:
         return self._complete(roll[: sounding[-1] + 1], 0)
 
     def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
-        """Sample `n_beats` quarter notes from the first note on; fewer if the music is shorter, at most 7 minutes."""
+        """Sample the first `n_beats` quarter notes, counted from the first note; at most 7 minutes."""
         if not 0 < n_beats <= 10_000:
             raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
         n_frames, first = self.frame_of_beat(n_beats, fps), int(self._start_frames(fps).min())
@@ -97,25 +97,25 @@ class Performance:
         return self._complete(self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS))), first)
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
-        """Return the number of frames in `n_beats` quarter notes from the first note: 80 for 8 at 120 BPM, 20 Hz."""
+        """Return the length in frames of the first `n_beats` quarter notes, counted from the first note."""
         start = int(self.notes["start_tick"].min())
         ticks = np.array([start, start + round(n_beats * self.tempo_map.ticks_per_beat)])
         return int(np.diff(self.tempo_map.frames(ticks, fps))[0])
 
     @property
     def prime_tempo_map(self) -> TempoMap:
-        """The tempo map from the first note on, where `first_beats` begins."""
+        """The tempo map of `first_beats`, which begins at the first note."""
         return self.tempo_map.since(int(self.notes["start_tick"].min()))
 
     def dropped_notes(self, fps: int = DEFAULT_FPS, max_seconds: float = MAX_SECONDS) -> dict[str, int]:
-        """Return `dropped` and the number of notes that begin at the limit or later, as ``truncated``."""
+        """Return `dropped`, and as ``truncated`` the number of notes that begin after the limit."""
         return {**self.dropped, "truncated": int((self._start_frames(fps) >= _limit(fps, max_seconds)).sum())}
 
     def _start_frames(self, fps: int) -> np.ndarray:
         return self.tempo_map.frames(self.notes["start_tick"], fps)
 
     def _sample(self, fps: int, sustain: bool, first: int, n_frames: int) -> PianoRoll:
-        """Sample the notes from the frame `first` on; the roll ends with the last note, or after `n_frames`."""
+        """Sample the notes that begin at frame `first` or later, for at most `n_frames` frames."""
         ends = self._pedalled_ends() if sustain else self.notes["end_tick"]
         notes = np.empty(len(self.notes), NOTE_DTYPE)
         notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
@@ -137,7 +137,7 @@ class Performance:
         return replace(roll, pedal=down, beats=beats)
 
     def _pedalled_ends(self) -> np.ndarray:
-        """Move each release under the pedal to the tick where the pedal comes up, or else to the last release."""
+        """Move each release while the pedal is down to the tick at which the pedal comes up."""
         ends = self.notes["end_tick"].copy()
         never, last_release = np.iinfo(np.int64).max, ends.max(initial=0)
         for channel, events in self.pedal.items():
@@ -206,7 +206,7 @@ def _limit(fps: int, max_seconds: float) -> int:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Read a regular file of bounded size; a pipe would block and a huge file fill the memory."""
+    """Read a regular file of limited size; a pipe could block, and a huge file could fill the memory."""
     try:
         if not path.is_file():
             raise MidiError(path, "not a file" if path.exists() else "no such file")
@@ -217,7 +217,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _pair(messages: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, dict, int]:
-    """Return the notes, the pedal of each channel, and the number of notes that are never released."""
+    """Pair onsets with releases. Return the notes, the pedal of each channel, and the number of unreleased notes."""
     notes, pedal = [], defaultdict(list)
     sounding = defaultdict(lambda: defaultdict(deque))
     for tick, status, number, value, track in messages:
@@ -257,7 +257,7 @@ def write_midi(roll: PianoRoll, path: Path | str, tempo_map: TempoMap | None = N
 
 
 def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap | None = None) -> bytes:
-    """Return a roll as the content of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
+    """Return the content of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
     maps, frames = (tempo_map, tempo_map_of_beats(roll.beats), TempoMap(24 * roll.fps, [])), roll.n_frames
     clocks = [finer for each in maps if each and (finer := each.refined(roll.fps))]
     ends = [int(clock.ticks(np.array([frames + round(tail_seconds * roll.fps)]), roll.fps)[0]) for clock in clocks]
@@ -275,7 +275,7 @@ def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap |
 
 
 def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.MetaMessage]]:
-    """Return tempo, time signatures, and the text that makes `read_midi` trust them."""
+    """Return the tempo and time signatures, and a text by which `read_midi` knows that they are right."""
     found = [(0, mido.MetaMessage("text", text=BEATS_TEXT))] if beats_known else []
     changes = {0: DEFAULT_TEMPO} | dict(clock.changes)
     found += [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in changes.items()]
@@ -284,7 +284,7 @@ def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.M
 
 
 def _pedal_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
-    """Return the first position of the pedal and each change."""
+    """Return messages for the initial position of the pedal and each change."""
     if roll.pedal is None:
         return []
     frames = np.flatnonzero(np.diff(roll.pedal, prepend=~roll.pedal[:1]))
@@ -293,7 +293,7 @@ def _pedal_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Me
 
 
 def _note_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
-    """Return the releases and the onsets. Those of one pitch lie in different frames, so at different ticks."""
+    """Return the note-off and note-on messages. Those of one pitch have different ticks."""
     starts, ends = (clock.ticks(roll.notes[name], roll.fps).tolist() for name in ("start_frame", "end_frame"))
     pitches, velocities = roll.notes["pitch"].tolist(), roll.notes["velocity"].tolist()
     off = [(tick, mido.Message("note_on", note=pitch, velocity=0)) for tick, pitch in zip(ends, pitches)]

@@ -128,7 +128,7 @@ class AttentionLSTM(nn.Module):
         pedal: Tensor | None = None,
         beats: Tensor | None = None,
     ) -> tuple[FrameFeatures, ModelState]:
-        """Return features of the past up to each frame, from which the next frame is predicted.
+        """Return for each frame the features from which the output head predicts the next frame.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class AttentionLSTM(nn.Module):
 
     @staticmethod
     def _lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run an LSTM layer; for a single frame `torch.lstm_cell`, which has a third of the layer's overhead."""
+        """Run an LSTM layer; a single frame uses `torch.lstm_cell`, which has a third of the overhead."""
         if x.shape[1] > 1 or state is None or torch.is_grad_enabled():
             return lstm(x, state)
         hidden, cell = torch.lstm_cell(x[:, 0], (state[0][0], state[1][0]), *lstm.all_weights[0])

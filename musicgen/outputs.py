@@ -28,7 +28,7 @@ UP, HELD = -5.0, 6.2
 
 
 class FrameFeatures(NamedTuple):
-    """Features of the past before a frame: the input of an output head.
+    """Features of everything before a frame: the input of an output head.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class PitchOutput(nn.Module):
         nn.init.constant_(self.persistence.weight[:, 0], HELD)
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
-        """Embed each pitch given the past and the pedal (...,) of the next frame: (..., n_pitches, pitch_size)."""
+        """Return embeddings (..., n_pitches, pitch_size), given the past and the next frame's pedal (...,)."""
         x = self.hidden(features.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         x = x + self.own(features.pitches) + self.near(features.pitches[..., :N_NEAR])
         if self.copied is not None:
@@ -114,7 +114,7 @@ class PitchOutput(nn.Module):
         return x
 
     def condition(self, encoded: Tensor, features: FrameFeatures, following: Tensor) -> Tensor:
-        """Add what the lower pitches of the next frame, `following` (..., n_pitches), say about each pitch."""
+        """Return `encoded` plus the effect of the lower pitches of the next frame, `following` (..., n_pitches)."""
         if self.lower is None:
             return encoded
         on = features.on
@@ -128,7 +128,7 @@ class PitchOutput(nn.Module):
         return (self.last(x) + self.persistence(features.pitches)).squeeze(-1)
 
     def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, at: Tensor) -> Tensor:
-        """Return the logits (n_cells, N_VELOCITIES) of the velocity bins where the mask `at` (..., n_pitches) is true.
+        """Return the logits (n_cells, N_VELOCITIES) of the velocity bins where `at` (..., n_pitches) is true.
 
         `velocity` (..., n_pitches) holds the velocities of struck pitches, otherwise 0. Each sees those below it.
         """
@@ -155,7 +155,7 @@ class PedalOutput(nn.Module):
         return (self.hidden(features.hidden) + self.persistence(features.pedal)).squeeze(-1)
 
     def embed(self, now: Tensor, following: Tensor) -> Tensor:
-        """Embed the pedal of the next frame: down, pressed, released. Shape (..., pitch_size)."""
+        """Return an embedding (..., pitch_size) of the next frame's pedal: whether it is down, pressed or released."""
         return self.effect(torch.stack([following, following * (1 - now), (1 - following) * now], dim=-1))
 
 
@@ -183,7 +183,7 @@ def velocity_bins(velocity: Tensor) -> Tensor:
 
 
 def teacher_forced_logits(output, features: FrameFeatures, following: Tensor, pedal: Tensor | None = None):
-    """Return the logits of the given next frames, and what `PitchOutput.condition` returned for them."""
+    """Return the logits of the next frames given their true pitches, and the conditioned embeddings."""
     conditioned = output.condition(output.encode(features, pedal), features, following)
     return output.logits(conditioned, features), conditioned
 
@@ -237,7 +237,7 @@ class FrameLoss(NamedTuple):
 
 
 def frame_loss(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor) -> FrameLoss:
-    """Score frames given those before them (teacher forcing). Training and evaluation use only this likelihood.
+    """Return the negative log-likelihoods of frames given the frames before them (teacher forcing).
 
     Parameters
     ----------

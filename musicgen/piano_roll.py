@@ -71,7 +71,7 @@ class PianoRoll:
         return self.fps == other.fps and all(same)
 
     def __getitem__(self, frames: slice) -> "PianoRoll":
-        """Return the frames of a slice with step 1, such as ``roll[80:160]``, as a new roll that shares memory."""
+        """Return a slice of frames, such as ``roll[80:160]``, as a roll that shares memory."""
         if not isinstance(frames, slice) or frames.step not in (None, 1):
             raise TypeError("index a roll with a slice of frames, such as roll[0:80]")
         beats = self.beats
@@ -117,7 +117,7 @@ class PianoRoll:
         return np.sort(notes, order=["start_frame", "pitch"])
 
     def transpose(self, semitones: int) -> "PianoRoll":
-        """Move the music up (positive) or down, as far as its outermost notes allow."""
+        """Move the music up or down by semitones, as far as its outermost notes allow."""
         sounding = np.flatnonzero(self.velocity.any(axis=0))
         if not len(sounding) or not semitones:
             return self
@@ -125,7 +125,7 @@ class PianoRoll:
         return replace(self, velocity=np.roll(self.velocity, shift, axis=1))
 
     def stretch(self, factor: float) -> "PianoRoll":
-        """Play slower (`factor` above 1) or faster; each note has at least one frame."""
+        """Make the music slower (`factor` above 1) or faster; each note keeps at least one frame."""
         notes, n_frames = self.notes, round(self.n_frames * factor)
         notes["start_frame"] = np.minimum(np.rint(notes["start_frame"] * factor), n_frames - 1)
         notes["end_frame"] = np.maximum(np.rint(notes["end_frame"] * factor), notes["start_frame"] + 1)
@@ -173,7 +173,7 @@ def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
-    """Mark the cells of a bool matrix (n_frames, n_pitches) that are true where the frame before is false."""
+    """Return where each run of true cells begins in a bool matrix (n_frames, n_pitches)."""
     starts = active.copy()
     starts[1:] &= ~active[:-1]
     return starts

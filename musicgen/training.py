@@ -46,7 +46,7 @@ class TrainConfig(Settings):
 
 
 class Loss(NamedTuple):
-    """The `total` to minimise and the `nll` of the pitches, both summed over `n_frames` frames, in nats."""
+    """Loss of a batch: the `total` to minimise and the pitches' `nll`, both in nats, summed over `n_frames` frames."""
 
     total: Tensor
     nll: Tensor
@@ -54,7 +54,7 @@ class Loss(NamedTuple):
 
 
 def next_frame_loss(model: AttentionLSTM, batch: Batch, config: TrainConfig) -> Loss:
-    """Score each frame of a batch but the first, given those before it.
+    """Return the loss of all frames of a batch but the first, each predicted from those before it.
 
     The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. If it were
     averaged over them, the gradients would be 88 times smaller, and SGD would learn silence.
@@ -119,7 +119,7 @@ class Trainer:
         self.progress, self.stop, self.latest_is_sound = Progress(), StopSignal(), False
 
     def run(self, resume: bool = False, callback: Callable[["Trainer"], bool] | None = None) -> list[dict]:
-        """Train until the last epoch, Ctrl-C, the notebook's stop button, or until the callback returns True.
+        """Train until the last epoch, a stop signal (such as Ctrl-C), or until the callback returns True.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class Trainer:
     # Hooks of musicgen.scaling; the defaults train on one machine.
 
     def _begin(self, resume: bool) -> None:
-        """Set the random state, or continue from the latest checkpoint."""
+        """Seed the random numbers, or resume from the latest checkpoint."""
         found = [name for name in RUN_FILES if (self.run_dir / name).exists()]
         if found and not resume:
             place = f"{str(self.run_dir)!r} holds a run already ({found[0]})"
@@ -174,7 +174,7 @@ class Trainer:
         return flag
 
     def _run_epoch(self) -> None:
-        """Train the rest of an epoch; save at its end, when it is stopped, and every few minutes."""
+        """Train the rest of an epoch, and save at its end, at a stop, and every few minutes."""
         at, started, ended = self.progress, time.monotonic() - self.progress.seconds, False
         n_batches, saved = self.batches.n_batches(at.epoch), time.monotonic()
         name = f"epoch {at.epoch + 1}/{self.config.n_epochs}"
@@ -198,7 +198,7 @@ class Trainer:
         self._save_latest()
 
     def _update(self, batch: Batch, done: float) -> None:
-        """Take one step of gradient descent; `done` is the finished share of the run."""
+        """Take one step of gradient descent; `done` (0 to 1) is the finished share of the run."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
         n_frames = int((batch.lengths - 1).sum())
@@ -239,13 +239,13 @@ class Trainer:
             save_checkpoint(path, self.model, self.tensors | resume, record, previous)
 
     def _save_latest(self) -> None:
-        """Write the latest checkpoint, and keep the one before it, unless it was damaged."""
+        """Write the latest checkpoint, and keep the previous one unless it is damaged."""
         previous = self.previous_path if self.latest_is_sound else None
         self._save(self.latest_path, resume_tensors(self.optimizer), previous)
         self.latest_is_sound = True
 
     def _load(self) -> tuple[Path, Checkpoint]:
-        """Load the latest checkpoint or, if it is damaged or missing, the one before."""
+        """Load the latest checkpoint, or the previous one if the latest is damaged or missing."""
         try:
             checkpoint = load_checkpoint(self.latest_path)
         except CheckpointError as error:
@@ -257,7 +257,7 @@ class Trainer:
         return self.latest_path, checkpoint
 
     def _restore(self) -> None:
-        """Restore weights, optimiser, random state and progress from a checkpoint, all or nothing."""
+        """Restore weights, optimiser, random state and progress from a checkpoint; all or nothing."""
         path, checkpoint = self._load()
         kept = {**checkpoint.record, "model": asdict(checkpoint.model.config), "progress": {}}
         wanted = {**self.settings, "model": asdict(self.model.config)}

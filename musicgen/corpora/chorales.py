@@ -61,13 +61,13 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
 
 
 def _find_scores() -> list[Path]:
-    """List Bach's scores in music21 without importing it: the import would change the style of figures."""
+    """List music21's scores of Bach. Importing music21 would change the style of figures, so it is not imported."""
     library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
     return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
 
 
 def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
-    """Write a work if it has four parts; return its length in seconds (otherwise 0) or an error, and its title."""
+    """Write a work if it has four parts. Return its title, and its length in seconds (0 if not written) or an error."""
     try:
         return _write_chorale(score, midi), _read_titles().get(score.stem.removeprefix("bwv"), "Chorale")
     except OSError:  # a fault of the disk, not of the score
@@ -78,7 +78,7 @@ def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
 
 @cache
 def _read_titles() -> dict[str, str]:
-    """Return music21's titles of the chorales, by BWV number."""
+    """Return a dict from BWV numbers to music21's titles of the chorales."""
     from music21.corpus.chorales import ChoraleListRKBWV
 
     return {bwv: chorale["title"] for bwv, chorale in ChoraleListRKBWV().byBWV.items()}
@@ -105,7 +105,7 @@ def _write_chorale(score: Path, midi: Path) -> float:
 
 
 def _metres(voice) -> list:
-    """Return the offset, in quarters, and the time signature of each change of metre; an upbeat is a short bar."""
+    """Return a pair for each change of metre: its offset in quarter notes and the new time signature."""
     from music21 import meter
 
     measures = list(voice.getElementsByClass("Measure"))
@@ -118,7 +118,10 @@ def _metres(voice) -> list:
 
 
 def _write_table(table: Path, written: dict[str, tuple[float | str, str]]) -> None:
-    """List the written works, whose names are like "bwv18.5-lz", and report those that failed."""
+    """Write the table of the corpus, and report the works that failed.
+
+    The names of the works are like "bwv18.5-lz".
+    """
     numbers = {work: re.match(r"bwv\d+", work)[0] for work in written}
     splits = split_by_hash(numbers.values())
     with table.open("w", encoding="utf-8", newline="") as stream:

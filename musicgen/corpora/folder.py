@@ -88,7 +88,7 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
 
 
 def _unite_copies(pieces: Collection[Piece]) -> list[Piece]:
-    """Give pieces with the same content the same split, that of the first of them.
+    """Assign copies of one piece to the same split: that of the first copy.
 
     Only files of the same size are read.
     """
@@ -124,7 +124,7 @@ def match_composer(name: str, known: Collection[str]) -> str:
 
 
 def stays_inside(name: str) -> bool:
-    """Return whether a relative path stays below the folder it starts in, on any system."""
+    """Return whether a relative path stays inside its folder, on every operating system."""
     path = PureWindowsPath(name)  # knows both kinds of slash, and drives
     return bool(path.parts) and not path.anchor and ".." not in path.parts
 
@@ -156,7 +156,7 @@ def _check_columns(table: Path, names: Collection[str]) -> None:
 
 
 def _listed_pieces(table: Path) -> Corpus:
-    """Read the table of a corpus; return the pieces whose files exist, and the names of the missing files."""
+    """Read the table of a corpus. Return the pieces whose files exist, and the names of missing files."""
     beats, present, pieces, missing, splits = _load_beats(table.parent), None, [], [], {}
     for line, row in _rows(table):
         name, split = row["midi_filename"], row["split"]
@@ -181,7 +181,7 @@ def _listed_pieces(table: Path) -> Corpus:
 
 
 def _normal(name: str) -> str:
-    """Return a name in Unicode normal form NFC, with forward slashes and without "./"."""
+    """Return a file name in Unicode normal form (NFC), with forward slashes and without "./"."""
     return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).as_posix()
 
 
@@ -190,7 +190,7 @@ def _present_files(folder: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
-    """Yield all files below a folder, and add the folders that cannot be opened to `unreadable`.
+    """Yield all files below a folder, and append the folders that cannot be opened to `unreadable`.
 
     Links to folders are followed, each folder once.
     """
@@ -229,7 +229,10 @@ def _found_pieces(folder: Path) -> Corpus:
 
 
 def _splits_of_readable(contents: dict[str, str], names: dict[str, Path]) -> dict[str, str]:
-    """Assign splits so that each has a readable file. Only a few files are read, unless many are broken."""
+    """Assign splits so that each split has a readable file.
+
+    Only a few files are read, unless many are broken.
+    """
     readable = cache(lambda name: _is_readable(names[name]))
     splits = _splits_by_group(contents)
     if all(any(readable(name) for name in splits if splits[name] == split) for split in SPLITS):
@@ -254,7 +257,10 @@ def _is_readable(path: Path) -> bool:
 
 
 def _content_hash(path: Path) -> str | None:
-    """Return the hash of a file that may be MIDI; None for other files, which are ignored by the splits."""
+    """Return the content hash of a file that looks like MIDI, otherwise None.
+
+    Other files are ignored by the splits.
+    """
     try:
         if not path.is_file() or path.stat().st_size > MAX_HASHED:
             return None
@@ -265,7 +271,7 @@ def _content_hash(path: Path) -> str | None:
 
 
 def _load_beats(folder: Path) -> dict[str, np.ndarray]:
-    """Read annotated beats by normalised file name, without those whose times are not finite or do not ascend."""
+    """Return a dict from normalised file names to annotated beats; invalid annotations are left out."""
     path, beats = folder / BEATS, {}
     if not path.is_file():
         return beats

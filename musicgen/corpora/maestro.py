@@ -19,7 +19,7 @@ RETRIES = 2
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file: its address, its size in bytes, its SHA-256, and the number of MIDI files in its table."""
+    """A zip file to download: address, size in bytes, SHA-256 and number of listed MIDI files."""
 
     url: str
     size: int
@@ -79,7 +79,7 @@ def download_maestro(
 
 
 def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool) -> None:
-    """Download a file unless it is there with the right hash; a wrong one is never left behind."""
+    """Download a file unless it exists with the right hash. A file with a wrong hash is deleted."""
     pooch.get_logger().setLevel("WARNING")
     known, urls = {path.name: f"sha256:{archive.sha256}"}, {path.name: archive.url}
     source = pooch.create(path.parent, base_url="", registry=known, urls=urls, retry_if_failed=RETRIES)
@@ -89,7 +89,7 @@ def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool)
 
 
 def _unpack(archive: Archive, path: Path, folder: Path) -> None:
-    """Check and unpack the zip file, and remove it."""
+    """Check and unpack the zip file, then delete it."""
     try:
         with ZipFile(path) as zipped, atomic_folder(folder) as temporary:
             _check_members(archive, zipped.infolist())
@@ -101,7 +101,7 @@ def _unpack(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
-    """Reject a zip file that could write elsewhere, or without end, before anything is unpacked."""
+    """Reject a zip file that would write outside its folder or be too large, before it is unpacked."""
     for member in members:
         inside = stays_inside(member.filename) and PureWindowsPath(member.filename).parts[0] == FOLDER
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -119,7 +119,7 @@ def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
 
 
 def _count_pieces(folder: Path) -> int:
-    """Count the pieces in MAESTRO's table whose files begin like MIDI files."""
+    """Count the pieces in MAESTRO's table whose files have the header of a MIDI file."""
     if not (folder / f"{FOLDER}.csv").is_file():
         return 0
     return sum(piece.path.read_bytes().startswith(b"MThd") for piece in load_corpus(folder))

@@ -12,7 +12,7 @@ from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
 @dataclass(frozen=True)
 class Prime:
-    """The opening of a performance in the bundled sample: its title, and the end of its file name."""
+    """Title and end of the file name of a performance in the bundled sample."""
 
     title: str
     file: str
@@ -28,7 +28,7 @@ PRIMES = {
 
 
 def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the first beats of a bundled opening, with pedal and beats.
+    """Return the opening of a bundled performance as a roll, with its pedal and its annotated beats.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> 
 
 
 def first_annotated_beats(roll: PianoRoll, n_beats: float = 8) -> PianoRoll:
-    """Return the first annotated beats of a roll, from its first note; ValueError if it has fewer."""
+    """Return the part of a roll from its first note to the end of its first annotated beats."""
     first = roll.notes["start_frame"][0]
     beats = roll.beats[roll.beats[:, 0] >= (first - 1) / roll.fps, 0]
     if not 0 < n_beats <= len(beats) - 1:
@@ -69,7 +69,7 @@ def _piece(ending: str) -> Piece:
 
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the whole performance whose opening `shipped_prime` returns, from its first note on."""
+    """Return the complete performance, from its first note, that `shipped_prime` returns the opening of."""
     piece = _piece(PRIMES[composer].file)
     roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
     return roll[roll.notes["start_frame"][0] :]

@@ -10,7 +10,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_by_hash(names: Iterable[str]) -> dict[str, str]:
-    """Assign each name a split by its hash: 80, 10 and 10 % on average, the same on every machine.
+    """Assign each name a split (80, 10 and 10 %) by its hash, so that the result is the same on every machine.
 
     With three names or more, a split that would stay empty gets one of them. Fewer names are all for training.
     """
@@ -25,7 +25,7 @@ def split_by_hash(names: Iterable[str]) -> dict[str, str]:
 
 
 def group_versions(contents: dict[str, str]) -> dict[str, str]:
-    """Return the group of each file: files of one group are versions of one piece and share a split.
+    """Return a group for each file. The files of a group are versions of one piece.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def group_versions(contents: dict[str, str]) -> dict[str, str]:
 
 
 def _song_folder(name: str) -> str | None:
-    """Return the nearest folder above a file with whose name the file's name begins, or None."""
+    """Return the nearest parent folder whose name begins the file's name, or None."""
     path = PurePosixPath(name)
     for folder in reversed(path.parts[:-1]):
         if re.match(rf"{re.escape(folder)}(\b|_)", path.stem, re.IGNORECASE):

@@ -38,12 +38,12 @@ class Baselines(NamedTuple):
     pedal: Tensor
 
     def as_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors with the names they have in a checkpoint."""
+        """Return the tensors by the names that they have in a checkpoint."""
         return {f"baseline.{name}": table for name, table in self._asdict().items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
-        """Take the baselines from a checkpoint's tensors; ValueError if they are missing or not probabilities."""
+        """Read the baselines from a checkpoint's tensors; ValueError if they are missing or not probabilities."""
         tensors = {"baseline.pedal": torch.tensor([0.5, 0.5])} | dict(tensors)  # older checkpoints have none
         found = {name: tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields}
         valid = all(table.shape == SHAPES[name] and ((0 < table) & (table < 1)).all() for name, table in found.items())
@@ -53,7 +53,7 @@ class Baselines(NamedTuple):
 
 
 def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
-    """Count the states and transitions of each pitch and of the pedal, and the velocities (add-one smoothing)."""
+    """Fit the baselines by counting states, transitions and velocities, with add-one smoothing."""
     frames, on = np.zeros((2, N_PITCHES + 1)), np.zeros((2, N_PITCHES + 1))
     struck = np.ones(N_VELOCITIES)
     for roll in rolls:
@@ -72,7 +72,7 @@ def _pedal(roll: PianoRoll) -> np.ndarray:
 
 
 class Scored(NamedTuple):
-    """A batch of frames to score: their pieces, their features and their content."""
+    """A batch of frames to score, with the features of what precedes them."""
 
     pieces: np.ndarray
     features: FrameFeatures
@@ -80,13 +80,13 @@ class Scored(NamedTuple):
     pedal: Tensor
 
     def loss(self, model: AttentionLSTM) -> FrameLoss:
-        """Return the negative log-likelihoods of the frames under a model."""
+        """Return the negative log-likelihoods that a model gives to the frames."""
         return frame_loss(model.output, self.features, self.velocity, self.pedal)
 
 
 @torch.inference_mode()
 def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baselines) -> dict[str, float]:
-    """Score a model on whole pieces, teacher-forced, with its state carried from the first frame.
+    """Score a model on whole pieces with teacher forcing.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
 def piece_nlls(
     model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, with_beats: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score the notes of each piece.
+    """Return the negative log-likelihood of each piece.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def piece_nlls(
 
 
 def mean_nll(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> float:
-    """Return the ``nll`` of `evaluate` only."""
+    """Return only the ``nll`` of `evaluate`."""
     nll, n_frames = piece_nlls(model, rolls)
     return float(nll.sum() / n_frames.sum())
 

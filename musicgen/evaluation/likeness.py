@@ -30,13 +30,13 @@ def onset_autocorrelation(roll: PianoRoll) -> np.ndarray:
 
 
 def pulse(roll: PianoRoll) -> tuple[float, float]:
-    """Return how clear the pulse is: the standard deviation and the highest value of the `onset_autocorrelation`."""
+    """Return the clarity of the pulse: standard deviation and maximum of the `onset_autocorrelation`."""
     values = onset_autocorrelation(roll)
     return float(values.std()), float(values.max())
 
 
 def memory(roll: PianoRoll, prime_frames: int = 0) -> float:
-    """Return how well the music repeats itself.
+    """Return how closely the music repeats what it played shortly before.
 
     Every second after the prime, the onsets of the next two seconds are compared with each stretch of equal length in
     the 12 seconds before them, on the same pitches and with one frame of tolerance. The result is the mean of the best
@@ -81,7 +81,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def steadiness(roll: PianoRoll, seconds: float = 4.0) -> float:
-    """Return the tonal steadiness: the mean correlation of the pitch classes of neighbouring 4-second blocks."""
+    """Return the mean correlation between the pitch classes of neighbouring 4-second blocks."""
     n = round(seconds * roll.fps)
     blocks = [pitch_classes(roll[start : start + n]) for start in range(0, roll.n_frames - n + 1, n)]
     pairs = [correlation(a, b) for a, b in zip(blocks, blocks[1:]) if a.any() and b.any()]
@@ -110,7 +110,7 @@ def continuity(roll: PianoRoll, prime_frames: int, seconds: float = 10.0) -> dic
 
 
 def onset_intervals(roll: PianoRoll) -> np.ndarray:
-    """Return the histogram of the times between successive frames with onsets; its sum is 1, or 0 without any."""
+    """Return the normalised histogram of the times between successive onsets; all zeros if there are none."""
     gaps = np.diff(np.flatnonzero(roll.onsets.any(axis=1)))
     counts = np.histogram(gaps, INTERVALS)[0].astype(float)
     return counts / max(1.0, counts.sum())
@@ -131,7 +131,7 @@ def pedal_statistics(roll: PianoRoll) -> tuple[float, float]:
 
 
 def excerpt_statistics(roll: PianoRoll) -> dict[str, float]:
-    """Describe an excerpt by about 60 simple numbers: rhythm, pitch, chords, lengths and velocities."""
+    """Return about 60 simple statistics of rhythm, pitch, chords, note lengths and velocities."""
     notes, seconds = roll.notes, max(roll.duration_seconds, 1 / roll.fps)
     lengths = (notes["end_frame"] - notes["start_frame"]).astype(float)
     chords = roll.onsets.sum(axis=1)
@@ -174,7 +174,7 @@ def _summary(name: str, data: np.ndarray) -> dict[str, float]:
 
 
 def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
-    """Cut a roll into excerpts of 10 seconds, from frame `first` on; the rest is left out."""
+    """Cut a roll into excerpts of 10 seconds, starting at frame `first`; a shorter rest is dropped."""
     n = round(EXCERPT_SECONDS * roll.fps)
     return [roll[start : start + n] for start in range(first, roll.n_frames - n + 1, n)]
 
@@ -182,7 +182,7 @@ def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
 def classifier_auc(
     real: Sequence[Sequence[PianoRoll]], generated: Sequence[Sequence[PianoRoll]], seed: int = 0
 ) -> dict[str, object]:
-    """Try to tell generated from real excerpts by gradient boosting on `excerpt_statistics`.
+    """Train a classifier to tell generated from real excerpts, and return its AUC.
 
     Parameters
     ----------
@@ -215,7 +215,10 @@ def classifier_auc(
 
 
 def describe(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
-    """Return the mean of each measure over pieces; all but continuity are of the part after the prime."""
+    """Return the mean of each measure over pieces.
+
+    All measures but those of `continuity` are of the part after the prime.
+    """
     rows = []
     for roll in rolls:
         after = roll[prime_frames:]
@@ -242,7 +245,7 @@ def describe(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
 
 
 def mean_press(rolls: Sequence[PianoRoll]) -> float:
-    """Return the mean length of a press of the pedal in seconds, over all presses of several rolls."""
+    """Return the mean length in seconds of all presses of the pedal in several rolls."""
     pedals = [np.concatenate([[False], roll.pedal]) for roll in rolls if roll.pedal is not None]
     n_presses = sum(int((pedal[1:] & ~pedal[:-1]).sum()) for pedal in pedals)
     return sum(int(pedal.sum()) for pedal in pedals) / max(1, n_presses) / rolls[0].fps

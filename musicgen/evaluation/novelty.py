@@ -22,8 +22,9 @@ _GROUP_DTYPE = np.dtype(
 
 
 class SharedRun(NamedTuple):
-    """A run of notes that a piece shares with an indexed piece; `piece` is its number, None if nothing is shared.
+    """A run of notes that a piece shares with a piece of the index.
 
+    `piece` is the number of the indexed piece, None if nothing is shared.
     It begins at `start_seconds` and lasts `seconds` from its first to its last onset. In the indexed piece it begins at
     `piece_start_seconds` and sounds `semitones` higher.
     """
@@ -37,7 +38,7 @@ class SharedRun(NamedTuple):
 
 
 class NoveltyIndex:
-    """An index of the notes of a training set, to find shared runs quickly.
+    """An index of a training set that finds shared runs of notes quickly.
 
     Two groups of six successive notes are alike if they hold the same pitches up to one transposition, in whatever
     order (a chord is never struck in quite the same order twice), and each onset falls within 0.1 s of its partner's
@@ -88,7 +89,10 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Return the groups from `low` to `high` with similar timing; their intervals are the same already."""
+        """Return those groups from `low` to `high` whose timing is similar.
+
+        Their intervals are the same already.
+        """
         mine, theirs = group["onsets"], self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
         apart = np.abs(mine * np.clip(tempo, 1 / TEMPO_RATIO, TEMPO_RATIO) - theirs).max(axis=1)
@@ -96,7 +100,10 @@ class NoveltyIndex:
 
 
 def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the onsets of all notes in seconds, the piece each belongs to, and all groups within one piece."""
+    """Return the onset in seconds and the piece of each note, and all groups of notes.
+
+    A group lies within one piece.
+    """
     notes = [roll.notes for roll in rolls]
     pitches = np.concatenate([np.zeros(0, int), *(own["pitch"] for own in notes)])
     onsets = np.concatenate([np.zeros(0), *(own["start_frame"] / roll.fps for own, roll in zip(notes, rolls))])

@@ -13,8 +13,9 @@ LEAST_DENSITY = 1e-12
 
 
 class Overlap(NamedTuple):
-    """Similarity of two sets in one statistic: `area` is 1 for equal distributions, 0 for disjoint ones.
+    """Similarity of the distributions of one statistic in two sets of pieces.
 
+    `area` is 1 for equal distributions, 0 for disjoint ones.
     `divergence` is the Kullback-Leibler divergence D(within || between) in nats, of the distances within the real set
     and those between the two sets. It is 0 for equal distributions.
     """
@@ -26,7 +27,7 @@ class Overlap(NamedTuple):
 def compare(
     real: Sequence[Mapping[str, ArrayLike]], generated: Sequence[Mapping[str, ArrayLike]]
 ) -> dict[str, Overlap]:
-    """Compare two sets of pieces statistic by statistic, after Yang and Lerch [1]_.
+    """Compare two sets of pieces in each statistic, with the method of Yang and Lerch [1]_.
 
     For each statistic, two densities are estimated with Gaussian kernels (Scott's bandwidth): that of the distances
     between two real pieces, and that of the distances between a real and a generated piece. Their overlap is measured.
@@ -88,7 +89,10 @@ def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _density(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return a smooth density of distances over the points; its sum is 1. Equal distances lie on one point."""
+    """Return a smoothed density of distances at the given points, with sum 1.
+
+    If all distances are equal, the density is 1 at one point.
+    """
     if np.ptp(distances) <= points[1] - points[0]:
         density = np.zeros(len(points))
         density[np.abs(points - distances[0]).argmin()] = 1
@@ -101,7 +105,9 @@ def _density(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def markov_piece(markov: ArrayLike, prime: PianoRoll, n_frames: int, seed: int) -> PianoRoll:
-    """Continue a prime with the Markov baseline, which only knows how often each pitch starts and ends.
+    """Continue a prime with the Markov baseline.
+
+    The baseline only knows how often each pitch starts and ends.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ REPEATED_TO_NEW = 9  # in a repetition, nine in ten onsets are repeated
 
 
 def statistics(roll: PianoRoll) -> dict[str, float]:
-    """Describe a piece.
+    """Return the statistics of a piece.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
 
 
 def self_similarity(roll: PianoRoll) -> float:
-    """Return the self-similarity of a piece: the mean similarity of any two of its two-second stretches [1]_.
+    """Return the mean similarity of all pairs of two-second stretches of a piece [1]_.
 
     The similarity is the cosine of the two chroma vectors (how long each pitch class sounds), 0 for a silent stretch.
     A shorter stretch at the end does not count.

@@ -14,7 +14,7 @@ Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colou
 
 
 def plot_architecture(config, ax: Axes | None = None) -> Axes:
-    """Draw the program, and the model with the sizes of a `ModelConfig` (figure 3 of the poster)."""
+    """Draw the program flow, and a model with the sizes of a `ModelConfig` (the poster's figure 3)."""
     steps, asides = _steps(config)
     height = max(6, 1 + 0.66 * len(steps))
     ax = axes_for(ax, 12, height)
@@ -52,7 +52,7 @@ def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
 
 
 def _steps(config) -> tuple[list[Step], list[Aside]]:
-    """Return the layers from top to bottom, and the boxes beside them."""
+    """Return the boxes of the model from top to bottom, and the boxes beside them."""
     steps, asides = _layers(config)
     size, n_pitches = config.hidden_size, config.n_pitches
     logits = f"(batch, frames, {n_pitches})"
@@ -88,7 +88,7 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
 
 
 def _added(config) -> list[Step]:
-    """Return the terms of each pitch's embedding: name, colour and formula."""
+    """Return name, colour and formula of each term of a pitch's embedding."""
     past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
     past += "; the\nlower pitches of the next frame" * (config.output == "joint")
     added = [("past of the pitches", GREEN, past)]
@@ -111,7 +111,7 @@ def _span(n_frames: int) -> str:
 
 
 def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
-    """Draw a box beside the rows of the model that it is connected with."""
+    """Draw a box beside the rows that it is connected to."""
     first, last, text, colour, takes, gives = aside
     if takes:
         _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))

@@ -18,7 +18,7 @@ ARC_HEIGHT = 0.72  # where arcs start and end, as a share of the height of the a
 
 
 def plot_gates(roll: PianoRoll, curves: Mapping[str, np.ndarray], title: str = "") -> Axes:
-    """Draw the gates and the states of one LSTM unit below the notes that it hears; return the upper axes.
+    """Draw a piano roll, and below it the gates and states of one LSTM unit; return the upper axes.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plot_gates(roll: PianoRoll, curves: Mapping[str, np.ndarray], title: str = "
 
 
 def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAULT_FPS) -> Axes:
-    """Draw how much weight each frame gives to each earlier frame.
+    """Draw a matrix of attention weights: how much each frame attends to each earlier one.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
 def plot_attended(
     roll: PianoRoll, weights: np.ndarray, first_layer: int = 1, axes: Sequence[Axes] | None = None
 ) -> Axes:
-    """Draw a roll for each attention layer, with the frames that the layer looks at; return the upper axes.
+    """Draw a roll for each attention layer, shaded by the layer's weights; return the upper axes.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def plot_attended(
 
 
 def _draw_weights(ax: Axes, row: np.ndarray, fps: int) -> None:
-    """Draw weights as shades behind the notes and as a curve."""
+    """Draw weights over time, as shading behind the notes and as a curve."""
     edges = np.arange(len(row) + 1) / fps
     ax.pcolormesh(edges, [0, 1], row[None], cmap=fading(ORANGE, 0.6), transform=ax.get_xaxis_transform(), zorder=0.5)
     curve = ax.twinx()
@@ -108,7 +108,7 @@ def _draw_weights(ax: Axes, row: np.ndarray, fps: int) -> None:
 
 
 def _draw_moment(ax: Axes, roll: PianoRoll, n_frames: int, title: str) -> None:
-    """Draw a roll with a vertical line at frame `n_frames`, and cut it off a few seconds later."""
+    """Draw a roll up to a few seconds after frame `n_frames`, with a vertical line at that frame."""
     plot_roll(roll[: n_frames + SECONDS_AFTER * roll.fps], ax, title, velocity_bar=False)
     ax.axvline(n_frames / roll.fps, color=COLOURS["now"], linewidth=2)
     place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["now"], "ha": "right"}
@@ -158,7 +158,7 @@ def plot_copied(
 
 
 def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -> list[int]:
-    """Return up to `n` frames with the highest weights, at least `least`, more than `apart` frames from each other."""
+    """Return up to `n` frames with high weights, each more than `apart` frames from the others."""
     found: list[int] = []
     for frame in np.argsort(-weights, kind="stable").tolist():
         if len(found) == n or weights[frame] < least:
@@ -169,7 +169,7 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
-    """Draw an arc between two moments in seconds, wider for a larger weight, and shade the earlier moment."""
+    """Draw an arc between two moments, whose width shows the weight, and shade the earlier moment."""
     bottom, height = ax.get_ylim()[0], np.ptp(ax.get_ylim())
     rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve
     points = [(x, bottom + y * height) for x, y in [(now, 0), ((now + then) / 2, rise), (then, 0)]]

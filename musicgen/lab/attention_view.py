@@ -16,7 +16,9 @@ N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 @torch.inference_mode()
 def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
-    """Compute a one-layer LSTM from a zero state with the standard formulas, and return all its gates and states.
+    """Compute one LSTM layer with the standard formulas, and return all gates and states.
+
+    The layer starts from a zero state.
 
     Parameters
     ----------
@@ -43,18 +45,18 @@ def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
 
 
 def attention_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> list[Tensor]:
-    """Return the weights (batch, n_frames, n_frames) of each attention cell; arguments as `AttentionLSTM.forward`."""
+    """Return the weights of each attention cell as a list of tensors (batch, n_frames, n_frames)."""
     return [weights for cell, weights in _weights(model, frames, *args, **inputs) if cell is not model.copy]
 
 
 def copy_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> Tensor:
-    """Return the weights (batch, copy_heads, n_frames, n_frames + 1) of copy attention; the last is "no match"."""
+    """Return the weights of copy attention (batch, copy_heads, n_frames, n_frames + 1); the last is "no match"."""
     return _weights(model, frames, *args, **inputs)[-1][1]
 
 
 @torch.no_grad()
 def _weights(model: AttentionLSTM, *args, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """Run a model, and let each attention cell compute its weights for the input that it received."""
+    """Run a model, and return the attention weights of each of its cells."""
     cells, found = [cell for cell in model.modules() if hasattr(cell, "weights")], []
     hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
     model(*args, **inputs)
@@ -65,7 +67,7 @@ def _weights(model: AttentionLSTM, *args, **inputs: Tensor) -> list[tuple[nn.Mod
 
 @torch.inference_mode()
 def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the weight that each attention layer gives to each earlier frame, at one moment of a piece.
+    """Return the weights that each attention layer gives, at one moment, to the frames up to that moment.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
 
 @torch.inference_mode()
 def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the weight that each head of copy attention gives to each earlier frame, at one moment of a piece.
+    """Return the weights that each head of copy attention gives, at one moment, to earlier frames.
 
     Parameters
     ----------
@@ -122,7 +124,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
 def next_pitches(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, k: int = 10, composer: str | None = None
 ) -> np.ndarray:
-    """Return the most likely pitches of the frame after a moment of a piece.
+    """Return the most likely pitches of the next frame, at one moment of a piece.
 
     The pitches of a frame depend on each other, so the probabilities are the shares of 200 sampled frames.
 
@@ -161,7 +163,7 @@ def _copies(model: AttentionLSTM) -> bool:
 
 
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
-    """Return the frames up to a moment, shape (1, n_frames, 88), and what else the model is given."""
+    """Return the model's inputs up to one moment of a piece."""
     if not 0 <= seconds < roll.duration_seconds:
         raise ValueError(f"the moment must lie from 0 to {roll.duration_seconds:g} s, not at {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
@@ -180,7 +182,7 @@ def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
 def moment_figure(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None, title: str = ""
 ) -> Figure:
-    """Return a figure of one moment of a piece: attention weights, what copy attention found, and the next pitches.
+    """Draw one moment of a piece: attention weights, the matches of copy attention, and the likely next pitches.
 
     Parameters
     ----------

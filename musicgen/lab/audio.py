@@ -40,7 +40,7 @@ class Sound:
 
 
 def render(roll: PianoRoll) -> Sound:
-    """Play a roll, with its pedal, on the piano of the sound font in pretty_midi.
+    """Render a roll as sound, with its pedal.
 
     Without midirenderer, which has no wheel for some platforms, each note is a sum of decaying partials.
 
@@ -74,7 +74,7 @@ def write_wav(sound: Sound, path: Path | str) -> None:
 
 
 def mp3_bytes(sound: Sound) -> bytes:
-    """Encode a sound as MP3, 0.2 to 0.3 MB per minute.
+    """Return a sound as MP3 (0.2 to 0.3 MB per minute).
 
     Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
     """
@@ -86,7 +86,7 @@ def mp3_bytes(sound: Sound) -> bytes:
 
 
 def _half_rate(sound: Sound) -> Sound:
-    """Remove the upper half of the spectrum with a windowed-sinc filter, and every second sample."""
+    """Halve the sample rate of a sound, after a windowed-sinc low-pass filter."""
     taps = np.sinc(np.arange(-31, 32) / 2) * np.hamming(63)
     filtered = np.convolve(sound.samples, (taps / taps.sum()).astype(np.float32), mode="same")
     return Sound(filtered[::2], sound.rate // 2)
@@ -98,7 +98,7 @@ def _sound_font() -> bytes:
 
 
 def _partials(roll: PianoRoll) -> np.ndarray:
-    """Sum the tones of all notes, at `PARTIALS_RATE`."""
+    """Return the sum of the tones of all notes, sampled at `PARTIALS_RATE`."""
     samples = np.zeros(round((roll.duration_seconds + TAIL_SECONDS) * PARTIALS_RATE), np.float32)
     for pitch, velocity, start, end in sustained(roll):
         tone = _tone(pitch, velocity, (end - start) / roll.fps)
@@ -108,7 +108,7 @@ def _partials(roll: PianoRoll) -> np.ndarray:
 
 
 def sustained(roll: PianoRoll) -> list[list[int]]:
-    """Return the pitch, velocity, first and last frame (exclusive) of each note, lengthened by the pedal.
+    """Return the notes of a roll, lengthened by the pedal.
 
     With the pedal down a note sounds until the pedal is up or the pitch is struck again.
     """
@@ -124,7 +124,10 @@ def sustained(roll: PianoRoll) -> list[list[int]]:
 
 
 def _tone(pitch: int, velocity: int, held_seconds: float) -> np.ndarray:
-    """Return the sound of a string. Higher partials are weaker and fade sooner, less so if it is struck hard."""
+    """Return the sound of one struck string.
+
+    Higher partials are weaker and fade sooner, less so if the string is struck hard.
+    """
     end_seconds = held_seconds + RELEASE_SECONDS
     seconds = np.arange(end_seconds * PARTIALS_RATE, dtype=np.float32) / PARTIALS_RATE
     hertz = 440 * 2 ** ((pitch - 69) / 12)

@@ -52,7 +52,7 @@ def plot_learning_curve(history: list[dict], baselines: dict, ax: Axes | None = 
 
 
 def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_updates: int, title: str = "") -> Axes:
-    """Draw the losses of a running training, with its learning rate below.
+    """Draw the losses of a run that is still training, and its learning rate.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes 
 
 
 def _in_decades(ax: Axes) -> None:
-    """Use a logarithmic axis for the losses, with plain numbers."""
+    """Make the axis of the losses logarithmic, with plain numbers as labels."""
     ax.set_yscale("log")
     ax.margins(y=0.1)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -117,7 +117,7 @@ def _draw_baselines(ax: Axes, baselines: dict[str, float]) -> None:
 def plot_distribution(
     values_by_label: dict, ax: Axes | None = None, xlabel: str = "", bins: int | list | np.ndarray = 30
 ) -> Axes:
-    """Draw the distribution of a quantity for several sources as outlines over the same bins.
+    """Draw histograms of one quantity for several sources, as outlines over the same bins.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
 
 
 def plot_totals(totals: Mapping[str, Mapping[str, Mapping[str, float]]], title: str = "") -> Axes:
-    """Draw stacked bars for each name, for several quantities side by side; return the first axes.
+    """Draw stacked bars in several charts side by side; return the first axes.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def plot_runs(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Axes:
-    """Draw repeated runs: their mean as a line and each run as a point, to show the spread.
+    """Draw the mean of repeated runs as a line, and each run as a point.
 
     Parameters
     ----------

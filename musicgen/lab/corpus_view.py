@@ -11,7 +11,7 @@ EVERYBODY = "all composers"
 
 
 def show_piece(piece: Piece, seconds: float = 30, sustain: bool = False) -> Player:
-    """Return the opening of a piece as a player.
+    """Return a player for the opening of a piece.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def show_piece(piece: Piece, seconds: float = 30, sustain: bool = False) -> Play
 
 
 def browse(pieces: list[Piece], seconds: float = 30) -> ipywidgets.VBox:
-    """Return drop-downs for composer and piece, above a player of the chosen one.
+    """Return drop-down lists of composers and pieces, above a player for the chosen piece.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ N_HINTS = 3
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: the answer, three hints from general to specific, and hints for common wrong answers.
+    """An exercise with its answer, three general hints, and hints for common mistakes.
 
     The answer is a number, which may be off by `tolerance`, or anything that can be compared.
     """
@@ -25,7 +25,7 @@ class Exercise:
         return self._same(value, self.answer)
 
     def hint(self, value: object, attempt: int) -> str:
-        """Return the hint for a known mistake, otherwise the next general one; `attempt` is 0, 1 or 2."""
+        """Return the hint for a known mistake, otherwise the general hint number `attempt` (0 to 2)."""
         return next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), self.hints[attempt])
 
     def _same(self, value: object, other: object) -> bool:
@@ -128,7 +128,7 @@ _attempts: dict[str, int] = {}
 
 
 def check(exercise: str, value: object) -> bool:
-    """Print and return whether an answer is right. If it is not, print a hint; after three hints, name the solution.
+    """Print and return whether an answer is right; if it is wrong, also print a hint.
 
     Parameters
     ----------

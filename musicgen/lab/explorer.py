@@ -11,7 +11,7 @@ from musicgen.piano_roll import PianoRoll
 
 
 def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seconds: float | None = None) -> Panel:
-    """Return a slider over the moments of a piece, above `attention_view.moment_figure`."""
+    """Return a slider that chooses a moment of a piece, above a figure of that moment."""
     last = roll.duration_seconds - 1 / roll.fps
     style = {"layout": Layout(width="95%"), "continuous_update": False, "description": "seconds", "step": 0.05}
     slider = FloatSlider(last / 2 if seconds is None else seconds, min=0, max=last, **style)

@@ -57,7 +57,9 @@ matplotlib.rcParams.update(
 
 
 class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure with alternative text. Pyplot does not know it, so that no cell shows it twice.
+    """A matplotlib figure with alternative text, independent of pyplot.
+
+    Since pyplot does not know it, no cell shows it twice.
 
     Attributes
     ----------
@@ -71,14 +73,14 @@ class Figure(matplotlib.figure.Figure):
 
     @property
     def alt(self) -> str:
-        """The alternative text: the titles, and ``notes`` or the labels of the axes."""
+        """The alternative text, made of the titles, the labels of the axes and any `describe` sentences."""
         labels = [f"{ax.get_ylabel()} by {ax.get_xlabel()}" for ax in self.axes if ax.get_ylabel() and ax.get_xlabel()]
         parts = [self.get_suptitle(), *(ax.get_title() for ax in self.axes), *(self.notes or labels)]
         whole = ". ".join(part.rstrip(".") for part in dict.fromkeys(parts) if part)
         return readable(f"{whole}." if whole else "A figure.").replace("\n", " ")
 
     def draw(self, renderer) -> None:
-        """Draw the figure, after making all texts `readable`: matplotlib cannot draw some."""
+        """Draw the figure, after replacing characters that matplotlib cannot draw."""
         for text in self.findobj(Text):
             text.set_text(readable(text.get_text()))
         super().draw(renderer)
@@ -103,7 +105,7 @@ def subplots(n_rows: int = 1, n_columns: int = 1, size: tuple[float, float] = (8
 
 
 def axes_for(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or the axes of a new figure of this width and height in inches."""
+    """Return `ax` if it is given, otherwise the axes of a new figure of the given size in inches."""
     return Figure(width, height).subplots() if ax is None else ax
 
 
@@ -120,7 +122,7 @@ def save_figure(ax: Axes, path: Path | str) -> None:
 
 
 def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
-    """Return a figure, or the figure of axes, as a PNG with 256 colours: half the size of one with all colours."""
+    """Return a figure as a PNG with 256 colours, which halves its size."""
     drawn, small = io.BytesIO(), io.BytesIO()
     shown.figure.savefig(drawn, format="png", dpi=dpi)
     _with_palette(np.array(Image.open(drawn).convert("RGBA"))).save(small, "png", optimize=True)
@@ -128,7 +130,10 @@ def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
 
 
 def _with_palette(pixels: np.ndarray) -> Image.Image:
-    """Reduce an RGBA image to the 256 most frequent colours. Pillow's own method for RGBA loses pale colours."""
+    """Reduce an RGBA image to its 256 most frequent colours.
+
+    Pillow's own method for RGBA images loses pale colours.
+    """
     pixels = ((pixels.astype(int) + 2) // 5 * 5).astype(np.uint8)  # 52 levels of each channel
     pixels[pixels[..., 3] == 0] = 0
     packed = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
@@ -142,7 +147,7 @@ def _with_palette(pixels: np.ndarray) -> Image.Image:
 
 
 def fading(colour: str, strongest: float = 1.0) -> LinearSegmentedColormap:
-    """Return a colour map from transparent to `colour` with the opacity `strongest`."""
+    """Return a colour map from transparent to `colour`, whose opacity ends at `strongest`."""
     return LinearSegmentedColormap.from_list("fading", [(*to_rgb(colour), 0), (*to_rgb(colour), strongest)])
 
 

@@ -31,7 +31,7 @@ COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(
 
 
 class Form(Panel):
-    """A form for a config: `value` is the config, or None if the settings are invalid together.
+    """A form for a config; `value` is the config, or None if the settings are invalid.
 
     Made by `form`. To react to changes, call ``form.observe(callback, "value")``.
     """
@@ -62,8 +62,9 @@ class Form(Panel):
 
 
 def form(kind: type[Settings], without: tuple[str, ...] = (), **start) -> Form:
-    """Make a form of a config class: a slider and a box for each number, a drop-down for each choice.
+    """Make a form with a control for each field of a config class.
 
+    A number has a slider and a box, a choice has a drop-down list.
     A slider covers the usual values, a box takes all allowed ones. The description of each setting is its tooltip.
 
     Parameters
@@ -112,7 +113,7 @@ def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
 
 
 def settings_table(config: Settings) -> str:
-    """Return a config as an HTML table of its names and values, four pairs a row."""
+    """Return an HTML table of the names and values of a config."""
     cells = [
         f"<td style='text-align:right'>{each.name.replace('_', ' ')}</td>"
         f"<td style='text-align:left'><b>{escape(str(getattr(config, each.name)))}</b></td>"
@@ -129,7 +130,7 @@ def _is_shown(each: Field) -> bool:
 
 
 def _row(name: str, text: str, parts: list) -> Box:
-    """Return a row: the name of a setting, with its help as a tooltip, and its widgets."""
+    """Return a row of the form: the name of a setting, with its help as tooltip, and its widgets."""
     style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
     label = f'<span style="{style}" title="{escape(text)}">{name.replace("_", " ")}</span>'
     row = Box([HTML(label, layout=Layout(width="138px", flex="none")), *parts], layout=Layout(align_items="center"))
@@ -151,7 +152,7 @@ def _choice(each: Field, start: Settings) -> list:
 
 
 def _number(each: Field, start: Settings) -> list:
-    """Return a number box, and the widgets to show: a slider and the box, or the box alone for an open range."""
+    """Return a number box, and the widgets to show: the box, with a slider if the range is closed."""
     whole, value = isinstance(each.default, int), getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max
     lowest, highest = (min(limit, largest) for limit in each.metadata["limits"])
@@ -167,7 +168,7 @@ def _number(each: Field, start: Settings) -> list:
 
 
 def _slider(low: float, high: float, whole: bool) -> FloatSlider | FloatLogSlider:
-    """Make a slider without a number. Over a wide range its steps are powers of two, or tenths of a decade."""
+    """Make a slider without a number box; over a wide range it is logarithmic."""
     looks = {"readout": False, "layout": Layout(flex="1 1 100px", min_width="90px")}
     if low > 0 and high / low >= MANY_TIMES:
         base, step = (2, 1) if whole else (10, 0.1)
@@ -177,12 +178,12 @@ def _slider(low: float, high: float, whole: bool) -> FloatSlider | FloatLogSlide
 
 
 def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Callable[[float], float]) -> None:
-    """Synchronise a slider with its box; the box holds the value and may exceed the range of the slider."""
+    """Synchronise a slider with a number box, whose value may exceed the slider's range."""
     base = getattr(slider, "base", None)
     low, high = (base**end if base else end for end in (slider.min, slider.max))
 
     def step(number: float) -> int:
-        """Return the step of the slider that is nearest to a number."""
+        """Return the slider's step that is nearest to a number."""
         number = min(max(number, low), high)
         return round((math.log(number, base) if base else number) / slider.step)
 

@@ -38,7 +38,7 @@ Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
 
 
 class PrimeChooser(VBox):
-    """Chooses an opening: a bundled one, a piece of the corpus, a file, what the user plays, or nothing."""
+    """Controls to choose an opening: bundled, from the corpus, from a file, played by the user, or none."""
 
     def __init__(self, pieces: Sequence[Piece]):
         self.beats = BoundedFloatText(8, min=0.25, max=256, step=1, layout=Layout(width="70px"))
@@ -67,7 +67,7 @@ class PrimeChooser(VBox):
         super().__init__([Box(row, layout=Layout(**ROW)), stack])
 
     def opening(self) -> Opening:
-        """Return the prime that is chosen and its name; ValueError if there is none yet."""
+        """Return the chosen prime and its name; ValueError if there is none yet."""
         return self.openings[self.way.index]()
 
     def _from_score(self) -> Opening:
@@ -99,7 +99,7 @@ class PrimeChooser(VBox):
 
 
 class GenerationPanel(Panel):
-    """A panel to choose an opening, compose, look, listen and keep pieces.
+    """A panel that composes, shows, plays and keeps pieces.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class GenerationPanel(Panel):
         self._compose()
 
     def _keep(self) -> None:
-        """Put the piece that is shown into the gallery."""
+        """Add the current piece to the gallery."""
         with self.message.errors():
             if not self.take:
                 raise ValueError("compose something first")
@@ -162,7 +162,7 @@ class GenerationPanel(Panel):
 
 
 class ComposePanel(Panel):
-    """Five controls: composer, opening, temperature, length and seed.
+    """A smaller panel with five controls: composer, opening, temperature, length and seed.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class ComposePanel(Panel):
 
 
 class GalleryItem(Box):
-    """A piece in the gallery: a small picture, its title and its buttons."""
+    """An entry of the gallery: a small picture of the piece, its title and its buttons."""
 
     def __init__(self, take: Take, panel: GenerationPanel):
         self.take, self.panel, self.message = take, panel, Message()
@@ -225,7 +225,7 @@ class GalleryItem(Box):
 
 
 def thumbnail(roll: PianoRoll, prime_frames: int) -> str:
-    """Return a small picture of a roll, without axes, as SVG."""
+    """Return a small SVG picture of a roll, without axes."""
     lines = "".join(
         f"M{note['start_frame']} {110 - note['pitch']}h{note['end_frame'] - note['start_frame']}" for note in roll.notes
     )

@@ -12,7 +12,7 @@ CELL = "padding: 3px 12px; text-align: right; border-bottom: 1px solid #80808040
 
 
 def readable(text: object) -> str:
-    r"""Return `text` as a string that can be shown and saved.
+    r"""Return `text` with unprintable characters escaped.
 
     Lone surrogates, which Python makes of file names that are not UTF-8, become U+FFFD. Control characters and
     characters that change the direction of the text become escapes such as ``\u202e``.
@@ -21,7 +21,7 @@ def readable(text: object) -> str:
 
 
 def escape(text: object) -> str:
-    """Return `text` as HTML that shows it literally: `readable`, and with all markup escaped."""
+    """Return `text` with unprintable characters and HTML markup escaped."""
     return html.escape(readable(text))
 
 
@@ -48,5 +48,5 @@ def table(rows: Iterable[Sequence], head: Sequence = (), bold: Collection[int] =
 
 
 def image(png: bytes, alt: str) -> str:
-    """Return a PNG as an element of a page, with its alternative text."""
+    """Return a PNG as an HTML ``<img>`` element with alternative text."""
     return f'<img style="max-width: 100%" alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'

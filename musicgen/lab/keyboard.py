@@ -40,7 +40,7 @@ class PianoKeyboard(anywidget.AnyWidget):
 
 
 def played_roll(notes: list, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Sample the recording as a MIDI file is sampled: times are rounded to frames, each note has at least one.
+    """Sample recorded notes into a roll: times are rounded to frames, and each note lasts at least one frame.
 
     Parameters
     ----------

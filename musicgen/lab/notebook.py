@@ -55,7 +55,7 @@ def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished or stopped run: the folder, the best model, the history of epochs and the baselines."""
+    """A finished or stopped run, with its best model."""
 
     run_dir: Path
     model: AttentionLSTM
@@ -123,5 +123,5 @@ def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
 
 
 def verdict(claim: str, holds: bool, evidence: str = "") -> None:
-    """Print whether a claim holds: "AdamW beats Markov: yes, 2.29 against 2.33"."""
+    """Print whether a claim holds, as in "AdamW beats Markov: yes, 2.29 against 2.33"."""
     print(f"{claim}: {'yes' if holds else 'no'}{', ' + evidence if evidence else ''}")

@@ -29,7 +29,7 @@ class FormulasToImages(Preprocessor):
     """Replaces the TeX formulas of Markdown cells by images."""
 
     def preprocess_cell(self, cell, resources, index):
-        """Replace the formulas of one cell; nbconvert calls it."""
+        """Replace the formulas of one cell (called by nbconvert)."""
         if cell.cell_type == "markdown":
             parts = CODE.split(cell.source)  # every second part is code
             parts[::2] = [FORMULA.sub(_replacement, text) for text in parts[::2]]
@@ -44,7 +44,7 @@ def _replacement(match: re.Match) -> str:
 
 
 def formula_image(tex: str) -> str:
-    """Return a TeX formula as an SVG image on the baseline of the text around it, with its source as alternative text.
+    """Return a TeX formula as an inline SVG image, with its source as alternative text.
 
     A formula that matplotlib cannot draw is returned as code.
     """
@@ -76,7 +76,7 @@ def _svg_path(path: TextPath) -> str:
 
 
 def export(notebook: Path | str, slides: bool = False) -> str:
-    """Return an executed notebook as one HTML page, or as slides, with its images, styles and sound."""
+    """Return an executed notebook as a self-contained HTML page, or as slides."""
     exporter = HTMLExporter(
         template_name="offline",
         template_file="slides.html.j2" if slides else "index.html.j2",
@@ -90,7 +90,7 @@ def export(notebook: Path | str, slides: bool = False) -> str:
 
 
 def main() -> None:
-    """Export the notebooks of the command line."""
+    """Export the notebooks named on the command line."""
     parser = argparse.ArgumentParser(description="Export notebooks as HTML pages that load nothing else.")
     parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/pages"), help="the folder for the pages")

@@ -13,7 +13,7 @@ FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 1
 
 
 class Panel(VBox):
-    """A box of widgets with a text for places without a kernel: GitHub, or an exported page.
+    """A box of widgets that shows a text where there is no kernel, as on GitHub.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Message(HTML):
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Show an error of the block: bad input in one line, a bug with its traceback.
+        """Show any error raised in the block: bad input in one line, a bug with its traceback.
 
         Otherwise an exception in the callback of a widget would appear only in JupyterLab's log.
         """

@@ -27,8 +27,9 @@ FRAME = "player_frame.html"
 
 @dataclass(frozen=True, eq=False)
 class Player:
-    """Shows and plays one or more pieces on one time axis. A cell displays it if it is the last expression.
+    """Shows and plays one or more pieces on one time axis.
 
+    A cell displays the player if it is the last expression.
     The sound is rendered when the player is first shown. Each minute of music takes about half a second, and 0.3 MB in
     the notebook.
 
@@ -45,7 +46,7 @@ class Player:
 
     @cached_property
     def page(self) -> str:
-        """The player as a complete web page that loads nothing else."""
+        """The player as a self-contained web page."""
         tracks = [_track(title, roll, self.prime_frames) for title, roll in self.rolls.items()]
         seconds = max(track["seconds"] for track in tracks)
         data = {"tracks": tracks, "seconds": seconds, "height": self._height, "music": COLOURS}
@@ -57,7 +58,7 @@ class Player:
 
     @cached_property
     def html(self) -> str:
-        """The player as part of a page: a sandboxed frame."""
+        """The player as a sandboxed frame to embed in a page."""
         frame, figure = _read(FRAME), b64encode(self._png).decode()
         parts = {"title": escape(self._title), "alt": escape(self._figure.alt), "page": escape(self.page)}
         return frame.format(height=self._height, figure=figure, **parts)
@@ -93,7 +94,7 @@ def _read(name: str) -> str:
 
 
 def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
-    """Return the data of a piece for the script of the page."""
+    """Return the data of a piece that the player's script needs."""
     sound = render(roll)
     return {
         "title": readable(title),

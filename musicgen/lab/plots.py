@@ -43,8 +43,9 @@ def plot_roll(
     rest: str = "generated",
     velocity_bar: bool = True,
 ) -> Axes:
-    """Draw a roll: time to the right, pitch upwards, velocity as colour (figures 2 and 4 of the poster).
+    """Draw a piano roll (the poster's figures 2 and 4).
 
+    Time goes to the right, pitch upwards, and colour is velocity.
     The sustain pedal, if the roll has it, is a strip below the notes. Beats, if it has them, are thin vertical lines,
     and downbeats are stronger.
 
@@ -97,13 +98,16 @@ def _draw_notes(ax: Axes, roll: PianoRoll) -> PolyCollection:
 
 
 def _octave(ax: Axes, pitch: float) -> str:
-    """Return the label of a C; empty above the piano, and at the lower edge, where the label of the pedal is."""
+    """Return the axis label of a pitch C.
+
+    It is empty above the piano, and at the lower edge, where the label of the pedal is.
+    """
     bottom, top = ax.get_ylim()
     return pitch_name(round(pitch)) if bottom + 0.045 * (top - bottom) < pitch <= HIGHEST_PITCH else ""
 
 
 def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
-    """Draw the beats within a roll; of a long roll only the downbeats."""
+    """Draw the beats of a roll, or only the downbeats if it is long."""
     beats = beats_within(roll)
     down = beats[:, 1] == 1
     place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["beat"], "zorder": 1}
@@ -114,7 +118,7 @@ def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
 
 
 def beats_within(roll: PianoRoll) -> np.ndarray:
-    """Return the beats from the first to the last frame of a roll, shape (n_beats, 2); none if they are unknown."""
+    """Return the beats inside a roll as an array (n_beats, 2); it is empty if they are unknown."""
     beats = np.zeros((0, 2)) if roll.beats is None else roll.beats
     return beats[(beats[:, 0] >= 0) & (beats[:, 0] <= roll.duration_seconds)]
 
@@ -130,7 +134,7 @@ def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
 
 
 def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
-    """Return the first frame of each press of the pedal and the first frame after it."""
+    """Return the first frame of each press of the pedal, and the first frame after each press."""
     down = np.zeros(roll.n_frames + 2, np.int8)
     down[1:-1] = 0 if roll.pedal is None else roll.pedal
     change = np.diff(down)
@@ -158,7 +162,7 @@ def _sentence(roll: PianoRoll, prime_frames: int) -> str:
 
 
 def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, title: str = "") -> Axes:
-    """Draw a real roll above a generated one with the same prime, with shared axes; return the upper axes."""
+    """Draw a real roll above a generated one with the same prime; return the upper axes."""
     figure, (upper, lower) = subplots(2, size=(10, 7), sharex=True, sharey=True)
     plot_roll(real[: generated.n_frames], upper, title, prime_frames, "as it was played").label_outer()
     plot_roll(generated, lower, "", prime_frames).label_outer()
@@ -166,7 +170,7 @@ def plot_comparison(real: PianoRoll, generated: PianoRoll, prime_frames: int, ti
 
 
 def plot_rolls(rolls: Mapping[str, PianoRoll], prime_frames: int = 0) -> Axes:
-    """Draw rolls, given by title, one below the other with shared axes; return the upper axes."""
+    """Draw several rolls, one below the other, with shared axes; return the upper axes."""
     size = (10, 3.2 * len(rolls))
     figure, axes = subplots(len(rolls), size=size, sharex=True, sharey=True, squeeze=False)
     for ax, (title, roll) in zip(axes.flat, rolls.items()):

@@ -35,7 +35,7 @@ def show_results(name: str, columns: tuple[str, ...]) -> HTML:
 
 
 def plot_lesions() -> Axes:
-    """Plot over time how much the pitch classes correlate with the prime's, with parts of the model switched off."""
+    """Plot how well the model stays in the prime's pitch classes when parts of it are switched off."""
     curves: dict[str, dict[str, list[float]]] = {}
     for row in read_results("lesions"):
         curves.setdefault(row["variant"], {}).setdefault(row["seed"], []).append(float(row["pitch_class_correlation"]))

@@ -12,7 +12,7 @@ from musicgen.lab.html import escape, table
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has finished an epoch.
+    """A training run that has finished at least one epoch.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Run:
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """Load the runs in a folder that have finished an epoch, in natural order of their names (run-2 before run-10).
+    """Load the runs in a folder that have finished an epoch, in natural order of their names.
 
     A run whose latest checkpoint is damaged counts up to its best one; what has no sound checkpoint is left out.
     """
@@ -58,7 +58,7 @@ def _read_run(folder: Path) -> Run | None:
 
 
 def compare_runs(runs: list[Run]) -> list[dict]:
-    """Return one row for each run: its name, the settings in which runs differ, and its results.
+    """Return a row for each run: its name, its results, and the settings in which the runs differ.
 
     Losses are in nats per frame, at the epoch with the lowest validation loss.
     """
@@ -79,7 +79,7 @@ def compare_runs(runs: list[Run]) -> list[dict]:
 
 
 def runs_table(runs: list[Run]) -> str:
-    """Return `compare_runs` as an HTML table, the lowest validation loss in bold."""
+    """Return `compare_runs` as an HTML table, with the lowest validation loss in bold."""
     rows = compare_runs(runs)
     lowest = min((row["validation"] for row in rows), default=None)
     bold = [index for index, row in enumerate(rows) if row["validation"] == lowest]
@@ -88,7 +88,7 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def show_runs(folder: Path | str) -> HTML:
-    """Show the table of all runs in a folder, and name the folders whose checkpoints cannot be used."""
+    """Show a table of all runs in a folder, and report runs that cannot be read."""
     runs = load_runs(folder)
     used = {run.name for run in runs}
     invalid = sorted({path.parent.name for path in Path(folder).glob("*/*.safetensors")} - used)

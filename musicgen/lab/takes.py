@@ -17,7 +17,7 @@ from musicgen.support.files import atomic_write
 
 @dataclass(frozen=True)
 class Take:
-    """A generated piece.
+    """A generated piece with its settings.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class Take:
 
     @property
     def title(self) -> str:
-        """One line with the prime, the style and the seed."""
+        """A title with the prime, the style and the seed."""
         style = f", in the style of {self.composer}" if self.composer else ""
         return f"{self.begun_with}{style}, seed {self.config.seed}"
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write the MIDI file, the sound and the settings under a free name, and return the paths."""
+        """Save the piece as MIDI, sound and settings under an unused name, and return the paths."""
         plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é becomes e and an accent
         words = re.findall("[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
         stem = "-".join(words)[:40].rstrip("-") or "piece"

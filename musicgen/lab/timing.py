@@ -10,11 +10,11 @@ from musicgen.lab.charts import plot_bars
 
 
 class Times(dict):
-    """Measured times: the seconds of each step by its name."""
+    """A dict from the name of each step to its time in seconds."""
 
     @contextmanager
     def measure(self, name: str, n_times: int = 1) -> Iterator[None]:
-        """Time a block that does something `n_times`, and keep the mean seconds for once."""
+        """Time a block that repeats a step `n_times`, and store the mean seconds per repetition."""
         started = time.perf_counter()
         yield
         self[name] = (time.perf_counter() - started) / n_times

@@ -78,7 +78,7 @@ class LiveLossPlot:
 
 
 def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> list[dict]:
-    """Train with one live figure in the cell. The notebook's stop button saves a checkpoint and ends the run.
+    """Train with a live figure in the cell; the notebook's stop button saves and ends the run.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
 
 
 class TrainingPanel(Panel):
-    """Forms, a start and a stop button, one live figure, and all runs of a folder in one table and one plot.
+    """A panel to configure, start, stop, watch and compare training runs.
 
     The run has its own thread, so that the notebook stays responsive. The panel's stop button ends it, not the
     notebook's. Only one run is active at a time: starting another one, in any panel, ends the run before.
@@ -163,7 +163,7 @@ class TrainingPanel(Panel):
             self.message.tell("stopping after this update ...")
 
     def _run(self, resume: bool) -> None:
-        """Start a thread that trains, and stop the one before."""
+        """Stop the running training, if any, and start a thread that trains."""
         if TrainingPanel.running:
             TrainingPanel.running[1].set()
             TrainingPanel.running[0].join()
@@ -174,7 +174,10 @@ class TrainingPanel(Panel):
         thread.start()
 
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
-        """Train, in a thread: it draws without pyplot and prints nothing."""
+        """Train (runs in a thread).
+
+        Figures are drawn without pyplot, and nothing is printed, because neither works in a thread.
+        """
         before = self.follower.updates if resume else None
         self.follower = LiveLossPlot(self.baselines, self._show, stop.is_set, before)
         with self.message.errors():

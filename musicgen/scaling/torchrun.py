@@ -21,7 +21,7 @@ PREPARATION = timedelta(days=7)  # for the first process to sample the data whil
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Connect the processes that ``torchrun`` started, if there are several, until the block ends.
+    """Connect the processes that ``torchrun`` started during the block; does nothing for a single process.
 
     They communicate through gloo, and for tensors on a GPU through NCCL.
 
@@ -49,7 +49,7 @@ def joined() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return the number of this process, from 0; the first one writes and prints."""
+    """Return the number of this process, counted from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
@@ -60,7 +60,7 @@ def n_ranks() -> int:
 
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Run the block in the first process, then in the first of each other machine, then in all others."""
+    """Run the block in the first process, then in the first process of each machine, then in all others."""
     turn = 0 if rank() == 0 else 1 if _local_rank() == 0 else 2
     waiting = distributed.new_group(backend="gloo", timeout=PREPARATION) if n_ranks() > 1 else None
     for step in range(3):
@@ -72,15 +72,15 @@ def one_by_one() -> Iterator[None]:
 
 
 class DistributedTrainer(Trainer):
-    """A `Trainer` for several processes. Together they get the result of one process, up to rounding."""
+    """A `Trainer` for several processes, with the same result as one process up to rounding."""
 
     @property
     def writes(self) -> bool:
-        """Only the first process writes checkpoints and shows progress."""
+        """Whether this process writes checkpoints and shows progress: only the first one does."""
         return rank() == 0
 
     def _begin(self, resume: bool) -> None:
-        """Start all processes from the weights of the first."""
+        """Begin the run, and copy the weights of the first process to all others."""
         super()._begin(resume)
         with _or_lost(), torch.no_grad():
             distributed.broadcast(first := torch.tensor(self.progress.updates), 0)
@@ -90,7 +90,7 @@ class DistributedTrainer(Trainer):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
     def _part(self, batch: Batch) -> Batch:
-        """Return every n-th window; if there are too few, one without a frame to predict, whose gradients are 0.
+        """Return the windows of this process: every n-th window of the batch.
 
         All processes but the first also set their own seed for dropout, which is the same after a resume.
         """
@@ -111,7 +111,10 @@ class DistributedTrainer(Trainer):
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, in one all-reduce. All must have one type and device."""
+    """Replace each tensor by its sum over all processes, with one all-reduce.
+
+    All tensors must have the same type and device.
+    """
     if n_ranks() == 1:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -122,7 +125,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def mean_of(total: float, count: float) -> float:
-    """Return the mean over all processes, of which each gives its sum and its count."""
+    """Return the mean over all processes, given the sum and count of each."""
     add_up([sums := torch.tensor([total, count], dtype=torch.float64)])
     return float(sums[0] / sums[1])
 

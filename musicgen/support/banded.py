@@ -7,8 +7,9 @@ FEW_FRAMES = 128
 
 
 class PitchConv(nn.Module):
-    """Convolution along the pitches: `reach` pitches below and, with `above`, the pitch itself and those above.
+    """Convolution along the pitch axis, as one banded matrix product.
 
+    It covers `reach` pitches below and, with `above`, the pitch itself and those above.
     It is computed as one product with a banded (Toeplitz) matrix, which is faster than a convolution with few channels.
     """
 
@@ -18,7 +19,7 @@ class PitchConv(nn.Module):
         self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * reach + 1 if above else reach))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size); padded with silence."""
+        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size); pitches outside the range are silent."""
         n_pitches, flat = features.shape[-2], features.flatten(-2)  # (..., K * F)
         if torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
             product = flat @ self.matrix(n_pitches)
@@ -29,12 +30,15 @@ class PitchConv(nn.Module):
         return product.unflatten(-1, (n_pitches, -1)) + self.convolution.bias
 
     def train(self, mode: bool = True) -> "PitchConv":
-        """Set the mode and clear the cached matrix. Call `eval` after changing weights by hand, to rebuild it."""
+        """Set training or evaluation mode, and clear the cached matrix.
+
+        After changing weights by hand, call `eval` to rebuild the matrix.
+        """
         self.kept = None
         return super().train(mode)
 
     def matrix(self, n_pitches: int) -> Tensor:
-        """Return the weights as a matrix from all features of all pitches to all outputs, shape (K * F, K * S)."""
+        """Return the weights as one banded matrix (K * F, K * S)."""
         weight = self.convolution.weight[:, :, 0].permute(2, 1, 0)  # (W, F, S)
         pitch = torch.arange(n_pitches, device=weight.device)
         tap = pitch[:, None] - pitch + self.reach  # (K, K): from each input pitch to each output pitch

@@ -12,7 +12,7 @@ N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
 
 
 def check_beats(beats: np.ndarray) -> np.ndarray:
-    """Return beats as float64 in whole microseconds, as MIDI files have them; raise ValueError if they are invalid."""
+    """Return beats as float64, rounded to microseconds; raise ValueError if they are invalid."""
     beats = np.round(np.asarray(beats, np.float64), 6)
     if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
         raise ValueError(f"beats must be finite and of shape (n_beats, 2), not {beats.shape}")
@@ -22,7 +22,7 @@ def check_beats(beats: np.ndarray) -> np.ndarray:
 
 
 def beat_features(beats: np.ndarray | None, n_frames: int, fps: int = 20) -> np.ndarray:
-    """Describe where each frame lies within its beat and its bar.
+    """Return the position of each frame within its beat and its bar, as sines and cosines.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def in_strict_time(beats: np.ndarray) -> bool:
 
 
 def _drift(n: int, spread: float, random: np.random.Generator) -> np.ndarray:
-    """Return `n` values of a first-order autoregression around 0."""
+    """Return `n` samples of a first-order autoregressive process with mean 0."""
     values = random.normal(scale=spread * math.sqrt(1 - DRIFT**2), size=n)
     for i in range(1, n):
         values[i] += DRIFT * values[i - 1]

@@ -6,7 +6,7 @@ from musicgen.support.files import printable
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be used; the message names the folder, table or address, and the reason."""
+    """Raised for a corpus that cannot be used; the message names the folder, table or address, and the reason."""
 
     def __init__(self, place: Path | str, reason: str):
         super().__init__(printable(f"{str(place)!r}: {reason}")[:300])

@@ -16,7 +16,7 @@ DIGEST_BYTES = 32
 
 @contextmanager
 def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Path]:
-    """Provide a temporary file that replaces `path` when the block ends without an error.
+    """Yield a temporary file that replaces `path` if the block ends without an error.
 
     A reader, or a machine that stops in the middle, sees the old file or the new one, never a part of it.
 
@@ -58,7 +58,7 @@ def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Pat
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Provide a new folder with the same name that becomes `path` when the block ends without an error."""
+    """Yield a temporary folder that becomes `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as parent:
         folder = Path(parent) / path.name
@@ -74,7 +74,7 @@ def write_checked(path: Path, content: bytes) -> None:
 
 
 def read_checked(path: Path) -> bytes | None:
-    """Return what `write_checked` wrote; None if the file is missing, unreadable or damaged."""
+    """Return the content that `write_checked` wrote, or None if the file is missing, unreadable or damaged."""
     try:
         stored = path.read_bytes()
     except OSError:
@@ -84,7 +84,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
-    """Return the SHA-256 of `context` and a file's content, or of its name if it is too large or unreadable."""
+    """Return the SHA-256 of `context` and a file's content, or its path if the content is too large or unreadable."""
     content = str(path).encode(errors="surrogateescape")
     try:
         if path.is_file() and path.stat().st_size <= max_bytes:
@@ -108,7 +108,7 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
 
 
 def user_cache(name: str) -> Path:
-    """Return the folder in which the operating system keeps a program's cache."""
+    """Return the operating system's folder for caches of programs."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / name / "Cache"
     if sys.platform == "darwin":
@@ -131,7 +131,7 @@ def printable(text: str) -> str:
 
 
 def _publish(temporary: Path, path: Path, previous: Path | None) -> None:
-    """Flush the file to disk, and give it its name and the permissions of a new file."""
+    """Flush a temporary file to disk, and rename it to its final name."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)

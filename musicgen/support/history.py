@@ -19,7 +19,10 @@ VELOCITY_REACH = 6.0  # standard deviation in semitones of "nearby" for recent v
 
 
 class PitchState(NamedTuple):
-    """State of a `PitchHistory`: `on`, `age` (batch, n_pitches), `averages` (batch, n_decays, n_pitches)."""
+    """State of a `PitchHistory`.
+
+    `on` and `age` have the shape (batch, n_pitches), `averages` has (batch, n_decays, n_pitches).
+    """
 
     on: Tensor
     age: Tensor
@@ -27,10 +30,13 @@ class PitchState(NamedTuple):
 
 
 class PitchHistory(nn.Module):
-    """Features of each pitch's past: sounding, onset, loudness, moving averages and ages. It has no weights."""
+    """Computes features of each pitch's past. It has no weights.
+
+    The features are: sounding, onset, loudness, moving averages and ages.
+    """
 
     def forward(self, loudness: Tensor, state: PitchState | None) -> tuple[Tensor, Tensor, PitchState]:
-        """Return the features (B, T, K, N_FEATURES), recent velocities (B, T, K, 4) and the state after them."""
+        """Return the features (B, T, K, N_FEATURES), the recent velocities (B, T, K, 4) and the new state."""
         on = (loudness > 0).to(loudness.dtype)  # (B, T, K)
         state = state or _initial_state(on)
         changed = (on != torch.cat([state.on[:, None], on[:, :-1]], dim=1)).to(on.dtype)
@@ -49,7 +55,7 @@ def _initial_state(on: Tensor) -> PitchState:
 
 
 def recent_velocities(averages: Tensor) -> Tensor:
-    """Return the mean velocity of recent notes near each pitch, and the log of their number, shape (B, T, K, 4)."""
+    """Return features (B, T, K, 4) of the recent notes near each pitch: mean velocities and log counts."""
     pitch = torch.arange(averages.shape[-1], device=averages.device, dtype=averages.dtype)
     near = torch.exp(-(((pitch[:, None] - pitch) / VELOCITY_REACH) ** 2) / 2)  # Gaussian kernel along the pitches
     sums, counts = (averages @ near).chunk(2, dim=1)  # (B, 2, T, K)
@@ -58,7 +64,7 @@ def recent_velocities(averages: Tensor) -> Tensor:
 
 
 def pedal_history(pedal: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return whether the pedal is down and for how long it has been down or up (B, T, 3), and the state after it."""
+    """Return features of the pedal (B, T, 3), whether and for how long it is down or up, and the new state."""
     now = pedal[..., None]  # (B, T, 1)
     down, age = state or (torch.zeros_like(now[:, 0]), torch.zeros_like(now[:, 0]) + MAX_AGE)
     changed = (now != torch.cat([down[:, None], now[:, :-1]], dim=1)).to(now.dtype)
@@ -68,7 +74,7 @@ def pedal_history(pedal: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[T
 
 
 def lower_velocities(velocity: Tensor) -> Tensor:
-    """Return for each pitch the nearest velocity below it, their mean, and whether there is one: (..., K, 3)."""
+    """Return features (..., K, 3) of the velocities below each pitch: nearest, mean, and whether there is one."""
     struck = (velocity > 0).to(velocity.dtype)
     count = struck.cumsum(-1) - struck
     mean = (velocity.cumsum(-1) - velocity) / count.clamp(min=1)

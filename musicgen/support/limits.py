@@ -19,11 +19,14 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class OverLimit(BaseException):
-    """A limit was exceeded. It is not an Exception, so that no ``except Exception`` on the way swallows it."""
+    """Raised when a limit is exceeded. A BaseException, so that ``except Exception`` does not catch it."""
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process in bytes: resident on Linux, 0 on Windows, elsewhere the peak so far."""
+    """Return the memory of this process in bytes.
+
+    It is the resident memory on Linux, 0 on Windows, and elsewhere the peak so far.
+    """
     if sys.platform == "linux":
         return _pages()[1]
     if resource is None:
@@ -39,7 +42,7 @@ def _pages() -> tuple[int, int]:
 
 @contextmanager
 def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
-    """Interrupt the block when it takes too long or too much memory.
+    """Raise `OverLimit` if the block takes too long or too much memory.
 
     A timer checks the clock and the resident memory twenty times per second, between two steps of Python. It needs the
     main thread and a system with timers. (`system_bounded` is no alternative: its limit holds for all threads, and a
@@ -81,7 +84,7 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def system_bounded(n_bytes: int) -> Iterator[None]:
-    """Raise MemoryError if the block takes `n_bytes` more than the process has already (Linux only).
+    """Raise MemoryError if the block allocates more than `n_bytes` of new memory (Linux only).
 
     For one long call of compiled code in a process of its own: see `bounded`.
     """

@@ -14,7 +14,7 @@ except ImportError:  # Windows
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock on a file during the block; yield False if another process holds it."""
+    """Lock a file during the block; yield whether the lock was free."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield _try_lock(handle)

@@ -19,12 +19,14 @@ SMPTE_RATES = {24: (24, 1_000_000), 25: (25, 1_000_000), 29: (30, 1_001_000), 30
 
 
 class BrokenFile(ValueError):
-    """The bytes are not a MIDI file that can be read; the message says why."""
+    """Raised for bytes that are not a readable MIDI file; the message gives the reason."""
 
 
 @dataclass
 class MidiEvents:
-    """The events that matter for piano notes, in ascending order of their ticks.
+    """The events of a MIDI file that matter for piano notes.
+
+    `sort` puts them in ascending order of their ticks.
 
     Parameters
     ----------
@@ -57,13 +59,13 @@ class MidiEvents:
         self.texts += track.texts
 
     def sort(self) -> None:
-        """Sort by tick; at the same tick the order of the tracks remains."""
+        """Sort the events by tick, with a stable sort."""
         for events in (self.messages, self.tempos, self.metres):
             events.sort(key=itemgetter(0))
 
 
 def unpack(content: bytes, max_bytes: int) -> bytes:
-    """Return the MIDI file inside gzip or RIFF (RMID) data, or the content itself.
+    """Return the MIDI file inside gzip or RIFF (RMID) data; other data is returned unchanged.
 
     Raises
     ------
@@ -83,8 +85,9 @@ def unpack(content: bytes, max_bytes: int) -> bytes:
 
 
 def read_events(content: bytes) -> MidiEvents:
-    """Read the tracks of a MIDI file. They all begin at the same time, also in a file of type 2.
+    """Read the events of all tracks of a MIDI file.
 
+    All tracks begin at the same time, also in a file of type 2.
     Chunks of other kinds are skipped. Tracks beyond the number in the header are read if they are intact.
 
     Raises
@@ -112,7 +115,7 @@ def read_events(content: bytes) -> MidiEvents:
 
 
 def _read_chunks(content: bytes, at: int, n_expected: int, events: MidiEvents) -> int:
-    """Read all chunks from a position on and return the number of tracks."""
+    """Read all chunks that follow a position, and return the number of tracks."""
     n_tracks = 0
     while at + 8 <= len(content):
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
@@ -136,7 +139,7 @@ def _read_chunks(content: bytes, at: int, n_expected: int, events: MidiEvents) -
 
 
 def _set_division(events: MidiEvents, division: int) -> None:
-    """Set the resolution. In SMPTE time a "beat" lasts one second, or 30 frames at 29.97 per second."""
+    """Set the resolution in ticks per beat; in SMPTE time, a "beat" lasts about one second."""
     if division < 0x8000:
         events.ticks_per_beat = division
     elif 256 - (division >> 8) in SMPTE_RATES:
@@ -148,7 +151,10 @@ def _set_division(events: MidiEvents, division: int) -> None:
 
 
 def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int]:
-    """Read the events of one track up to its End of Track; return them and the number of bytes read."""
+    """Read the events of one track; return them and the number of bytes read.
+
+    The track ends at its End of Track event.
+    """
     track, at, tick, running = MidiEvents(), 0, 0, None
     try:
         while at < len(data):
@@ -179,7 +185,7 @@ def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int
 
 
 def _read_message(data: bytes, at: int, status: int, tick: int, number: int, messages: list) -> int:
-    """Read a message of a channel and return the position after it."""
+    """Read a channel message, and return the position after it."""
     first = data[at]
     second = 0 if 0xC0 <= status < 0xE0 else data[at + 1]
     if status < 0xA0 or 0xB0 <= status < 0xC0:

@@ -44,7 +44,10 @@ def _run_batch(function: Callable, batch: Sequence[tuple]) -> list[Any]:
 
 
 def _end(workers: ProcessPoolExecutor) -> None:
-    """Kill the workers and wait for the threads that serve them, which still own semaphores."""
+    """Kill the workers, and wait for the threads that serve them.
+
+    Those threads still own semaphores.
+    """
     workers.shutdown(wait=True, kill_workers=True)
     for thread in threading.enumerate():
         if thread.name == "QueueFeederThread":
@@ -53,7 +56,7 @@ def _end(workers: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def _hold_signals() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block has ended."""
+    """Delay Ctrl-C and SIGTERM until the end of the block."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -8,7 +8,7 @@ QUIET_SECONDS = 30.0  # between two lines where standard error is not a terminal
 
 
 class _Lines:
-    """Writes each state of a progress bar as a line of its own."""
+    """A stream that writes each state of a progress bar on its own line."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
@@ -21,7 +21,7 @@ class _Lines:
 def progress_bar(
     description: str, total: int, unit: str, show: bool = True, initial: int = 0, scale: bool = False
 ) -> tqdm:
-    """Return a progress bar on standard error; if that is not a terminal, it prints a line every 30 seconds.
+    """Return a progress bar on standard error; without a terminal, it prints a line every 30 seconds.
 
     `scale` counts in thousands and millions, as for bytes.
     """

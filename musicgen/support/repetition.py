@@ -11,7 +11,7 @@ PENALTY = 2.0  # logits per second
 
 
 class RepetitionPenalty:
-    """Makes onsets less likely that would prolong a long repetition, the more the longer it has lasted.
+    """Makes onsets that continue a long repetition less and less likely.
 
     The repetition is the longest stretch up to now in which nine in ten onsets occurred one period before, or occur
     again one period later, as in `musicgen.evaluation.statistics.longest_repeat_seconds`. Beyond `seconds`, each
@@ -44,7 +44,7 @@ class RepetitionPenalty:
         self.starts = torch.full((n_pieces, len(self.periods), n_frames), torch.inf)  # `sums` before a repeated onset
 
     def at(self, frame: int) -> Tensor | float:
-        """Return what to subtract from the logits of the onsets in a frame, (n_pieces, n_pitches); 0 for nothing."""
+        """Return the penalty on the logits of the onsets in a frame: a tensor (n_pieces, n_pitches), or 0."""
         for known in range(self.n_known, frame):
             self._add(known)
         self.n_known = frame
@@ -58,11 +58,11 @@ class RepetitionPenalty:
         return (excess[..., None] * self._before(self.near, frame)).amax(1) * PENALTY
 
     def _before(self, array: Tensor, frame: int) -> Tensor:
-        """Return the frames of an array one period before a frame, shape (n_pieces, n_periods, n_pitches)."""
+        """Return, for each period, the frame one period before, as a tensor (n_pieces, n_periods, n_pitches)."""
         return array[:, frame : frame + len(self.periods)]
 
     def _add(self, frame: int) -> None:
-        """Read a frame, and judge the frame `reach` before it, of which all neighbours are known."""
+        """Read a frame, and score the frame `reach` frames before it."""
         struck = self.velocity[:, frame] > 0
         if frame:
             struck &= self.velocity[:, frame - 1] == 0

@@ -25,7 +25,7 @@ LONGEST_SETTING = 100  # characters
 
 @dataclass
 class Progress:
-    """Progress of a run: `epoch` epochs and `batch` batches of the next one are done."""
+    """Progress of a run: the numbers of finished epochs and of finished batches in the next epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -43,7 +43,7 @@ class Progress:
         self.n_frames += n_frames
 
     def next_epoch(self, learning_rate: float, validation_nll: float, seconds: float) -> "Progress":
-        """Return the progress after the end of an epoch, with a new row in the history."""
+        """Return the progress at the start of the next epoch, with a new row in the history."""
         values = self.epoch + 1, self.updates, learning_rate, self.loss_sum / self.n_frames, validation_nll
         row = dict(zip(ROW, (*values, round(seconds, 1))))
         return Progress(self.epoch + 1, 0, self.updates, 0.0, 0, seconds, [*self.history, row])
@@ -51,7 +51,7 @@ class Progress:
 
 @contextmanager
 def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
-    """Keep other runs out of a folder until the block, or the process, ends.
+    """Lock a run folder during the block; ValueError if another run holds it.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
 def read_progress(
     record: dict, tensors: Mapping[str, Tensor], optimizer: Optimizer, n_epochs: int
 ) -> tuple[Progress, dict]:
-    """Return the progress in a checkpoint and the state for `optimizer`, and change nothing.
+    """Return the progress and the optimiser's state that a checkpoint holds; `optimizer` is not changed.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def read_progress(
 
 
 def validate_progress(kept: dict, n_epochs: int = 100_000) -> Progress:
-    """Return a progress that was read from JSON; ValueError if a value is missing, of another type or out of range."""
+    """Return the progress in a JSON object; ValueError if a value is missing, has the wrong type or is out of range."""
     _check_names(kept, PROGRESS)
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
@@ -123,7 +123,7 @@ def _check_names(values: object, names: tuple[str, ...]) -> None:
 
 
 def validate_settings(settings: object) -> None:
-    """Check settings that were read from JSON; ValueError unless they map names to numbers or short texts."""
+    """Raise ValueError unless settings from JSON map names to numbers or short texts."""
     if not isinstance(settings, dict):
         raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
     for name, value in settings.items():
@@ -171,7 +171,7 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
 
 
 def check_same(kept: dict, wanted: dict, more: str = "") -> None:
-    """Raise a ValueError that names the entries in which two nested dicts differ; the entry `more` may have grown."""
+    """Raise ValueError if two nested dicts differ; only the number at the key path `more` may be larger."""
     before, now = _flat(kept), _flat(wanted)
     if isinstance(before.get(more), int) and before[more] <= now.get(more, 0):
         before[more] = now[more]
@@ -188,7 +188,7 @@ def _flat(nested: object, name: str = "") -> dict:
 
 
 def check_record(record: dict) -> None:
-    """Raise ValueError unless the progress, history and settings of a record have the right types and ranges."""
+    """Raise ValueError if the progress, history or settings in a record have wrong types or values."""
     if "progress" in record:
         validate_progress(record["progress"])
     for name in ("training", "windows"):

@@ -11,7 +11,7 @@ DEFAULT_VELOCITY = 64
 
 
 def top_p_mask(p: Tensor, top_p: float) -> Tensor:
-    """Mark the most likely entries of each row that together hold the share `top_p` of its sum."""
+    """Return a mask of the most likely entries of each row that together reach the share `top_p` of its sum."""
     if top_p == 1:
         return torch.ones_like(p, dtype=torch.bool)
     ordered, order = p.sort(-1, descending=True)
@@ -20,7 +20,7 @@ def top_p_mask(p: Tensor, top_p: float) -> Tensor:
 
 
 def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) -> Tensor:
-    """Leave out the least likely onsets until at most `most` pitches of each row sound."""
+    """Remove the least likely onsets, so that at most `most` pitches of each row sound."""
     if most >= on.shape[-1]:
         return on
     rank = torch.where(on & may_start, logits, torch.where(on, math.inf, -math.inf))
@@ -29,13 +29,13 @@ def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) ->
 
 
 def median_velocity(primes: Tensor) -> Tensor:
-    """Return the median velocity of each prime, for outputs that predict no velocity, shape (B, 1)."""
+    """Return the median velocity (B, 1) of each prime, for models that predict no velocity."""
     medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
     return torch.tensor(medians, dtype=torch.uint8)[:, None]
 
 
 def frame_by_frame(function: Callable) -> Callable:
-    """Make a function run without gradients and in one thread: products of single frames are too small to share."""
+    """Decorate a function to run without gradients and in one thread, which is fastest for single frames."""
 
     @wraps(function)
     def wrapped(*args, **kwargs):

@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 class Cache(NamedTuple):
-    """The last frames of a sequence in a preallocated buffer (batch, capacity, size), of which `end` are in use.
+    """The last frames of a sequence, in a preallocated buffer.
 
+    The buffer has the shape (batch, capacity, size); its first `end` frames are in use.
     A call that continues from a cache writes into its buffer, so continue from each state only once.
     """
 
@@ -46,14 +47,14 @@ def append(cache: Cache | None, new: Tensor, span: int) -> tuple[Tensor, Cache]:
 
 
 def spans(n_frames: int, n_past: int, span: int) -> Iterator[tuple[slice, slice]]:
-    """Yield blocks of at most `span` queries with the keys that they see, so that the cost grows linearly."""
+    """Yield slices of at most `span` queries, each with the slice of keys that they see."""
     for start in range(0, n_frames, span):
         end = min(start + span, n_frames)
         yield slice(start, end), slice(max(0, n_past + start - (span - 1)), n_past + end)
 
 
 def frames_since(changed: Tensor, age: Tensor, max_age: float) -> Tensor:
-    """Count the frames since each value last changed.
+    """Return the number of frames since each value last changed.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def frames_since(changed: Tensor, age: Tensor, max_age: float) -> Tensor:
 
 
 def moving_averages(signals: Tensor, decays: tuple[float, ...], before: Tensor) -> Tensor:
-    """Compute exponential moving averages over time, with one decay and one matrix product per signal.
+    """Compute exponential moving averages over time, with one decay per signal.
 
     Parameters
     ----------

@@ -45,8 +45,9 @@ def _show(limit: float) -> str:
 
 
 class Settings:
-    """Base class of configs with `setting` fields. ValueError names the first value that is not allowed.
+    """Base class of configs with `setting` fields, which checks all values.
 
+    A ValueError names the first value that is not allowed.
     The docstring of a subclass gets a section of parameters, made from the fields.
     """
 
@@ -61,7 +62,7 @@ class Settings:
 
 
 def check_setting(each: Field, value: Any) -> None:
-    """Raise ValueError unless a field made by `setting` may have this value."""
+    """Raise ValueError if a `setting` field may not have this value."""
     (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
     if choices and value not in choices:
         raise ValueError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
@@ -77,7 +78,7 @@ def check_setting(each: Field, value: Any) -> None:
 
 
 def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return names as a tuple; ValueError unless they are different, non-empty strings."""
+    """Return names as a tuple; ValueError if they are not different, non-empty strings."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"{field_name} must be a sequence of names, not {names!r}")
     if not all(isinstance(name, str) and name for name in names):

@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """The signal that arrived, if any."""
+    """Holds the signal that arrived, if any."""
 
     def __init__(self):
         self.number: int | None = None
@@ -41,7 +41,7 @@ class Terminated(BaseException):
 
 
 def terminate_by_exception() -> None:
-    """Let SIGTERM raise `Terminated`, so that files are closed and worker processes end."""
+    """Make SIGTERM raise `Terminated`, so that files are closed and worker processes end."""
 
     def leave(number: int, _frame) -> None:
         raise Terminated

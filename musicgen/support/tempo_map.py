@@ -16,7 +16,7 @@ TICKS_PER_BEAT = 480  # in a file that follows a roll's beats
 
 @dataclass(frozen=True)
 class TempoMap:
-    """Times, beats and bars of the ticks of a file.
+    """Converts the ticks of a MIDI file to times, beats and bars.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class TempoMap:
     metres: list[tuple[int, int, int]] = field(default_factory=list)
 
     def frames(self, ticks: np.ndarray, fps: int) -> np.ndarray:
-        """Return the frame of each tick: its exact time in frames, rounded half up.
+        """Return the frame of each tick, rounded half up.
 
         The sum of ``delta_ticks * microseconds`` is an integer. With floats one onset in a hundred of MAESTRO would
         lie in the wrong frame.
@@ -55,7 +55,7 @@ class TempoMap:
         return ((2 * int(fps) * clock + denominator) // (2 * denominator)).astype(np.int64)
 
     def ticks(self, frames: np.ndarray, fps: int) -> np.ndarray:
-        """Return the tick (int64, same shape) that is nearest to the time of each frame."""
+        """Return the tick nearest to the time of each frame."""
         starts, tempos, clocks = self._segments(0, int(fps))
         clock = frames.astype(object) * (self.ticks_per_beat * 10**6) // int(fps)
         segment = np.searchsorted(clocks, clock, side="right") - 1
@@ -92,7 +92,7 @@ class TempoMap:
         return np.stack([seconds - first / fps, is_downbeat], axis=1)[:n_beats]
 
     def is_followed_by(self, onsets: np.ndarray) -> bool:
-        """Return whether notes begin on beats and simple fractions of them, as in a score and unlike a recording.
+        """Return whether most notes begin on beats or simple fractions of beats, as in a score.
 
         Parameters
         ----------
@@ -104,7 +104,10 @@ class TempoMap:
         return len(onsets) >= MIN_SCORE_NOTES and float(on_grid.mean()) >= MIN_ON_GRID
 
     def since(self, tick: int) -> "TempoMap":
-        """Return the map with `tick` as its tick 0. What is left of a bar there becomes a shorter bar."""
+        """Return a tempo map that begins at `tick`.
+
+        What is left of a bar there becomes a shorter bar.
+        """
         changes = {max(at - tick, 0): tempo for at, tempo in self.changes}
         metres = {}
         for start, numerator, denominator in [metre for metre in self.metres if metre[0] <= tick][-1:]:
@@ -115,7 +118,7 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat, [*changes.items()], sorted((at, *metre) for at, metre in metres.items()))
 
     def refined(self, fps: int) -> "TempoMap | None":
-        """Return the map with so many ticks that each frame has its own, or None if a file cannot hold them."""
+        """Return a map with enough ticks per beat that no two frames share a tick, or None if there is none."""
         slowest = max([DEFAULT_TEMPO, *(tempo for _, tempo in self.changes)])
         factor = 2 * slowest * int(fps) // (self.ticks_per_beat * 10**6) + 1
         if self.ticks_per_beat * factor > MAX_TICKS_PER_BEAT:
@@ -124,7 +127,10 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat * factor, *finer)
 
     def _segments(self, last_tick: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the start of each tempo, the tempo, and the clock there; as Python integers if 64 bits overflow."""
+        """Return for each tempo its first tick, its value, and the time at which it begins.
+
+        The numbers are Python integers if 64 bits would overflow.
+        """
         changes = [(0, DEFAULT_TEMPO), *self.changes]
         largest = 2 * fps * max(last_tick, changes[-1][0]) * max(tempo for _, tempo in changes)
         kind = np.int64 if largest + self.ticks_per_beat * 10**6 < 2**63 else object
@@ -132,7 +138,7 @@ class TempoMap:
         return starts, tempos, np.concatenate([[0], np.cumsum(np.diff(starts) * tempos[:-1])])
 
     def _beat_ticks(self, end_tick: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ticks of all beats up to a few after `end_tick`, and whether each begins a bar."""
+        """Return the ticks of the beats until shortly after `end_tick`, and whether each is a downbeat."""
         found = [(np.zeros(0, np.int64), np.zeros(0, bool))]
         nexts = [metre[0] for metre in self.metres[1:]] + [np.iinfo(np.int64).max]
         for (start, numerator, denominator), stop in zip(self.metres, nexts):
@@ -145,7 +151,9 @@ class TempoMap:
 
 
 def tempo_map_of_beats(beats: np.ndarray | None) -> TempoMap | None:
-    """Return a tempo map with a quarter note per beat and a time signature wherever the length of the bars changes.
+    """Return a tempo map in which each beat is a quarter note.
+
+    It has a time signature wherever the length of the bars changes.
 
     Parameters
     ----------
@@ -178,5 +186,5 @@ def tempo_map_of_beats(beats: np.ndarray | None) -> TempoMap | None:
 
 
 def _changes(timed: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Keep each pair whose second value differs from that before it."""
+    """Drop each pair whose second value equals that of the pair before it."""
     return [next(group) for _, group in groupby(timed, key=lambda pair: pair[1])]

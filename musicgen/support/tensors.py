@@ -14,7 +14,10 @@ HEADER_BYTES = 2**24  # parsed JSON takes about twenty times as much memory as i
 
 
 class NoDraws(TorchFunctionMode):
-    """Skips random initialisation. On the meta device torch would import its compiler for it, which takes seconds."""
+    """Skips the random initialisation of tensors on the meta device.
+
+    Torch would import its compiler for it, which takes seconds.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -31,7 +34,7 @@ def check_header(path: Path) -> None:
 
 
 def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
-    """Compare names, shapes and types with the model before anything is allocated, and limit the file's size."""
+    """Raise ValueError if the tensors in a file do not fit the model, before they are read."""
     wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
     found = {name: file.get_slice(name) for name in file.keys()}
     for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
@@ -48,12 +51,12 @@ def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of a tensor with an infinite or undefined value, if there is one."""
+    """Return the name of a tensor with infinite or NaN values, or None."""
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the SHA-256 of a text and of tensors with their names, types and shapes."""
+    """Return the SHA-256 of a text and of named tensors, with their types and shapes."""
     sha256 = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
