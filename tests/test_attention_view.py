@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.lab.attention_view import attention_at, copy_at, lstm_gates, moment_figure, next_pitches
+from musicgen.lab.attention_view import attention_at, copy_at, lstm_gates, lstm_inputs, moment_figure, next_pitches
 from musicgen.piano_roll import PianoRoll
 
 FRAMES = np.where(np.random.default_rng(0).random((60, 88)) < 0.05, 70, 0).astype(np.uint8)
@@ -32,6 +32,14 @@ def test_each_copy_head_spreads_a_weight_of_one_over_earlier_frames_and_no_match
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
     assert (weights[:, -1] > 0).all()
     assert not np.allclose(weights[0], weights[1])
+
+
+def test_the_inputs_of_the_first_layer_are_notes_loudness_and_pedal(model):
+    inputs = lstm_inputs(model, ROLL)[0].numpy()
+    assert inputs.shape == (60, model.lstms[0].input_size)
+    np.testing.assert_array_equal(inputs[:, :88], FRAMES > 0)
+    np.testing.assert_allclose(inputs[:, 88:176], FRAMES / 127, rtol=1e-6)
+    np.testing.assert_array_equal(inputs[:, 176], PEDAL)
 
 
 @pytest.mark.parametrize("look", [attention_at, copy_at, next_pitches])

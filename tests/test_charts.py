@@ -58,6 +58,11 @@ def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
     assert max(text.get_window_extent().x1 for text in ax.texts) < ax.get_window_extent().x1 - 5
 
 
+def test_the_alternative_text_of_bars_names_the_longest():
+    figure = charts.plot_bars({"Bach": 3, "Chopin": 1200, "Liszt": 7.5}, xlabel="pieces").figure
+    assert figure.alt == "pieces: Chopin 1,200, Liszt 7.5, Bach 3."
+
+
 def test_runs_are_points_and_their_mean_is_a_line_that_ignores_missing_values():
     ax = charts.plot_runs({"a": [[1.0, 5.0], [2.0, np.nan]]}, ["x", "y"], references={"floor": [7.0, 8.0]})
     mean, first, second, floor = (list(np.ma.filled(line.get_ydata(), -1)) for line in ax.lines)

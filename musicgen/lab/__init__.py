@@ -12,7 +12,7 @@ _HOMES = {
     "plots": ("plot_roll", "plot_rolls", "plot_comparison"),
     "architecture": ("plot_architecture",),
     "attention_plots": ("plot_gates", "plot_attended", "plot_copied", "plot_next_pitches"),
-    "attention_view": ("lstm_gates", "attention_at", "copy_at", "next_pitches", "moment_figure"),
+    "attention_view": ("lstm_gates", "lstm_inputs", "attention_at", "copy_at", "next_pitches", "moment_figure"),
     "charts": ("plot_bars", "plot_validation", "plot_learning_curve"),
     "runs": ("load_runs", "show_runs"),
     "forms": ("form", "follow"),

@@ -14,6 +14,13 @@ NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
 N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 
+@torch.no_grad()
+def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
+    """Return what the first LSTM layer receives at each frame of a roll, shape (1, n_frames, n_inputs)."""
+    frames, given = _inputs(model, roll, (roll.n_frames - 1) / roll.fps, None)
+    return model._inputs(frames, **given)
+
+
 @torch.inference_mode()
 def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
     """Compute one LSTM layer with the standard formulas, and return all gates and states.

@@ -15,6 +15,7 @@ from musicgen.lab.figures import (
     PURPLE,
     SKY,
     axes_for,
+    describe,
     is_dark,
     sequential,
     subplots,
@@ -147,6 +148,8 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
     ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
     ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
+    longest = ", ".join(f"{name} {length:,.4g}" for name, length in list(zip(names, lengths))[:-6:-1])
+    describe(ax, f"{xlabel or 'Bars'}: {longest}{', ...' if len(names) > 5 else ''}")
     return ax
 
 

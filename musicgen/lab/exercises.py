@@ -94,13 +94,13 @@ EXERCISES = {
     "03-3": Exercise(
         4 * (128 * (176 + 128) + 2 * 128),
         (
-            "An LSTM layer has four gates.",
-            "Each gate has a matrix for the input and one for the hidden state, and PyTorch keeps two biases.",
+            "An LSTM layer has four parts: three gates and the candidate.",
+            "Each part has a matrix for the input and one for the hidden state, and PyTorch keeps two biases.",
             "4 * (128 * (176 + 128) + 2 * 128)",
         ),
         (
-            (128 * (176 + 128) + 2 * 128, "That is one gate. An LSTM layer has four."),
-            (4 * (128 * (176 + 128) + 128), "Almost: PyTorch keeps two biases per gate."),
+            (128 * (176 + 128) + 2 * 128, "That is one gate. With the candidate, a layer has four parts."),
+            (4 * (128 * (176 + 128) + 128), "Almost: PyTorch keeps two biases per part."),
             (4 * 128 * (176 + 128), "Almost: the biases are missing."),
         ),
     ),
