@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-PERIODS = (0.5, 4.0)  # seconds: shortest and longest figure
+PERIODS = (0.15, 4.0)  # seconds: shortest and longest figure
+SHORT = 0.6  # seconds: figures that are shorter, such as trills, may repeat for a proportionally shorter time
 TOLERANCE = 0.1  # seconds
 NEW = 9  # a new onset counts as much as nine repeated ones: nine in ten must be repeated
 WINDOW = 30.0  # seconds that are searched for the start of a repetition
@@ -32,10 +33,11 @@ class RepetitionPenalty:
     """
 
     def __init__(self, velocity: Tensor, seconds: float, fps: int):
-        self.velocity, self.seconds, self.fps = velocity, seconds, fps
+        self.velocity, self.fps = velocity, fps
         shortest, self.longest = (max(1, round(period * fps)) for period in PERIODS)
         self.reach, self.n_known = round(TOLERANCE * fps), 0
         self.periods = torch.arange(self.longest, shortest - 1, -1)
+        self.allowed = seconds * (self.periods / fps / SHORT).clamp(max=1)
         n_pieces, n_frames, n_pitches = velocity.shape
         # Frame t has index t + longest: before the piece there is silence.
         self.onsets = torch.zeros(n_pieces, self.longest + n_frames + self.reach, n_pitches)
@@ -52,7 +54,7 @@ class RepetitionPenalty:
         # The longest stretch whose scores sum to 0 or more begins where the running sum was first as low as now.
         lower = (self.starts[..., first:frame] <= self.sums[..., None]).to(torch.uint8)
         lasting = (known - first - lower.argmax(-1)) * lower.any(-1) if frame else torch.zeros_like(self.sums)
-        excess = ((lasting + self.periods) / self.fps - self.seconds).clamp(min=0) * (lasting >= self.periods)
+        excess = ((lasting + self.periods) / self.fps - self.allowed).clamp(min=0) * (lasting >= self.periods)
         if not excess.any():
             return 0.0
         return (excess[..., None] * self._before(self.near, frame)).amax(1) * PENALTY
