@@ -7,7 +7,7 @@ import numpy as np
 from IPython.display import HTML
 
 from musicgen.lab.charts import plot_runs
-from musicgen.lab.figures import Axes
+from musicgen.lab.figures import BLUE, ORANGE, Axes, describe, subplots
 from musicgen.lab.html import table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -43,3 +43,28 @@ def plot_lesions() -> Axes:
     runs = {variant: np.array(list(seeds.values())) for variant, seeds in curves.items()}
     real = {"real": runs.pop("real")[0]}
     return plot_runs(runs, seconds, None, real, "seconds after the prime", "correlation with the prime's pitch classes")
+
+
+def plot_ablation(measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation")) -> Axes:
+    """Draw measures of models with and without parts, with a point per seed and a bar at the mean; return the first axes.
+
+    Parameters
+    ----------
+    measures : tuple of str
+        Columns of ``benchmarks/results/ablation.csv``.
+    """
+    rows = read_results("ablation")
+    names = list(dict.fromkeys(row["variant"] for row in rows))
+    _, axes = subplots(1, len(measures), (10, 1 + 0.3 * len(names)), sharey=True, squeeze=False)
+    for ax, measure in zip(axes[0], measures):
+        values = [[float(row[measure]) for row in rows if row["variant"] == name] for name in names]
+        for number, seeds in enumerate(values):
+            ax.plot(seeds, [number] * len(seeds), "o", color=BLUE, alpha=0.6)
+        means = [float(np.mean(seeds)) for seeds in values]
+        ax.plot(means, range(len(names)), "|", color=ORANGE, markersize=14, markeredgewidth=2.5)
+        ax.set_xlabel(measure.replace("_", " "))
+        each = ", ".join(f"{name} {mean:.3f}" for name, mean in zip(names, means))
+        describe(ax, f"Mean {measure.replace('_', ' ')}: {each}")
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    return axes[0, 0]
