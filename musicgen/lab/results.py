@@ -46,7 +46,7 @@ def plot_lesions() -> Axes:
 
 
 def plot_ablation(measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation")) -> Axes:
-    """Draw measures of models with and without parts, with a point per seed and a bar at the mean; return the first axes.
+    """Draw measures of models with and without parts: a point per seed, a bar at the mean; return the first axes.
 
     Parameters
     ----------
