@@ -103,7 +103,7 @@ def test_a_low_release_temperature_holds_what_is_likely_held_and_leaves_onsets_t
 
 def test_a_tiny_top_p_leaves_but_the_likeliest_new_key(steady_model):
     order = np.random.default_rng(1).permutation(88)
-    active = sounding(steady_model(np.linspace(-2, 0, 88)[order]), top_p=1e-6)
+    active = sounding(steady_model(np.linspace(-2, 0, 88)[order]), top_p=1e-6, max_repeat=3600)
     assert (active[1:] & active[:-1]).sum() > 5  # held keys are left to themselves
     for before, after in zip(active[:-1], active[1:]):
         likeliest = max(np.flatnonzero(~before), key=lambda key: order[key])
