@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("data", help="MAESTRO, or another folder of MIDI files with splits")
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", choices=VARIANTS, nargs="+", default=list(VARIANTS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -153,10 +154,10 @@ def main() -> None:
     made = set()
     if args.results.exists():
         with args.results.open(newline="") as stream:
-            made = {(row["variant"], int(row["seed"])) for row in csv.DictReader(stream)}
+            made = {(row["variant"], int(row["seed"]), int(row["updates"])) for row in csv.DictReader(stream)}
     for seed in args.seeds:
-        for variant in VARIANTS:
-            if (variant, seed) not in made:
+        for variant in args.only:
+            if (variant, seed, args.updates) not in made:
                 append(args.results, run(variant, seed, training, validation, args))
 
 

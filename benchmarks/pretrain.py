@@ -22,6 +22,7 @@ from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.outputs import frame_loss
 from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features
+from musicgen.support.precision import autocast
 
 COMPOSERS = ("Johann Sebastian Bach", "Ludwig van Beethoven", "Frédéric Chopin", "Joseph Haydn", "Franz Liszt")
 COMPOSERS += ("Franz Schubert", "Robert Schumann", "Maurice Ravel", "Wolfgang Amadeus Mozart")
@@ -77,7 +78,7 @@ def _range(roll: PianoRoll) -> tuple[int, int]:
 def loss_of(model: AttentionLSTM, windows: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, float]:
     """Return the loss per frame and the nll per frame; the model sees the last of six windows, if there are six."""
     velocity, pedal, beats, composers, music = windows[:5]
-    with torch.autocast(velocity.device.type, torch.bfloat16):
+    with autocast(velocity.device.type, "bfloat16"):
         seen = (windows[5] if len(windows) > 5 else velocity)[:, :-1] / 127
         features, _ = model(seen, None, composers, pedal[:, :-1], beats[:, 1:])
         places = music[:, 1:].flatten().nonzero()[:, 0]

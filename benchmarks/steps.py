@@ -11,6 +11,7 @@ from turns import ROUNDS, rows, take_turns
 
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.support.precision import autocast, has_bfloat16
 from musicgen.training import TrainConfig, Trainer
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the model before the shipped one, so that results can be compared
@@ -58,7 +59,7 @@ def bare_step(
 
     def step() -> None:
         velocity = torch.from_numpy(next(epoch)[0]).to(DEVICE)
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16"):
+        with autocast(DEVICE, precision):
             logits, target = model(velocity[:, :-1]), (velocity[:, 1:] > 0).float()
         if many_to_one:
             logits, target = logits[:, -1], target[:, -1]
@@ -73,7 +74,7 @@ def bare_step(
 
 def training(pieces: list) -> Iterator[dict]:
     """Time training steps; with the independent output our model is as large as the bare LSTM with velocities."""
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", "bfloat16") if has_bfloat16(DEVICE) else ("float32",):
         batches = batches_of(pieces, WINDOW, BATCH)
         contenders = {
             "bare LSTM": bare_step(batches, precision),

@@ -18,6 +18,7 @@ from musicgen.model import AttentionLSTM
 from musicgen.outputs import frame_loss
 from musicgen.support.files import printable
 from musicgen.support.optimizers import OPTIMIZERS, SCHEDULES
+from musicgen.support.precision import autocast
 from musicgen.support.progress import progress_bar
 from musicgen.support.resume import Progress, check_same, only_run, read_progress, resume_tensors, write_log
 from musicgen.support.settings import Settings, setting
@@ -26,6 +27,7 @@ from musicgen.support.signals import StopSignal, catch_signals
 RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 ADVICE = "the last good checkpoint is kept; take a lower learning rate"
+PRECISIONS = "float32", "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TrainConfig(Settings):
     weight_decay: float = setting("Weight decay of AdamW.", 0.01, 0, 1)
     clip_norm: float = setting("Largest norm of the gradient.", 100.0, 1e-6, math.inf, usual=(0.1, 1000))
     n_epochs: int = setting("Passes over the data.", 10, 1, 100_000, usual=(1, 64))
-    precision: str = setting("``bfloat16`` is faster on some hardware.", "float32", choices=("float32", "bfloat16"))
+    precision: str = setting("A processor without ``bfloat16`` uses ``float32``.", "float32", choices=PRECISIONS)
     velocity_weight: float = setting("Weight of the velocities in the loss.", 0.25, 0, 100, usual=(0, 2))
     pedal_weight: float = setting("Weight of the pedal in the loss.", 1.0, 0, 100, usual=(0, 2))
     seed: int = setting("Seed of dropout; for ``train``, also of weights and windows.", 0, 0, 2**63 - 1)
@@ -62,7 +64,7 @@ def next_frame_loss(model: AttentionLSTM, batch: Batch, config: TrainConfig) -> 
     device = next(model.parameters()).device
     velocity, pedal, beats, lengths, composers = (torch.from_numpy(part).to(device) for part in batch)
     counted = torch.arange(1, velocity.shape[1], device=device) < lengths[:, None]  # (B, T)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with autocast(device.type, config.precision):
         features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:])
         places = slice(None) if counted.all() else counted.flatten()  # most batches have no padding
         features = features.map(lambda x: x.flatten(0, 1)[places])  # (N, ...)
@@ -219,7 +221,7 @@ class Trainer:
     def _finish_epoch(self, started: float) -> None:
         """Validate, keep the best model, and write the log."""
         at, device = self.progress, next(self.model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with autocast(device, self.config.precision):
             validation_nll = self.validate(self.model.eval())
         if not math.isfinite(validation_nll):
             raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {ADVICE}")

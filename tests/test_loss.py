@@ -9,6 +9,7 @@ from batches import batch_of
 
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.outputs import HELD, UP, frame_loss, teacher_forced_logits
+from musicgen.support.precision import has_bfloat16
 from musicgen.training import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 
 LENGTHS = np.array([7, 4, 2, 1])  # windows of 7 frames, the last with no frame to predict
@@ -125,6 +126,7 @@ def test_the_probabilities_of_all_velocities_sum_to_1(small):
     assert all(probability[v] == pytest.approx(probability[4 * (v // 4) + 1]) for v in probability)
 
 
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="this processor has no bfloat16")
 @pytest.mark.parametrize("output", KINDS)
 def test_bfloat16_is_nearly_the_same_and_reaches_every_weight(small, output):
     model, rough_config = small(hidden_size=16, output=output), TrainConfig(precision="bfloat16")

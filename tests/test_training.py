@@ -13,6 +13,7 @@ from batches import batch_of
 from musicgen.checkpoint import load_checkpoint
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.support.files import free_run_dir
+from musicgen.support.precision import has_bfloat16
 from musicgen.training import TrainConfig, Trainer, next_frame_loss
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -241,7 +242,15 @@ def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, 
 def test_it_trains_and_validates_in_the_wanted_precision(trainer, precision):
     found = []
     trainer(validate=lambda model: found.append(model(torch.ones(1, 9, 5))[0]) or 1.0, precision=precision).run()
-    assert [(f.hidden.dtype, f.pitches.dtype) for f in found] == 3 * [(getattr(torch, precision), torch.float32)]
+    expected = getattr(torch, precision) if has_bfloat16("cpu") else torch.float32
+    assert [(f.hidden.dtype, f.pitches.dtype) for f in found] == 3 * [(expected, torch.float32)]
+
+
+def test_a_processor_without_bfloat16_trains_in_single_precision(trainer, monkeypatch):
+    monkeypatch.setattr("musicgen.support.precision.has_bfloat16", lambda device: False)
+    found = []
+    trainer(validate=lambda model: found.append(model(torch.ones(1, 9, 5))[0]) or 1.0, precision="bfloat16").run()
+    assert {f.hidden.dtype for f in found} == {torch.float32}
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_loss_and_the_latest_the_last(trainer, tmp_path):

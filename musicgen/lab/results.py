@@ -45,15 +45,19 @@ def plot_lesions() -> Axes:
     return plot_runs(runs, seconds, None, real, "seconds after the prime", "correlation with the prime's pitch classes")
 
 
-def plot_ablation(measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation")) -> Axes:
+def plot_ablation(
+    measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation"), n_updates: int = 400
+) -> Axes:
     """Draw measures of models with and without parts: a point per seed, a bar at the mean; return the first axes.
 
     Parameters
     ----------
     measures : tuple of str
         Columns of ``benchmarks/results/ablation.csv``.
+    n_updates : int
+        The length of the training.
     """
-    rows = read_results("ablation")
+    rows = [row for row in read_results("ablation") if int(row["updates"]) == n_updates]
     names = list(dict.fromkeys(row["variant"] for row in rows))
     _, axes = subplots(1, len(measures), (10, 1 + 0.3 * len(names)), sharey=True, squeeze=False)
     for ax, measure in zip(axes[0], measures):
