@@ -48,7 +48,7 @@ class CausalAttention(nn.Module):
         return states * (1 + scale) + shift, cache
 
     def weights(self, states: Tensor) -> Tensor:
-        """Return the attention weights of a window as a tensor (B, T, T); nothing precedes the window."""
+        """Return the attention weights within a window as a tensor (B, T, T), without cached earlier frames."""
         query, keys, _ = self.query_key_value(states).chunk(3, dim=-1)
         return self._weigh(query, keys)
 
@@ -57,7 +57,7 @@ class CausalAttention(nn.Module):
         return (scores + self._bias(query.shape[1], keys.shape[1])).softmax(dim=-1)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Return the bias of each query and key (n_queries, n_keys); minus infinity forbids a key."""
+        """Return the bias of each query and key (n_queries, n_keys); minus infinity masks a key."""
         row = F.pad(self.distance_bias[:n_keys].flip(0), (max(0, n_keys - self.span), n_queries - 1), value=-torch.inf)
         return row.unfold(0, n_keys, 1).flip(0)  # row i is the last row shifted left by n_queries - 1 - i
 
@@ -126,7 +126,7 @@ class CopyAttention(nn.Module):
         return torch.cat(later, dim=-1)  # (B, P + S, 3 K)
 
     def _bias(self, n_queries: int, n_keys: int) -> Tensor:
-        """Return the bias of each query and key (n_heads, n_queries, n_keys); minus infinity forbids a key."""
+        """Return the bias of each query and key (n_heads, n_queries, n_keys); minus infinity masks a key."""
         frame = torch.arange(n_keys, device=self.scale.device)
         distance = frame[n_keys - n_queries :, None] - frame
         octave = distance.clamp(1, self.span).float().log2().long()

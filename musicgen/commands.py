@@ -228,5 +228,5 @@ def download(args: Namespace) -> dict:
 
 
 def config_of(kind: type, args: Namespace):
-    """Build a config of class `kind` from the parsed arguments with the names of its fields."""
+    """Build a config of class `kind` from the parsed arguments whose names match its fields."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})

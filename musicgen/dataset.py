@@ -113,7 +113,7 @@ class RollCache(Sequence):
 
 
 def compress(roll: PianoRoll) -> bytes:
-    """Return a roll as a compressed npz file."""
+    """Return a roll as the bytes of a compressed npz file."""
     return pack({name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None})
 
 
@@ -131,7 +131,7 @@ def prepare(
     max_seconds: float = MAX_SECONDS,
     progress: bool = True,
 ) -> RollCache:
-    """Sample every piece that is not in the cache yet, in parallel, and return all rolls.
+    """Convert the pieces that are not in the cache yet to piano rolls, in parallel, and return all rolls.
 
     Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
     content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
@@ -154,7 +154,7 @@ def prepare(
 
 
 def _sample(path: Path, source: Path, settings: dict) -> bytes:
-    """Sample one file within limits of time and memory, and write its cache entry: a report, and the roll."""
+    """Convert one file to a roll, within limits of time and memory, and write its cache entry (report and roll)."""
     report, roll = {}, b""
     sampling = settings["fps"], settings["sustain"], settings["max_seconds"]
     try:

@@ -42,7 +42,7 @@ class GenerationConfig(Settings):
 def generate(
     model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig, composer: str | None = None
 ) -> PianoRoll:
-    """Continue a prime; nothing is corrected afterwards.
+    """Continue a prime frame by frame, without post-processing.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class _Sampler:
         return self.model(frames, state, self.labels, pedal, beats)
 
     def next_frame(self, features: FrameFeatures, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample the velocities (B, K) and the pedal (B,) of the next frame; `last` (B, K) is the present frame."""
+        """Sample the velocities (B, K) and the pedal (B,) of the next frame, given the velocities `last` (B, K)."""
         n_pieces, self.up = len(last), last == 0
         uniform = torch.rand(last.shape, generator=self.random)
         pedal, gain = self._next_pedal(features, n_pieces), []

@@ -35,7 +35,7 @@ class MidiError(ValueError):
 
 @dataclass(frozen=True)
 class Performance:
-    """The piano notes and the pedal of a MIDI file in ticks, before sampling.
+    """The piano notes and the pedal of a MIDI file, timed in ticks.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Performance:
         return self.tempo_map.since(int(self.notes["start_tick"].min()))
 
     def dropped_notes(self, fps: int = DEFAULT_FPS, max_seconds: float = MAX_SECONDS) -> dict[str, int]:
-        """Return `dropped`, and as ``truncated`` the number of notes that begin after the limit."""
+        """Return the numbers of dropped notes by reason; ``truncated`` counts those that begin after the time limit."""
         return {**self.dropped, "truncated": int((self._start_frames(fps) >= _limit(fps, max_seconds)).sum())}
 
     def _start_frames(self, fps: int) -> np.ndarray:

@@ -28,7 +28,7 @@ UP, HELD = -5.0, 6.2
 
 
 class FrameFeatures(NamedTuple):
-    """Features of everything before a frame: the input of an output head.
+    """Inputs of an output head: features of the past, and the beat position of the frame to be predicted.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class PitchOutput(nn.Module):
 
 
 class PedalOutput(nn.Module):
-    """Predicts whether the sustain pedal is down in the next frame, and embeds it for the pitches."""
+    """Predicts whether the sustain pedal is down in the next frame, and embeds it as an input of the pitch outputs."""
 
     def __init__(self, hidden_size: int, pitch_size: int):
         super().__init__()
@@ -183,7 +183,7 @@ def velocity_bins(velocity: Tensor) -> Tensor:
 
 
 def teacher_forced_logits(output, features: FrameFeatures, following: Tensor, pedal: Tensor | None = None):
-    """Return the logits of the next frames given their true pitches, and the conditioned embeddings."""
+    """Return the logits of the next frames with teacher forcing, and embeddings that know their true pitches."""
     conditioned = output.condition(output.encode(features, pedal), features, following)
     return output.logits(conditioned, features), conditioned
 

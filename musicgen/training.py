@@ -154,7 +154,7 @@ class Trainer:
     # Hooks of musicgen.scaling; the defaults train on one machine.
 
     def _begin(self, resume: bool) -> None:
-        """Seed the random numbers, or resume from the latest checkpoint."""
+        """Seed the random number generators, or resume from the latest checkpoint."""
         found = [name for name in RUN_FILES if (self.run_dir / name).exists()]
         if found and not resume:
             place = f"{str(self.run_dir)!r} holds a run already ({found[0]})"
@@ -176,7 +176,7 @@ class Trainer:
         return flag
 
     def _run_epoch(self) -> None:
-        """Train the rest of an epoch, and save at its end, at a stop, and every few minutes."""
+        """Train the rest of an epoch; save a checkpoint every few minutes, when stopped, and at the end."""
         at, started, ended = self.progress, time.monotonic() - self.progress.seconds, False
         n_batches, saved = self.batches.n_batches(at.epoch), time.monotonic()
         name = f"epoch {at.epoch + 1}/{self.config.n_epochs}"
@@ -200,7 +200,7 @@ class Trainer:
         self._save_latest()
 
     def _update(self, batch: Batch, done: float) -> None:
-        """Take one step of gradient descent; `done` (0 to 1) is the finished share of the run."""
+        """Take one optimizer step; `done` is the fraction of the run that is completed (0 to 1)."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
         n_frames = int((batch.lengths - 1).sum())
@@ -241,7 +241,7 @@ class Trainer:
             save_checkpoint(path, self.model, self.tensors | resume, record, previous)
 
     def _save_latest(self) -> None:
-        """Write the latest checkpoint, and keep the previous one unless it is damaged."""
+        """Write the latest checkpoint; the one that it replaces becomes the previous one, unless it is damaged."""
         previous = self.previous_path if self.latest_is_sound else None
         self._save(self.latest_path, resume_tensors(self.optimizer), previous)
         self.latest_is_sound = True

@@ -49,6 +49,15 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
         return folder
     if folder.exists():
         raise CorpusError(folder, "exists, but does not hold the chorales; name a folder that does not exist yet")
+    try:
+        _write_chorales(folder, progress)
+    except OSError:
+        if not (folder / "pieces.csv").is_file():  # otherwise another process was faster
+            raise
+    return folder
+
+
+def _write_chorales(folder: Path, progress: bool) -> None:
     scores, written = _find_scores(), {}
     with atomic_folder(folder) as temporary:
         jobs = [(score, (temporary / f"{score.stem}.mid").absolute()) for score in scores]
@@ -57,7 +66,6 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
                 written[score.stem] = result
                 bar.update()
         _write_table(temporary / "pieces.csv", written)
-    return folder
 
 
 def _find_scores() -> list[Path]:

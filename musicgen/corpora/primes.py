@@ -69,7 +69,7 @@ def _piece(ending: str) -> Piece:
 
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the complete performance, from its first note, that `shipped_prime` returns the opening of."""
+    """Return the complete performance that begins with a `shipped_prime`, from its first note."""
     piece = _piece(PRIMES[composer].file)
     roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
     return roll[roll.notes["start_frame"][0] :]

@@ -220,7 +220,7 @@ def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
 
 
 def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor | int]:
-    """Sum the negative log-likelihoods of the baselines."""
+    """Return the summed negative log-likelihoods of each baseline."""
     marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
     before, after = scored.features.on > 0, scored.velocity > 0
     markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), after.float(), reduction="none")

@@ -81,7 +81,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def steadiness(roll: PianoRoll, seconds: float = 4.0) -> float:
-    """Return the mean correlation between the pitch classes of neighbouring 4-second blocks."""
+    """Return the mean correlation between the pitch-class histograms of neighbouring 4-second blocks."""
     n = round(seconds * roll.fps)
     blocks = [pitch_classes(roll[start : start + n]) for start in range(0, roll.n_frames - n + 1, n)]
     pairs = [correlation(a, b) for a, b in zip(blocks, blocks[1:]) if a.any() and b.any()]
@@ -182,7 +182,7 @@ def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
 def classifier_auc(
     real: Sequence[Sequence[PianoRoll]], generated: Sequence[Sequence[PianoRoll]], seed: int = 0
 ) -> dict[str, object]:
-    """Train a classifier to tell generated from real excerpts, and return its AUC.
+    """Cross-validate a classifier that tells generated from real excerpts, and return its AUC with its spread.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
 
 
 def longest_repeat_seconds(roll: PianoRoll) -> float:
-    """Return the longest time for which a piece repeats one bar, in seconds; 0 if it never does.
+    """Return the length in seconds of the longest passage that repeats with a fixed period; 0 if there is none.
 
     A bar is a stretch of 0.5 to 4 s. The repetition lasts as long as nine in ten onsets occurred one bar before, or
     occur again one bar later, at the same pitch and at most 0.1 s early or late. Two bars without an onset end it, so

@@ -6,13 +6,21 @@ The names below can be imported from here; their modules are loaded on first use
 from importlib import import_module
 
 _HOMES = {
-    "notebook": ("open_corpus", "choose_piece", "train", "baseline_nlls", "verdict"),
+    "notebook": ("open_corpus", "choose_piece", "choose_prime", "train", "baseline_nlls", "verdict"),
     "exercises": ("check",),
     "player": ("Player",),
     "plots": ("plot_roll", "plot_rolls", "plot_comparison"),
     "architecture": ("plot_architecture",),
-    "attention_plots": ("plot_gates", "plot_attended", "plot_copied", "plot_next_pitches"),
-    "attention_view": ("lstm_gates", "lstm_inputs", "attention_at", "copy_at", "next_pitches", "moment_figure"),
+    "attention_plots": ("plot_gates", "plot_attention", "plot_attended", "plot_copied", "plot_next_pitches"),
+    "attention_view": (
+        "lstm_gates",
+        "lstm_inputs",
+        "attention_at",
+        "copy_at",
+        "copied_at",
+        "next_pitches",
+        "moment_figure",
+    ),
     "charts": ("plot_bars", "plot_validation", "plot_learning_curve"),
     "runs": ("load_runs", "show_runs"),
     "forms": ("form", "follow"),

@@ -88,7 +88,7 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
 
 
 def _added(config) -> list[Step]:
-    """Return name, colour and formula of each term of a pitch's embedding."""
+    """Return the label, colour and explanation of each term that is added to a pitch's embedding."""
     past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
     past += "; the\nlower pitches of the next frame" * (config.output == "joint")
     added = [("past of the pitches", GREEN, past)]

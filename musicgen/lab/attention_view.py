@@ -57,7 +57,7 @@ def attention_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Ten
 
 
 def copy_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> Tensor:
-    """Return the weights of copy attention (batch, copy_heads, n_frames, n_frames + 1); the last is "no match"."""
+    """Return the weights of copy attention (batch, heads, n_frames, n_frames + 1); the last column is "no match"."""
     return _weights(model, frames, *args, **inputs)[-1][1]
 
 
@@ -104,7 +104,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
 
 @torch.inference_mode()
 def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the weights that each head of copy attention gives, at one moment, to earlier frames.
+    """Return the weights of each head of copy attention over the earlier frames, at one moment.
 
     Parameters
     ----------
@@ -125,6 +125,28 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
         raise ValueError("the model has no copy attention")
     frames, given = _inputs(model, roll, seconds, composer)
     return copy_weights(model, frames, **given)[0, :, -1].cpu().numpy()
+
+
+@torch.inference_mode()
+def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
+    """Return the notes that each head of copy attention retrieves at one moment.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_heads, 3, n_pitches)
+        Weighted averages of the onsets one and two frames after the matches, and of the pitches that sound one frame
+        after them.
+    """
+    if not _copies(model):
+        raise ValueError("the model has no copy attention")
+    frames, given = _inputs(model, roll, seconds, composer)
+    copied = model(frames, **given)[0].copied[0, -1]  # (K, 3 * n_heads)
+    return copied.unflatten(-1, (-1, 3)).permute(1, 2, 0).cpu().numpy()
 
 
 @torch.inference_mode()

@@ -145,7 +145,9 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
     ax = axes_for(ax, 8, 1 + 0.3 * len(values))
     names, lengths = zip(*sorted(values.items(), key=lambda item: item[1]))
     bars = ax.barh([readable(name) for name in names], lengths, color=BLUE)
-    ax.bar_label(bars, fmt="{:,.0f}" if all(value == int(value) for value in values.values()) else "{:,.1f}", padding=3)
+    ax.bar_label(
+        bars, labels=[f"{length:,.0f}" if length >= 1000 else f"{length:.3g}" for length in lengths], padding=3
+    )
     ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
     longest = ", ".join(f"{name} {length:,.4g}" for name, length in list(zip(names, lengths))[:-6:-1])

@@ -21,16 +21,21 @@ class Exercise:
     tolerance: float = 1e-6
 
     def is_right(self, value: object) -> bool:
-        """Return whether a value is the answer."""
+        """Return whether a value is the correct answer."""
         return self._same(value, self.answer)
 
-    def hint(self, value: object, attempt: int) -> str:
-        """Return the hint for a known mistake, otherwise the general hint number `attempt` (0 to 2)."""
-        return next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), self.hints[attempt])
+    def hint(self, value: object, attempt: int) -> str | None:
+        """Return the hint for a known mistake, otherwise the general hint number `attempt` (0 to 2), or None."""
+        known = next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), None)
+        if isinstance(value, str) and not isinstance(self.answer, str):
+            known = "That is text. Leave out the quotation marks."
+        return known or (self.hints[attempt] if attempt < N_HINTS else None)
 
     def _same(self, value: object, other: object) -> bool:
         if isinstance(value, (int, float)) and isinstance(other, (int, float)):
             return abs(float(value) - other) <= self.tolerance
+        if isinstance(value, str) and isinstance(other, str):
+            return value.strip().lower() == other
         return type(value) is type(other) and value == other
 
 
@@ -59,17 +64,21 @@ EXERCISES = {
             (740, "That is nine semitones above A4. Middle C is below it."),
             (523.25, "That is an octave too high."),
         ),
-        tolerance=0.02,
+        tolerance=0.7,
     ),
     "02-1": Exercise(
         2,
-        ("A run of sounding frames is one note.", "Silence separates two runs.", "Count the onsets of the column."),
+        ("A run of sounding frames is one note.", "Silence separates two runs.", "Count where the sound begins."),
         ((5, "That is the number of sounding frames. A note can last several."), (8, "That is all frames.")),
     ),
     "02-2": Exercise(
         8400,
         ("The poster cuts pieces at seven minutes.", "20 frames per second.", "7 * 60 * 20"),
-        ((420, "That is in seconds. A second has 20 frames."), (140, "A minute has 60 seconds.")),
+        (
+            (420, "That is in seconds. A second has 20 frames."),
+            (140, "A minute has 60 seconds."),
+            (6171, "That is the longest of the first four rolls. How long can a roll be at most?"),
+        ),
     ),
     "02-3": Exercise(
         0.025,
@@ -114,7 +123,7 @@ EXERCISES = {
         (
             "One temperature is about pitches, one about time.",
             "It keeps the number of onsets the same.",
-            'the answer is "which"',
+            "The number of notes decides when; what is left?",
         ),
         (("when", "That is what `onset_temperature` does."),),
     ),
@@ -153,8 +162,6 @@ def check(exercise: str, value: object) -> bool:
         print(f"{exercise}: correct")
         return True
     attempt = _attempts[exercise] = _attempts.get(exercise, 0) + 1
-    if attempt > N_HINTS:
-        print(f"{exercise}: not yet. See solutions/{exercise[:2]}_solutions.ipynb")
-    else:
-        print(f"{exercise}: not yet. {EXERCISES[exercise].hint(value, attempt - 1)}")
+    hint = EXERCISES[exercise].hint(value, attempt - 1) or f"See solutions/{exercise[:2]}_solutions.ipynb"
+    print(f"{exercise}: not yet. {hint}")
     return False

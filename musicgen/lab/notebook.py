@@ -9,10 +9,12 @@ import torch
 from musicgen.checkpoint import load_checkpoint
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
+from musicgen.corpora.primes import first_annotated_beats
 from musicgen.corpora.sample import sample_corpus
 from musicgen.dataset import CorpusError, RollCache, WindowBatches, WindowConfig, prepare
 from musicgen.evaluation.likelihood import Baselines, fit_baselines, mean_nll
 from musicgen.lab.training_view import train_and_watch
+from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
 from musicgen.support.files import free_run_dir
@@ -53,6 +55,19 @@ def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
     return rolls[index], f"{piece.composer}: {piece.title}"
 
 
+def choose_prime(rolls: RollCache, index: int, n_beats: int = 8) -> tuple[PianoRoll, PianoRoll]:
+    """Return the opening of a piece, and the whole piece from its first note.
+
+    Without annotated beats, those of the MIDI file count. In a recording they mean nothing: the files of MAESTRO say
+    120 beats per minute throughout.
+    """
+    roll, _ = choose_piece(rolls, index)
+    whole = roll[roll.notes["start_frame"][0] :]
+    if whole.beats is not None and len(whole.beats) > n_beats:
+        return first_annotated_beats(roll, n_beats), whole
+    return read_performance(rolls.pieces[index].path).first_beats(n_beats), whole
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished or stopped run, with its best model."""
@@ -77,7 +92,7 @@ def train(
     runs_dir: Path | str = "../runs",
     watch: Callable = train_and_watch,
 ) -> TrainedRun:
-    """Train a model on the train split with a live figure, in the first free folder ``runs_dir/name``.
+    """Train a model on the training split with a live figure, and save the run in ``runs_dir/name`` or ``name-2`` etc.
 
     Parameters
     ----------

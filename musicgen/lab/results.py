@@ -35,7 +35,7 @@ def show_results(name: str, columns: tuple[str, ...]) -> HTML:
 
 
 def plot_lesions() -> Axes:
-    """Plot how well the model stays in the prime's pitch classes when parts of it are switched off."""
+    """Plot the correlation with the prime's pitch classes over time, with parts of the model switched off."""
     curves: dict[str, dict[str, list[float]]] = {}
     for row in read_results("lesions"):
         curves.setdefault(row["variant"], {}).setdefault(row["seed"], []).append(float(row["pitch_class_correlation"]))
@@ -48,7 +48,7 @@ def plot_lesions() -> Axes:
 def plot_ablation(
     measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation"), n_updates: int = 400
 ) -> Axes:
-    """Draw measures of models with and without parts: a point per seed, a bar at the mean; return the first axes.
+    """Plot the results of the ablation, with a point per seed and a bar at the mean; return the first axes.
 
     Parameters
     ----------

@@ -94,8 +94,8 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
     list of dict
         As in `Trainer.run`.
     """
-    handle = display(display_id=True)
-    follower = LiveLossPlot(baselines, lambda done, line, png: handle.update(Picture(png)))
+    handle = display(display_id=True)  # None outside of a notebook
+    follower = LiveLossPlot(baselines, lambda done, line, png: handle and handle.update(Picture(png)))
     history = trainer.run(resume, follower)
     follower.draw(trainer)
     return history

@@ -21,7 +21,7 @@ PREPARATION = timedelta(days=7)  # for the first process to sample the data whil
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Connect the processes that ``torchrun`` started during the block; does nothing for a single process.
+    """Connect the processes of ``torchrun`` within the block; do nothing for a single process.
 
     They communicate through gloo, and for tensors on a GPU through NCCL.
 
@@ -54,7 +54,7 @@ def rank() -> int:
 
 
 def n_ranks() -> int:
-    """Return the number of processes."""
+    """Return the number of processes (the world size)."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -90,7 +90,7 @@ class DistributedTrainer(Trainer):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
     def _part(self, batch: Batch) -> Batch:
-        """Return the windows of this process: every n-th window of the batch.
+        """Return the windows of this process: of n processes, each takes every n-th window of the batch.
 
         All processes but the first also set their own seed for dropout, which is the same after a resume.
         """
@@ -105,7 +105,7 @@ class DistributedTrainer(Trainer):
         add_up(tensors)
 
     def _agree(self, flag: bool) -> bool:
-        """Return True in all processes if the flag is set in one."""
+        """Return True in all processes if the flag is set in any of them."""
         add_up([raised := torch.tensor(float(flag))])
         return bool(raised)
 

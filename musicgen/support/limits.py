@@ -42,7 +42,7 @@ def _pages() -> tuple[int, int]:
 
 @contextmanager
 def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
-    """Raise `OverLimit` if the block takes too long or too much memory.
+    """Raise `OverLimit` if the block exceeds a limit of time or memory.
 
     A timer checks the clock and the resident memory twenty times per second, between two steps of Python. It needs the
     main thread and a system with timers. (`system_bounded` is no alternative: its limit holds for all threads, and a

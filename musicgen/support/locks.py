@@ -14,7 +14,7 @@ except ImportError:  # Windows
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
-    """Lock a file during the block; yield whether the lock was free."""
+    """Try to lock a file for the block, without waiting; yield whether it succeeded."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield _try_lock(handle)

@@ -46,7 +46,7 @@ class RepetitionPenalty:
         self.starts = torch.full((n_pieces, len(self.periods), n_frames), torch.inf)  # `sums` before a repeated onset
 
     def at(self, frame: int) -> Tensor | float:
-        """Return the penalty on the logits of the onsets in a frame: a tensor (n_pieces, n_pitches), or 0."""
+        """Return the penalty to subtract from the onset logits of a frame: a tensor (n_pieces, n_pitches), or 0."""
         for known in range(self.n_known, frame):
             self._add(known)
         self.n_known = frame

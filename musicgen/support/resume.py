@@ -36,7 +36,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
 
     def add(self, loss: float, n_frames: int) -> None:
-        """Count an update."""
+        """Count an optimizer step."""
         self.batch += 1
         self.updates += 1
         self.loss_sum += loss
@@ -100,7 +100,7 @@ def read_progress(
 
 
 def validate_progress(kept: dict, n_epochs: int = 100_000) -> Progress:
-    """Return the progress in a JSON object; ValueError if a value is missing, has the wrong type or is out of range."""
+    """Validate and return the progress read from JSON; raise ValueError if a value is missing or invalid."""
     _check_names(kept, PROGRESS)
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]

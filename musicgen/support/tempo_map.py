@@ -118,7 +118,7 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat, [*changes.items()], sorted((at, *metre) for at, metre in metres.items()))
 
     def refined(self, fps: int) -> "TempoMap | None":
-        """Return a map with enough ticks per beat that no two frames share a tick, or None if there is none."""
+        """Return a tempo map in which no two frames share a tick, or None if that takes too many ticks per beat."""
         slowest = max([DEFAULT_TEMPO, *(tempo for _, tempo in self.changes)])
         factor = 2 * slowest * int(fps) // (self.ticks_per_beat * 10**6) + 1
         if self.ticks_per_beat * factor > MAX_TICKS_PER_BEAT:

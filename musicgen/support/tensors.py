@@ -51,7 +51,7 @@ def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of a tensor with infinite or NaN values, or None."""
+    """Return the name of the first tensor with infinite or NaN values, or None."""
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
