@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.lab.attention_view import attention_at, copy_at, lstm_gates, lstm_inputs, moment_figure, next_pitches
+from musicgen.lab.attention_view import (
+    attention_at,
+    copied_at,
+    copy_at,
+    lstm_gates,
+    lstm_inputs,
+    moment_figure,
+    next_pitches,
+)
 from musicgen.piano_roll import PianoRoll
 
 FRAMES = np.where(np.random.default_rng(0).random((60, 88)) < 0.05, 70, 0).astype(np.uint8)
@@ -34,6 +42,14 @@ def test_each_copy_head_spreads_a_weight_of_one_over_earlier_frames_and_no_match
     assert not np.allclose(weights[0], weights[1])
 
 
+def test_a_copy_head_retrieves_the_notes_that_followed_its_matches(model):
+    weights, copied = copy_at(model, ROLL, seconds=2)[:, :-1], copied_at(model, ROLL, seconds=2)
+    first, second, sounding = ROLL.onsets[1:41], ROLL.onsets[2:41], ROLL.active[1:41]
+    np.testing.assert_allclose(copied[:, 0], weights[:, :40] @ first, atol=1e-6)
+    np.testing.assert_allclose(copied[:, 1], weights[:, :39] @ second, atol=1e-6)
+    np.testing.assert_allclose(copied[:, 2], weights[:, :40] @ sounding, atol=1e-6)
+
+
 def test_the_inputs_of_the_first_layer_are_notes_loudness_and_pedal(model):
     inputs = lstm_inputs(model, ROLL)[0].numpy()
     assert inputs.shape == (60, model.lstms[0].input_size)
@@ -42,7 +58,7 @@ def test_the_inputs_of_the_first_layer_are_notes_loudness_and_pedal(model):
     np.testing.assert_array_equal(inputs[:, 176], PEDAL)
 
 
-@pytest.mark.parametrize("look", [attention_at, copy_at, next_pitches])
+@pytest.mark.parametrize("look", [attention_at, copy_at, copied_at, next_pitches])
 def test_later_frames_change_nothing_and_earlier_ones_do(model, look):
     later, earlier = FRAMES.copy(), FRAMES.copy()
     later[41:], earlier[35:38] = 90, 90
@@ -59,7 +75,7 @@ def test_the_weights_depend_on_the_composer(model):
 
 @pytest.mark.parametrize("seconds", [-0.1, 3.0])
 def test_a_moment_outside_the_piece_is_refused(model, seconds):
-    for look in (attention_at, copy_at, next_pitches, moment_figure):
+    for look in (attention_at, copy_at, copied_at, next_pitches, moment_figure):
         with pytest.raises(ValueError, match="from 0 to 3 s"):
             look(model, ROLL, seconds)
 

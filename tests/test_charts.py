@@ -48,7 +48,7 @@ def test_two_equal_distributions_both_show():
 
 @pytest.mark.parametrize(
     ("values", "labels"),
-    [({"Bach": 3, "Chopin": 1200}, ["3", "1,200"]), ({"Liszt": 7.25, "Haydn": 2.0}, ["2.0", "7.2"])],
+    [({"Bach": 3, "Chopin": 1200}, ["3", "1,200"]), ({"Liszt": 7.254, "Haydn": 0.0625}, ["0.0625", "7.25"])],
 )
 def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
     ax = charts.plot_bars(values, xlabel="pieces")

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -162,6 +163,17 @@ def test_a_missing_or_empty_folder_gives_one_sentence_of_advice(tmp_path, make):
         open_corpus(tmp_path / "data")
 
 
+def test_a_prime_is_counted_in_annotated_beats_or_else_in_those_of_the_file():
+    from musicgen.lab import choose_prime, open_corpus
+
+    rolls = open_corpus()
+    prime, whole = choose_prime(rolls, 3)
+    assert prime.duration_seconds == pytest.approx(whole.beats[whole.beats[:, 0] >= -0.05][8, 0], abs=0.05)
+    np.testing.assert_array_equal(whole.velocity[: prime.n_frames], prime.velocity)
+    assert whole.onsets[0].any()
+    assert choose_prime(rolls, 3, n_beats=9_000)[0].duration_seconds > 20  # there are fewer beats
+
+
 def test_exercises_give_three_hints_and_then_the_solution(capsys):
     from musicgen.lab import check
     from musicgen.lab.exercises import EXERCISES
@@ -181,6 +193,9 @@ def test_a_known_mistake_gets_a_hint_of_its_own(capsys):
 
     check("03-1", torch.tensor(2.0).log())
     assert "That is one coin." in capsys.readouterr().out
+    assert not check("03-2", True) and not check("01-2", ["train", "validation", "test"]) and check("04-2", "Which ")
+    bool_line, list_line, _ = capsys.readouterr().out.splitlines()
+    assert "a number, not a bool" in bool_line and "a set, not a list" in list_line
     for exercise in EXERCISES.values():
         assert not any(exercise.is_right(wrong) for wrong, _ in exercise.mistakes)
         assert exercise.is_right(exercise.answer)

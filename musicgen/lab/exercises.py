@@ -27,22 +27,28 @@ class Exercise:
     def hint(self, value: object, attempt: int) -> str | None:
         """Return the hint for a known mistake, otherwise the general hint number `attempt` (0 to 2), or None."""
         known = next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), None)
-        if isinstance(value, str) and not isinstance(self.answer, str):
-            known = "That is text. Leave out the quotation marks."
+        if _kind(value) != _kind(self.answer):
+            known = f"The answer is a {_kind(self.answer)}, not a {_kind(value)}."
         return known or (self.hints[attempt] if attempt < N_HINTS else None)
 
     def _same(self, value: object, other: object) -> bool:
-        if isinstance(value, (int, float)) and isinstance(other, (int, float)):
+        if _kind(value) == _kind(other) == "number":
             return abs(float(value) - other) <= self.tolerance
         if isinstance(value, str) and isinstance(other, str):
             return value.strip().lower() == other
         return type(value) is type(other) and value == other
 
 
+def _kind(value: object) -> str:
+    """Return "number" or "string", otherwise the name of the type."""
+    name = type(value).__name__
+    return {"int": "number", "float": "number", "str": "string"}.get(name, name)
+
+
 EXERCISES = {
     "01-1": Exercise(
         62.5,
-        ("A beat lasts 60 / tempo seconds.", "At 120 beats per minute, a beat lasts 0.5 s.", "0.5 s / 8, in ms"),
+        ("A minute has 60 seconds.", "At 120 beats per minute, a beat lasts 0.5 s.", "0.5 s / 8, in ms"),
         (
             (0.0625, "That is in seconds. The answer is in milliseconds."),
             (500, "That is a whole beat. Take an eighth of it."),
@@ -54,7 +60,6 @@ EXERCISES = {
     "01-2": Exercise(
         {"train", "validation", "test"},
         ("Look at the field `split` of the pieces.", "Use a set.", "{piece.split for piece in rolls.pieces}"),
-        ((["test", "train", "validation"], "That is a list. A set is written {...}."),),
     ),
     "01-3": Exercise(
         261.63,
@@ -116,20 +121,24 @@ EXERCISES = {
     "04-1": Exercise(
         80,
         ("Eight beats at 120 beats per minute.", "A beat lasts 0.5 s, so the prime lasts 4 s.", "4 * 20 frames"),
-        ((4, "That is in seconds. A second has 20 frames."), (160, "At 120 beats per minute, a beat lasts 0.5 s.")),
+        (
+            (4, "That is in seconds. A second has 20 frames."),
+            (160, "At 120 beats per minute, a beat lasts 0.5 s."),
+            (8, "That is the number of beats."),
+        ),
     ),
     "04-2": Exercise(
         "which",
         (
             "One temperature is about pitches, one about time.",
             "It keeps the number of onsets the same.",
-            "The number of notes decides when; what is left?",
+            'The answer is "which" or "when".',
         ),
         (("when", "That is what `onset_temperature` does."),),
     ),
     "04-3": Exercise(
         0,
-        ("Guidance mixes two predictions.", "1 is as trained.", "Which scale ignores the composer?"),
+        ("untold + scale * (told - untold)", "1 is as trained.", "Only `untold` should be left."),
         ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),
     ),
 }

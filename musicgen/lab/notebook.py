@@ -63,7 +63,7 @@ def choose_prime(rolls: RollCache, index: int, n_beats: int = 8) -> tuple[PianoR
     """
     roll, _ = choose_piece(rolls, index)
     whole = roll[roll.notes["start_frame"][0] :]
-    if whole.beats is not None and len(whole.beats) > n_beats:
+    if whole.beats is not None and (whole.beats[:, 0] >= -1 / whole.fps).sum() > n_beats:
         return first_annotated_beats(roll, n_beats), whole
     return read_performance(rolls.pieces[index].path).first_beats(n_beats), whole
 
