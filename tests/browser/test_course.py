@@ -35,7 +35,7 @@ def course(browser, server, folder):
         lab.begin()
         running.append(lab)
         if path is NOTEBOOKS[0] or len(running) == 2:
-            running.pop(0).finish(10 * MINUTES)
+            running.pop(0).finish(20 * MINUTES)
 
     def visit(name):
         labs[name].page.bring_to_front()  # what lies behind another page is drawn seldom
@@ -49,7 +49,7 @@ def run_again(lab):
     """Run all cells once more, and see that each ran after all the cells of the last time, without an error."""
     last = max(int(number) for number in lab.prompts())
     lab.begin()
-    lab.finish(10 * MINUTES)
+    lab.finish(20 * MINUTES)
     assert lab.errors() == []
     assert all(int(number) > last for number in lab.prompts())
 
@@ -68,7 +68,7 @@ def picture():
 @pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
     lab = course(name)
-    lab.finish(10 * MINUTES)
+    lab.finish(20 * MINUTES)
     assert lab.errors() == []
 
 
