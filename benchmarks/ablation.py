@@ -8,10 +8,15 @@ exist are not made again, so that the command can be stopped at any time.
 Pulse features are not part of the package. They tell each pitch its own onsets in the last 3.2 s through learned
 filters, and how strongly the number of onsets repeats itself at each lag up to 5 s. Input noise drops 3 % of the notes
 that the model sees in training, and moves 10 % of their onsets by one frame; what it predicts stays as it was played.
+
+``--shipped`` asks the same at the end of training: the shipped model is trained on, as it is and with a part added or
+taken away, and the beginnings of the validation pieces are scored. ``benchmarks/results/ablation_shipped.csv`` has the
+results.
 """
 
 import argparse
 import csv
+import dataclasses
 import time
 from pathlib import Path
 
@@ -21,6 +26,7 @@ from pretrain import COMPOSERS, Corpus, make_parser, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
@@ -30,6 +36,7 @@ from musicgen.support.sequences import moving_averages
 
 RESULTS = Path(__file__).parent / "results" / "ablation.csv"
 SECONDS = 34
+BEGINNING = 102.4  # seconds of each validation piece that --shipped scores
 SIZES = {"hidden_size": 256, "pitch_size": 16, "attention_span": 256, "copy_span": 640}
 VARIANTS = {
     "none": (),
@@ -38,6 +45,12 @@ VARIANTS = {
     "pulse": ("pulse",),
     "all": ("copy", "beats", "pulse"),
     "all, input noise": ("copy", "beats", "pulse", "noise"),
+}
+SHIPPED_VARIANTS = {
+    "shipped": (),
+    "shipped, pulse": ("pulse",),
+    "shipped, input noise": ("noise",),
+    "shipped, no copy": ("no copy",),
 }
 LIKELIHOODS = ("nll", "nll_given_beats", "pedal_nll", "velocity_nll")
 MUSIC = ("auc", "acf_std", "memory", "steadiness", "pitch_class_correlation", "interval_overlap", "notes_per_second")
@@ -107,6 +120,26 @@ class NoisyCorpus(Corpus):
         return *windows, noisy
 
 
+def build_shipped(parts: tuple[str, ...], seed: int) -> AttentionLSTM:
+    """Return the shipped model with pulse features that change nothing yet, without copy attention, or as it is."""
+    torch.manual_seed(seed)
+    shipped = load_checkpoint(SHIPPED_CHECKPOINT).model
+    weights = shipped.state_dict()
+    if "no copy" in parts:
+        model = AttentionLSTM(dataclasses.replace(shipped.config, copy_heads=0))
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        return model.train()
+    if "pulse" not in parts:
+        return shipped.train()
+    model = PulseLSTM(shipped.config)
+    for last in (model.pulse.own.weight, model.pulse.shared[-1].weight, model.pulse.shared[-1].bias):
+        nn.init.zeros_(last)
+    old, new = weights["output.copied.weight"], model.output.copied.weight.detach()
+    weights["output.copied.weight"] = torch.cat([old, new[:, old.shape[1] :]], dim=1)
+    model.load_state_dict(model.state_dict() | weights)
+    return model.train()
+
+
 def build(parts: tuple[str, ...], seed: int) -> AttentionLSTM:
     """Return a new model with the named parts."""
     torch.manual_seed(seed)
@@ -128,16 +161,18 @@ def listen(model: AttentionLSTM, rolls: RollCache, seed: int) -> dict[str, float
 
 def run(variant: str, seed: int, training: RollCache, validation: RollCache, args: argparse.Namespace) -> dict:
     """Train one model and score it."""
-    parts, started = VARIANTS[variant], time.time()
-    model, kind = build(parts, seed), NoisyCorpus if "noise" in parts else Corpus
+    parts, started = (SHIPPED_VARIANTS if args.shipped else VARIANTS)[variant], time.time()
+    model, kind = (build_shipped if args.shipped else build)(parts, seed), NoisyCorpus if "noise" in parts else Corpus
     options = ["DATA", "--updates", str(args.updates), "--batch-size", "8", "--variants", "3"]
-    train(model, kind(training, 3, "cpu", seed), make_parser().parse_args(options))
+    options += ["--learning-rate", "0.0003", "--warm-up", "20"] if args.shipped else []
+    train(model, kind(training, 3, "cpu", seed), make_parser().parse_args(options), getattr(model, "pulse", None))
     minutes = (time.time() - started) / 60
     scores = evaluate(model, validation, fit_baselines(training))
     scores |= listen(model, validation, seed)
     values = {name: round(scores[name], 4) if name in scores else "" for name in LIKELIHOODS + MUSIC}
     about = {"variant": variant, "seed": seed, "updates": args.updates, "minutes": round(minutes, 1)}
-    return about | values | {"command": f"python benchmarks/ablation.py DATA --updates {args.updates}"}
+    options = f"--shipped --updates {args.updates}" if args.shipped else f"--updates {args.updates}"
+    return about | values | {"command": f"python benchmarks/ablation.py DATA {options}"}
 
 
 def main() -> None:
@@ -145,12 +180,17 @@ def main() -> None:
     parser.add_argument("data", help="MAESTRO, or another folder of MIDI files with splits")
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", choices=VARIANTS, nargs="+", default=list(VARIANTS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--shipped", action="store_true", help="train the shipped model on")
+    parser.add_argument("--only", choices=[*VARIANTS, *SHIPPED_VARIANTS], nargs="+")
+    parser.add_argument("--results", type=Path)
     args = parser.parse_args()
+    args.only = args.only or list(SHIPPED_VARIANTS if args.shipped else VARIANTS)
+    args.results = args.results or RESULTS.with_name(f"ablation{'_shipped' * args.shipped}.csv")
     torch.set_num_threads(1)
     rolls = prepare(load_corpus(args.data))
     training, validation = rolls.select(split="train"), rolls.select(split="validation")
+    if args.shipped:
+        validation = prepare(load_corpus(args.data), max_seconds=BEGINNING).select(split="validation")
     made = set()
     if args.results.exists():
         with args.results.open(newline="") as stream:

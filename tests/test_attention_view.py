@@ -4,6 +4,7 @@ import torch
 
 from musicgen.lab.attention_view import (
     attention_at,
+    chord_at,
     copied_at,
     copy_at,
     lstm_gates,
@@ -50,12 +51,41 @@ def test_a_copy_head_retrieves_the_notes_that_followed_its_matches(model):
     np.testing.assert_allclose(copied[:, 2], weights[:, :40] @ sounding, atol=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [{}, PLAIN, PLAIN | {"output": "independent"}])
+def test_a_chord_depends_on_its_lower_notes_unless_the_pitches_are_independent(tiny_model, sizes):
+    model = tiny_model(**SIZES | sizes)
+    given, alone = chord_at(model, ROLL, seconds=2).values()
+    first = next(t for t in range(41, 60) if ROLL.onsets[t].any())
+    assert len(given) == ROLL.onsets[first].sum() > 1 and list(given) == list(alone)
+    lowest, *others = given
+    assert given[lowest] == pytest.approx(alone[lowest])
+    differ = [given[name] != pytest.approx(alone[name], rel=1e-3) for name in others]
+    assert all(differ) if model.config.output == "joint" else not any(differ)
+
+
+def test_a_chord_is_judged_by_what_came_before_it(model):
+    louder = FRAMES.copy()
+    first = next(t for t in range(41, 60) if ROLL.onsets[t].any())
+    louder[first + 1 :] = 90
+    assert chord_at(model, PianoRoll(louder, pedal=PEDAL, beats=BEATS), 2) == chord_at(model, ROLL, 2)
+
+
+def test_a_chord_needs_an_onset(model):
+    with pytest.raises(ValueError, match="no note is struck after 2 s"):
+        chord_at(model, PianoRoll(np.vstack([FRAMES[:41], np.zeros((19, 88), np.uint8)])), 2)
+
+
 def test_the_inputs_of_the_first_layer_are_notes_loudness_and_pedal(model):
     inputs = lstm_inputs(model, ROLL)[0].numpy()
     assert inputs.shape == (60, model.lstms[0].input_size)
     np.testing.assert_array_equal(inputs[:, :88], FRAMES > 0)
     np.testing.assert_allclose(inputs[:, 88:176], FRAMES / 127, rtol=1e-6)
     np.testing.assert_array_equal(inputs[:, 176], PEDAL)
+
+
+def test_an_empty_roll_has_no_inputs(model):
+    with pytest.raises(ValueError, match="choose at least one"):
+        lstm_inputs(model, ROLL[:0])
 
 
 @pytest.mark.parametrize("look", [attention_at, copy_at, copied_at, next_pitches])

@@ -18,6 +18,7 @@ _HOMES = {
         "attention_at",
         "copy_at",
         "copied_at",
+        "chord_at",
         "next_pitches",
         "moment_figure",
     ),

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from musicgen.lab.attention_plots import plot_attended, plot_copied, plot_next_pitches
 from musicgen.lab.figures import Figure
+from musicgen.lab.plots import pitch_name
 from musicgen.model import AttentionLSTM
-from musicgen.outputs import decode_frame
+from musicgen.outputs import decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll, beat_features
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
@@ -17,6 +18,8 @@ N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 @torch.no_grad()
 def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
     """Return what the first LSTM layer receives at each frame of a roll, shape (1, n_frames, n_inputs)."""
+    if not roll.n_frames:
+        raise ValueError("the roll has no frames: choose at least one")
     frames, given = _inputs(model, roll, (roll.n_frames - 1) / roll.fps, None)
     return model._inputs(frames, **given)
 
@@ -185,6 +188,44 @@ def next_pitches(
     held = features.on[0].cpu().numpy() > 0
     predicted["pitch"], predicted["probability"], predicted["held"] = likely + LOWEST_PITCH, share[likely], held[likely]
     return predicted[predicted["probability"] > 0]
+
+
+@torch.inference_mode()
+def chord_at(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the probability of each note in the first frame after a moment in which notes are struck.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        "given the notes below" and "if none below is struck": a probability for the name of each struck note, from the
+        lowest. The model has heard the frames before.
+
+    Raises
+    ------
+    ValueError
+        As in `attention_at`; also if no note is struck after the moment.
+    """
+    later = np.flatnonzero(roll.onsets.any(axis=1))
+    later = later[later > seconds * roll.fps]
+    if not len(later):
+        raise ValueError(f"no note is struck after {seconds:g} s")
+    frames, given = _inputs(model, roll, (later[0] - 0.5) / roll.fps, composer)
+    features = model(frames, **given)[0].map(lambda each: each[0, -1:])
+    following, struck = roll[later[0] : later[0] + 1], np.flatnonzero(roll.onsets[later[0]])
+    played = torch.tensor(following.active, dtype=features.on.dtype, device=frames.device)
+    pedal = torch.tensor(0.0 if following.pedal is None else following.pedal, dtype=played.dtype, device=frames.device)
+    chances = {}
+    for name, lower in {"given the notes below": played, "if none below is struck": played * features.on}.items():
+        chance = teacher_forced_logits(model.output, features, lower, pedal.expand(1))[0][0].sigmoid()
+        chances[name] = {pitch_name(i + LOWEST_PITCH): float(chance[i]) for i in struck.tolist()}
+    return chances
 
 
 def _copies(model: AttentionLSTM) -> bool:
