@@ -47,10 +47,10 @@ VARIANTS = {
     "all, input noise": ("copy", "beats", "pulse", "noise"),
 }
 SHIPPED_VARIANTS = {
-    "shipped": (),
-    "shipped, pulse": ("pulse",),
-    "shipped, input noise": ("noise",),
-    "shipped, no copy": ("no copy",),
+    "as it is": (),
+    "with pulse features": ("pulse",),
+    "with input noise": ("noise",),
+    "without copy attention": ("no copy",),
 }
 LIKELIHOODS = ("nll", "nll_given_beats", "pedal_nll", "velocity_nll")
 MUSIC = ("auc", "acf_std", "memory", "steadiness", "pitch_class_correlation", "interval_overlap", "notes_per_second")

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import polyphonic
 import pytest
+import torch
 
 from musicgen.__main__ import make_parser
 from musicgen.dataset import Piece, RollCache
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
+from musicgen.outputs import teacher_forced_logits
 from musicgen.piano_roll import PianoRoll
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -31,6 +33,27 @@ def references(monkeypatch):
     import references
 
     return references
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ablation
+
+    return ablation
+
+
+@torch.inference_mode()
+def test_pulse_features_change_nothing_at_first_and_copy_attention_is_missed_when_removed(ablation):
+    random = torch.Generator().manual_seed(4)
+    frames = torch.rand(1, 9, 88, generator=random) * (torch.rand(1, 9, 88, generator=random) < 0.1)
+
+    def logits(*parts):
+        model = ablation.build_shipped(parts, 0).eval()
+        return teacher_forced_logits(model.output, model(frames)[0], frames, frames[..., 0])[0]
+
+    torch.testing.assert_close(logits("pulse"), logits())
+    assert not torch.allclose(logits("no copy"), logits(), atol=0.1)
 
 
 def test_the_command_line_takes_every_run(experiments):

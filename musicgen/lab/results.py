@@ -46,18 +46,18 @@ def plot_lesions() -> Axes:
 
 
 def plot_ablation(
-    measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation"), n_updates: int = 400
+    name: str = "ablation", measures: tuple[str, ...] = ("nll", "memory", "pitch_class_correlation")
 ) -> Axes:
-    """Plot the results of the ablation, with a point per seed and a bar at the mean; return the first axes.
+    """Plot the results of an ablation, with a point per seed and a bar at the mean; return the first axes.
 
     Parameters
     ----------
+    name : str
+        The CSV file in ``benchmarks/results``: "ablation", or "ablation_shipped".
     measures : tuple of str
-        Columns of ``benchmarks/results/ablation.csv``.
-    n_updates : int
-        The length of the training.
+        Columns of the file.
     """
-    rows = [row for row in read_results("ablation") if int(row["updates"]) == n_updates]
+    rows = read_results(name)
     names = list(dict.fromkeys(row["variant"] for row in rows))
     _, axes = subplots(1, len(measures), (10, 1 + 0.3 * len(names)), sharey=True, squeeze=False)
     for ax, measure in zip(axes[0], measures):
