@@ -1,7 +1,7 @@
 """Run the long experiments, one command after the other, and append the result of each to a CSV file.
 
 ``python benchmarks/experiments.py NAME DATA`` appends to ``benchmarks/results/NAME.csv``. Rows that exist are not run
-again, so that the command can be stopped at any time. Notebook 05 shows these files.
+again, so that the command can be stopped at any time.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Compare what the model plays with real performances: ``python benchmarks/likeness.py DATA [options]``.
 
-The model continues the first four seconds of each piece of a split. The table and a line of
-``benchmarks/results/likeness.csv`` give the measures of `musicgen.evaluation.likeness` for real and generated music.
+The model continues the first four seconds of each piece of a split; with ``--source markov`` the Markov baseline of its
+checkpoint does, and with ``--source real`` the real pieces are measured. The table and a line of
+``benchmarks/results/likeness.csv`` give the measures of `musicgen.evaluation.likeness`.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import torch
 from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
+from musicgen.evaluation.likelihood import Baselines
 from musicgen.evaluation.likeness import classifier_auc, describe, excerpts
+from musicgen.evaluation.overlap import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.piano_roll import PianoRoll
 
@@ -30,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("data", help="a folder of MIDI files with splits")
     parser.add_argument("--checkpoint", default=SHIPPED_CHECKPOINT)
     parser.add_argument("--split", default="validation")
+    parser.add_argument("--source", default="model", choices=("model", "markov", "real"))
     parser.add_argument("--n-per-piece", type=int, default=1)
     parser.add_argument("--free", action="store_true", help="play without beats, also where they are annotated")
     parser.add_argument("--composers", action="store_true", help="tell the model each piece's composer")
@@ -52,11 +56,16 @@ def measure(real: list[PianoRoll], generated: list[list[PianoRoll]]) -> dict[str
     return told | describe(flat, PRIME_FRAMES)
 
 
-def generate_all(model, real: list[PianoRoll], labels: list[int], config: GenerationConfig, args) -> list[list]:
+def generate_all(checkpoint, real: list[PianoRoll], labels: list[int], config: GenerationConfig, args) -> list[list]:
     """Continue each piece's first four seconds, `n_per_piece` times."""
     primes = [PianoRoll(r.velocity, r.fps, r.pedal, None if args.free else r.beats)[:PRIME_FRAMES] for r in real]
-    n_new = round(config.seconds * 20) - PRIME_FRAMES
-    made = continue_rolls(model, primes * args.n_per_piece, n_new, config, labels * args.n_per_piece)
+    repeated, n_frames = primes * args.n_per_piece, round(config.seconds * 20)
+    if args.source == "markov":
+        markov = Baselines.from_tensors(checkpoint.tensors).markov
+        made = [markov_piece(markov, prime, n_frames, config.seed + i) for i, prime in enumerate(repeated)]
+    else:
+        labels = labels * args.n_per_piece
+        made = continue_rolls(checkpoint.model, repeated, n_frames - PRIME_FRAMES, config, labels)
     return [made[i :: len(primes)] for i in range(len(primes))]
 
 
@@ -66,26 +75,33 @@ def main() -> None:
     config = GenerationConfig(**{field.name: getattr(args, field.name) for field in fields(GenerationConfig)})
     rolls = prepare(load_corpus(args.data)).select(split=args.split)
     n_frames = round(config.seconds * 20)
-    model, started = load_checkpoint(args.checkpoint).model, time.perf_counter()
-    known = ("", *model.config.composers) if args.composers else ()
+    checkpoint, started = load_checkpoint(args.checkpoint), time.perf_counter()
+    known = ("", *checkpoint.model.config.composers) if args.composers else ()
     long = [(roll, piece.composer) for roll, piece in zip(rolls, rolls.pieces) if roll.n_frames >= n_frames]
     real, labels = [roll[:n_frames] for roll, _ in long], [known.index(c) if c in known else 0 for _, c in long]
-    generated = generate_all(model, real, labels, config, args)
-    seconds = time.perf_counter() - started
-    row = {"split": args.split, "n_pieces": len(real), "generation_seconds": round(seconds, 1)}
-    row |= {name: round(value, 4) for name, value in measure(real, generated).items()}
     reference = describe(real, PRIME_FRAMES)
+    row = {"source": args.source, "split": args.split, "n_pieces": len(real)}
+    if args.source == "real":
+        row |= {"generation_seconds": "", "auc": "", "auc_spread": ""} | _rounded(reference)
+    else:
+        generated = generate_all(checkpoint, real, labels, config, args)
+        row["generation_seconds"] = round(time.perf_counter() - started, 1)
+        row |= _rounded(measure(real, generated))
     for name, value in row.items():
         print(f"{name:24} {value!s:>12} {f'real {reference[name]:.4f}' if name in reference else ''}")
     if not args.no_csv:
         append(row | {"command": shlex.join(["python", *sys.argv])})
 
 
+def _rounded(measures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in measures.items()}
+
+
 def append(row: dict) -> None:
     """Add a line to the results."""
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
+        writer = csv.DictWriter(stream, row, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -5,7 +5,6 @@ the baselines. ``in_key.csv``: how well real pieces and the Markov baseline stay
 on the pieces that ``experiments.py`` takes. ``train_pieces.csv``: the statistics of the train pieces, cut as in
 ``pieces.py``. ``shared_notes.csv``: the longest run of notes that real pieces share with those of other composers, and
 with another performance of the same piece.
-Notebook 05 draws from these files.
 """
 
 import argparse
