@@ -41,8 +41,8 @@ class ModelConfig(Settings):
     def __post_init__(self):
         super().__post_init__()
         if self.n_attention_layers > self.n_layers:
-            allowed = f"a whole number from 0 to {self.n_layers} (n_layers)"
-            raise ValueError(f"n_attention_layers must be {allowed}, not {self.n_attention_layers}")
+            allowed = f"a whole number from 0 to {self.n_layers}, not {self.n_attention_layers}"
+            raise ValueError(f"n_attention_layers must be {allowed} (n_layers is {self.n_layers})")
         object.__setattr__(self, "composers", check_names("composers", self.composers))
 
     def label_of(self, composer: str | None) -> int:
