@@ -165,7 +165,8 @@ def run(variant: str, seed: int, training: RollCache, validation: RollCache, arg
     model, kind = (build_shipped if args.shipped else build)(parts, seed), NoisyCorpus if "noise" in parts else Corpus
     options = ["DATA", "--updates", str(args.updates), "--batch-size", "8", "--variants", "3"]
     options += ["--learning-rate", "0.0003", "--warm-up", "20"] if args.shipped else []
-    train(model, kind(training, 3, "cpu", seed), make_parser().parse_args(options), getattr(model, "pulse", None))
+    new = model.pulse if args.shipped and "pulse" in parts else None
+    train(model, kind(training, 3, "cpu", seed), make_parser().parse_args(options), new)
     minutes = (time.time() - started) / 60
     scores = evaluate(model, validation, fit_baselines(training))
     scores |= listen(model, validation, seed)
