@@ -85,7 +85,8 @@ def _train(args: Namespace) -> dict:
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
     start = load_piano_model(args.start) if args.start else None
     if start and composers not in ((), start.model.config.composers):
-        raise ValueError(f"{args.start!r} has its own composers: leave --composers out")
+        theirs = ", ".join(start.model.config.composers) or "none"
+        raise ValueError(f"leave --composers out, or give those of {args.start!r}: {theirs}")
     trainer = make_trainer(rolls, replace(sizes, composers=composers), windows, config, args.out, start)
     history = trainer.run(args.resume)
     args.stopped_by = trainer.stop.number
@@ -161,7 +162,7 @@ def generate_piece(args: Namespace) -> dict:
     performance = read_performance(args.prime) if args.prime else None
     model = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
     if asked and performance and not model.config.composers:
-        raise ValueError(f"the model knows no composers: --composer {asked} has no effect")
+        raise ValueError(f"the model was trained without composers: leave --composer {asked} out")
     style = match_composer(asked, model.config.composers) if asked and model.config.composers else None
     prime, title = choose_prime(performance, args, style, asked)
     started = time.perf_counter()

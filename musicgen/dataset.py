@@ -97,7 +97,7 @@ class RollCache(Sequence):
         if not any(self.lengths[i] > 1 for i in chosen):
             described = " and ".join(f"{name} {value!r}" for name, value in wanted.items())
             few = "; without a table that assigns splits, three or more files are needed" if len(self) < 3 else ""
-            raise ValueError(f"none of the {len(self)} pieces with two frames or more has {described}{few}")
+            raise ValueError(f"no piece of two frames or more has {described} (searched {len(self)} pieces){few}")
         return self._subset(chosen)
 
     def _subset(self, chosen: list[int]) -> "RollCache":

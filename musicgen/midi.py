@@ -201,7 +201,7 @@ def _limit(fps: int, max_seconds: float) -> int:
     """Return the longest length in frames; raise ValueError if an argument is out of range."""
     check_fps(fps)
     if not 0 < max_seconds < np.inf:
-        raise ValueError(f"max_seconds must be above 0, not {max_seconds!r}")
+        raise ValueError(f"max_seconds must be a finite number above 0, not {max_seconds!r}")
     return int(round(max_seconds * fps, 6))
 
 
@@ -257,7 +257,7 @@ def write_midi(roll: PianoRoll, path: Path | str, tempo_map: TempoMap | None = N
 
 
 def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap | None = None) -> bytes:
-    """Return the content of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
+    """Return a roll as the bytes of a MIDI file that ends `tail_seconds` after it; see `write_midi`."""
     maps, frames = (tempo_map, tempo_map_of_beats(roll.beats), TempoMap(24 * roll.fps, [])), roll.n_frames
     clocks = [finer for each in maps if each and (finer := each.refined(roll.fps))]
     ends = [int(clock.ticks(np.array([frames + round(tail_seconds * roll.fps)]), roll.fps)[0]) for clock in clocks]

@@ -114,7 +114,7 @@ class PitchOutput(nn.Module):
         return x
 
     def condition(self, encoded: Tensor, features: FrameFeatures, following: Tensor) -> Tensor:
-        """Return `encoded` plus the effect of the lower pitches of the next frame, `following` (..., n_pitches)."""
+        """Condition `encoded` on `following`, the next frame's pitches (..., n_pitches); each sees only those below."""
         if self.lower is None:
             return encoded
         on = features.on

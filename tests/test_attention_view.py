@@ -106,7 +106,7 @@ def test_the_weights_depend_on_the_composer(model):
 @pytest.mark.parametrize("seconds", [-0.1, 3.0])
 def test_a_moment_outside_the_piece_is_refused(model, seconds):
     for look in (attention_at, copy_at, copied_at, next_pitches, moment_figure):
-        with pytest.raises(ValueError, match="from 0 to 3 s"):
+        with pytest.raises(ValueError, match="from 0 to below 3 s"):
             look(model, ROLL, seconds)
 
 

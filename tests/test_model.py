@@ -204,10 +204,10 @@ def test_sizes_out_of_range_are_refused_by_name(field, lowest, highest):
     [
         *[("dropout", value, "dropout must lie in 0..0.9, not") for value in (-0.1, 0.91, float("nan"))],
         *[("output", value, "output must be one of independent, shared, joint, not") for value in ("Joint", "", None)],
-        *[("composers", value, "composers must be names") for value in (["Bach", ""], [3], [None, "Bach"])],
+        *[("composers", value, "composers must be non-empty strings") for value in (["Bach", ""], [3], [None, "Bach"])],
         ("composers", 5, "composers must be a sequence of names, not 5"),
         ("composers", "Bach", "composers must be a sequence of names, not 'Bach'"),
-        ("composers", ["Bach", "Liszt", "Bach"], "composers names one twice: Bach, Liszt, Bach"),
+        ("composers", ["Bach", "Liszt", "Bach"], "composers must be different, not Bach, Liszt, Bach"),
     ],
 )
 def test_other_settings_are_refused_by_name(field, value, message):

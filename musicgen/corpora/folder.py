@@ -28,7 +28,7 @@ MAX_HASHED = 4_000_000  # bytes
 
 
 class Corpus(list):
-    """A list of `Piece`, sorted by name, with the names of missing files and unreadable folders.
+    """The pieces of one or several folders: a list of `Piece`, with the missing files and unreadable folders.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Musical measures for real and generated pieces alike: pulse, memory, continuity and others.
+"""Measures of generated music, to compare with real music: pulse, self-similarity, continuity and others.
 
 Every measure takes piano rolls. `classifier_auc` asks whether a classifier can tell generated from real excerpts by
 `excerpt_statistics`.
@@ -70,7 +70,7 @@ def _shift(matrix: np.ndarray, frames: int) -> np.ndarray:
 
 
 def pitch_classes(roll: PianoRoll) -> np.ndarray:
-    """Return the share of each pitch class in the onsets, shape (12,)."""
+    """Return the normalised pitch-class histogram of the notes, shape (12,); all zeros without notes."""
     classes = np.bincount(roll.notes["pitch"] % 12, minlength=12).astype(float)
     return classes / max(1.0, classes.sum())
 
@@ -110,7 +110,7 @@ def continuity(roll: PianoRoll, prime_frames: int, seconds: float = 10.0) -> dic
 
 
 def onset_intervals(roll: PianoRoll) -> np.ndarray:
-    """Return the normalised histogram of the times between successive onsets; all zeros if there are none."""
+    """Return the normalised histogram of inter-onset intervals; all zeros for fewer than two onsets."""
     gaps = np.diff(np.flatnonzero(roll.onsets.any(axis=1)))
     counts = np.histogram(gaps, INTERVALS)[0].astype(float)
     return counts / max(1.0, counts.sum())

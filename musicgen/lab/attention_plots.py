@@ -119,7 +119,7 @@ def _draw_moment(ax: Axes, roll: PianoRoll, n_frames: int, title: str) -> None:
 def plot_copied(
     roll: PianoRoll, weights: np.ndarray, ax: Axes | None = None, n_links: int = 2, context: float = 0.25
 ) -> Axes:
-    """Draw what copy attention found: arcs from the moment to earlier frames that resemble it.
+    """Draw the strongest matches of copy attention as arcs from one moment of a piece to earlier frames.
 
     Each head has a colour. It marks the `n_links` frames to which the head gives the most weight, and the notes that
     sound around them. The legend gives the weight of "no match".

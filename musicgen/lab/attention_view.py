@@ -235,7 +235,7 @@ def _copies(model: AttentionLSTM) -> bool:
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
     """Return the model's inputs up to one moment of a piece."""
     if not 0 <= seconds < roll.duration_seconds:
-        raise ValueError(f"the moment must lie from 0 to {roll.duration_seconds:g} s, not at {seconds:g} s")
+        raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
     device = next(model.eval().parameters()).device
     given = {

@@ -25,7 +25,7 @@ class Exercise:
         return self._same(value, self.answer)
 
     def hint(self, value: object, attempt: int) -> str | None:
-        """Return the hint for a known mistake, otherwise the general hint number `attempt` (0 to 2), or None."""
+        """Return a hint: for the type, for a known mistake, or general hint `attempt` (0 to 2); None after the last."""
         known = next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), None)
         if _kind(value) != _kind(self.answer):
             known = f"The answer is a {_kind(self.answer)}, not a {_kind(value)}."

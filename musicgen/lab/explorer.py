@@ -11,7 +11,7 @@ from musicgen.piano_roll import PianoRoll
 
 
 def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seconds: float | None = None) -> Panel:
-    """Return a slider that chooses a moment of a piece, above a figure of that moment."""
+    """Return a panel: a slider for the time in a piece, and a figure of attention and likely next pitches."""
     last = roll.duration_seconds - 1 / roll.fps
     style = {"layout": Layout(width="95%"), "continuous_update": False, "description": "seconds", "step": 0.05}
     slider = FloatSlider(last / 2 if seconds is None else seconds, min=0, max=last, **style)

@@ -13,7 +13,7 @@ MAX_SECONDS = 60.0
 
 
 class PianoKeyboard(anywidget.AnyWidget):
-    """A piano of three octaves that records what is played on it.
+    """A Jupyter widget: a piano keyboard of three octaves that records what is played on it.
 
     ``keyboard.notes`` holds what was last recorded, ``keyboard.roll()`` the same as a roll.
 

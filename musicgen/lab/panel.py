@@ -46,7 +46,7 @@ class Message(HTML):
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Show any error raised in the block: bad input in one line, a bug with its traceback.
+        """Catch and show any error raised in the block: bad input in one line, a bug with its traceback.
 
         Otherwise an exception in the callback of a widget would appear only in JupyterLab's log.
         """

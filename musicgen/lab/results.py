@@ -23,13 +23,13 @@ def read_results(name: str) -> list[dict[str, str]]:
     """
     path = RESULTS / f"{name}.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing: results come with a clone of the repository")
+        raise FileNotFoundError(f"{path} does not exist: the results come only with a clone of the repository")
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def show_results(name: str, columns: tuple[str, ...]) -> HTML:
-    """Show some columns of a CSV file in ``benchmarks/results`` as a table."""
+    """Return some columns of a CSV file in ``benchmarks/results`` as an HTML table."""
     rows = [[row[column] for column in columns] for row in read_results(name)]
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 

@@ -1,4 +1,4 @@
-"""A generated piece with everything that is needed to generate it again."""
+"""A take: a generated piece with its prime, composer and settings, and how to save it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A convolution along the second to last axis, computed as a product with a banded matrix."""
+"""A 1-D convolution along the pitch axis, computed as one product with a banded matrix."""
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class PitchConv(nn.Module):
         self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * reach + 1 if above else reach))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size); pitches outside the range are silent."""
+        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size), with zero padding at both ends."""
         n_pitches, flat = features.shape[-2], features.flatten(-2)  # (..., K * F)
         if torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
             product = flat @ self.matrix(n_pitches)
@@ -38,7 +38,7 @@ class PitchConv(nn.Module):
         return super().train(mode)
 
     def matrix(self, n_pitches: int) -> Tensor:
-        """Return the weights as one banded matrix (K * F, K * S)."""
+        """Return the weights as one banded matrix (n_pitches * n_features, n_pitches * pitch_size)."""
         weight = self.convolution.weight[:, :, 0].permute(2, 1, 0)  # (W, F, S)
         pitch = torch.arange(n_pitches, device=weight.device)
         tap = pitch[:, None] - pitch + self.reach  # (K, K): from each input pitch to each output pitch

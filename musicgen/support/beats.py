@@ -15,7 +15,7 @@ def check_beats(beats: np.ndarray) -> np.ndarray:
     """Return beats as float64, rounded to microseconds; raise ValueError if they are invalid."""
     beats = np.round(np.asarray(beats, np.float64), 6)
     if beats.ndim != 2 or beats.shape[1] != 2 or not np.isfinite(beats).all():
-        raise ValueError(f"beats must be finite and of shape (n_beats, 2), not {beats.shape}")
+        raise ValueError(f"beats must have shape (n_beats, 2) and finite values; they have shape {beats.shape}")
     if (np.diff(beats[:, 0]) <= 0).any() or not np.isin(beats[:, 1], (0, 1)).all():
         raise ValueError("beats must ascend in time, with 1 for a downbeat and 0 for any other beat")
     return beats

@@ -82,7 +82,7 @@ def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"{field_name} must be a sequence of names, not {names!r}")
     if not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"{field_name} must be names, not {names!r}")
+        raise ValueError(f"{field_name} must be non-empty strings, not {names!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{field_name} names one twice: {', '.join(names)}")
+        raise ValueError(f"{field_name} must be different, not {', '.join(names)}")
     return tuple(names)
