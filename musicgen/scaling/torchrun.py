@@ -76,7 +76,7 @@ class DistributedTrainer(Trainer):
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes checkpoints and shows progress: only the first one does."""
+        """True in the process that writes checkpoints and shows progress, which is the first one."""
         return rank() == 0
 
     def _begin(self, resume: bool) -> None:

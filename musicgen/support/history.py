@@ -19,7 +19,7 @@ VELOCITY_REACH = 6.0  # standard deviation in semitones of "nearby" for recent v
 
 
 class PitchState(NamedTuple):
-    """State of a `PitchHistory`.
+    """State of a `PitchHistory` between two calls: whether and how long each pitch sounds, and moving averages.
 
     `on` and `age` have the shape (batch, n_pitches), `averages` has (batch, n_decays, n_pitches).
     """
