@@ -74,10 +74,10 @@ notebooks: $(STAMP)  ## execute all notebooks in order, in place
 	@$(RUN) -c "$$NUMBER" $(NOTEBOOKS)
 
 pages: $(STAMP)  ## export the notebooks as web pages that need no other host: outputs/pages
-	$(RUN) -m musicgen.lab.pages $(NOTEBOOKS) --out outputs/pages
+	$(RUN) -m musicgen.lab.course.pages $(NOTEBOOKS) --out outputs/pages
 
 slides: $(STAMP)  ## export the notebooks as slides: outputs/slides
-	$(RUN) -m musicgen.lab.pages --slides $(NOTEBOOKS) --out outputs/slides
+	$(RUN) -m musicgen.lab.course.pages --slides $(NOTEBOOKS) --out outputs/slides
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
 	$(RUN) tests/soak.py

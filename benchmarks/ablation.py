@@ -26,13 +26,13 @@ from pretrain import COMPOSERS, Corpus, make_parser, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.support.sequences import moving_averages
+from musicgen.model.sequences import moving_averages
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "ablation.csv"
 SECONDS = 34

@@ -25,12 +25,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likeness import excerpt_statistics
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "attribution.csv"
 MINUTE = 1200  # frames

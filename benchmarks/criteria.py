@@ -25,7 +25,6 @@ import torch
 from pieces import Made, described, opening
 from tqdm import tqdm
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.novelty import NoveltyIndex
@@ -33,7 +32,8 @@ from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
-from musicgen.support.files import atomic_write, pack, unpack
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.files import atomic_write, pack, unpack
 
 RESULTS = Path(__file__).parent / "results"
 N_PIECES, SECONDS = 100, 60

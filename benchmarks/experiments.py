@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen.checkpoint import load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.statistics import in_key_shares
 from musicgen.generation import GenerationConfig, continue_rolls
+from musicgen.training import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

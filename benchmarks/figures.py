@@ -8,14 +8,14 @@ its first eight beats, with the default settings, the composer and seed 0.
 import sys
 from pathlib import Path
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats, prime_recording
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, generate
 from musicgen.lab import copy_at, plot_comparison, plot_copied
-from musicgen.lab.figures import save_figure
+from musicgen.lab.figures.style import save_figure
 from musicgen.model import AttentionLSTM
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 FIGURES = Path(__file__).parents[1] / "notebooks" / "figures"
 PIECE, SECONDS = "Waldesrauschen", 30.0

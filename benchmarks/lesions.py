@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musicgen.attention import CausalAttention
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.likeness import correlation, memory, pitch_classes
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
+from musicgen.model.attention import CausalAttention
 from musicgen.piano_roll import PianoRoll
-from musicgen.support.files import atomic_write
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results" / "lesions.csv"
 PRIME_FRAMES, SPAN_FRAMES, N_SPANS = 80, 160, 8

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.likelihood import Baselines
@@ -23,6 +22,7 @@ from musicgen.evaluation.likeness import classifier_auc, describe, excerpts
 from musicgen.evaluation.overlap import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.piano_roll import PianoRoll
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "likeness.csv"
 PRIME_FRAMES = 80

@@ -24,19 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
 from musicgen.corpora.sample import sample_corpus
 from musicgen.dataset import Piece, RollCache, prepare
 from musicgen.generation import GenerationConfig, generate
-from musicgen.lab.audio import Sound, mp3_bytes, render
-from musicgen.lab.figures import png_bytes
-from musicgen.lab.html import escape
-from musicgen.lab.plots import plot_rolls
+from musicgen.lab.figures.html import escape
+from musicgen.lab.figures.rolls import plot_rolls
+from musicgen.lab.figures.style import png_bytes
+from musicgen.lab.player.sound import Sound, mp3_bytes, render
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
-from musicgen.support.files import atomic_write
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.files import atomic_write
 
 N_PIECES, SECONDS, FADE_SECONDS = 12, 40, 2
 N_BEATS, SAME_WORK = 8, 0.75  # the share of pitches, with octave and number, that two openings have in common

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
 from musicgen.dataset import RollCache, prepare
@@ -29,7 +28,8 @@ from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
-from musicgen.support.files import atomic_write
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 COMPOSERS = ("Bach", "Beethoven", "Chopin", "Liszt", "Schubert")

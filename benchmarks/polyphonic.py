@@ -19,7 +19,7 @@ from musicgen.commands import config_of, load_piano_model, make_trainer, trainin
 from musicgen.corpora.splits import SPLITS
 from musicgen.dataset import CorpusError, Piece, RollCache
 from musicgen.piano_roll import N_PITCHES, PianoRoll
-from musicgen.support.limits import system_bounded
+from musicgen.utils.limits import system_bounded
 
 # Nats per step on the test split. Independent: the lowest of the recurrent and convolutional networks whose keys are
 # independent within a step. Joint: RNN-NADE, Boulanger-Lewandowski, Bengio, Vincent 2012, table 1.

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from musicgen.checkpoint import save_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.outputs import frame_loss
+from musicgen.model.heads import frame_loss
 from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features
-from musicgen.support.precision import autocast
+from musicgen.training import save_checkpoint
+from musicgen.training.optim import autocast
 
 COMPOSERS = ("Johann Sebastian Bach", "Ludwig van Beethoven", "Frédéric Chopin", "Joseph Haydn", "Franz Liszt")
 COMPOSERS += ("Franz Schubert", "Robert Schumann", "Maurice Ravel", "Wolfgang Amadeus Mozart")

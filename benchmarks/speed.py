@@ -26,15 +26,15 @@ from processes import processes
 from steps import training, windows
 from turns import ROUNDS, Timed, rows, show, take_turns, write
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
-from musicgen.generation import GenerationConfig, _Sampler, continue_rolls
+from musicgen.generation.generate import GenerationConfig, _Sampler, continue_rolls
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
-from musicgen.outputs import decode_frame
+from musicgen.model.heads import decode_frame
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 N_FILES = 40
@@ -142,9 +142,9 @@ FIRST_SOUND = """
 import time; times = [time.perf_counter()]
 def lap(): times.append(time.perf_counter())
 import torch; lap()
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.generation import GenerationConfig, generate
-from musicgen.lab.audio import render
+from musicgen.lab.player.sound import render
 from musicgen.corpora.primes import shipped_prime; lap()
 model = load_checkpoint(SHIPPED_CHECKPOINT).model; lap()
 roll = generate(model, shipped_prime("Bach", 8), GenerationConfig(seconds=14), "Johann Sebastian Bach"); lap()

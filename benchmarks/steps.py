@@ -11,8 +11,8 @@ from turns import ROUNDS, rows, take_turns
 
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.support.precision import autocast, has_bfloat16
 from musicgen.training import TrainConfig, Trainer
+from musicgen.training.optim import autocast, has_bfloat16
 
 HIDDEN, BATCH, WINDOW = 384, 16, 256  # the sizes of the model before the shipped one, so that results can be compared
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

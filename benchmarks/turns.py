@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from musicgen.lab.plots import BLUE
-from musicgen.support.files import atomic_write
+from musicgen.lab.figures.rolls import BLUE
+from musicgen.utils.files import atomic_write
 
 TABLE = Path(__file__).parent / "results" / "speed.csv"
 ROUNDS = 9

@@ -10,9 +10,9 @@ from musicgen import commands
 from musicgen.corpora.splits import SPLITS
 from musicgen.midi import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS
-from musicgen.support.files import printable
-from musicgen.support.settings import help_of
-from musicgen.support.signals import Terminated, terminate_by_exception
+from musicgen.utils.files import printable
+from musicgen.utils.settings import help_of
+from musicgen.utils.signals import Terminated, terminate_by_exception
 
 OLD_OPTIONS = {
     "--pitch-size": "--key-size",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from musicgen.beats import in_strict_time
 from musicgen.corpora.folder import load_corpus, match_composer
 from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import MAX_SECONDS, Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import N_PITCHES, PianoRoll
-from musicgen.support.beats import in_strict_time
-from musicgen.support.files import atomic_write, printable
+from musicgen.utils.files import atomic_write, printable
 
 
 def say(text: str) -> None:
@@ -143,7 +143,7 @@ def evaluate_checkpoint(args: Namespace) -> dict:
 
 def load_piano_model(path: Path | str):
     """Load a checkpoint whose model has 88 pitches."""
-    from musicgen.checkpoint import CheckpointError, load_checkpoint
+    from musicgen.training import CheckpointError, load_checkpoint
 
     checkpoint = load_checkpoint(path)
     if (n_pitches := checkpoint.model.config.n_pitches) != N_PITCHES:
@@ -153,8 +153,8 @@ def load_piano_model(path: Path | str):
 
 def generate_piece(args: Namespace) -> dict:
     """Compose a piece that continues a given opening."""
-    from musicgen.checkpoint import SHIPPED_CHECKPOINT
     from musicgen.generation import GenerationConfig, generate
+    from musicgen.training import SHIPPED_CHECKPOINT
 
     for path, endings in ((args.out, (".mid", ".midi")), (args.wav, (".wav",)), (args.png, (".png",))):
         check_output(path, endings, (args.prime,))
@@ -203,11 +203,11 @@ def choose_prime(
 def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
     """Write the sound and the figure if the user asked for them."""
     if args.wav:
-        from musicgen.lab.audio import render, write_wav
+        from musicgen.lab.player.sound import render, write_wav
 
         write_wav(render(roll), args.wav)
     if args.png:
-        from musicgen.lab.plots import plot_comparison, plot_roll, save_figure
+        from musicgen.lab.figures.rolls import plot_comparison, plot_roll, save_figure
 
         if title and args.prime:
             recording = read_midi(args.prime)

@@ -11,19 +11,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicgen.midi import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
+from musicgen.midi.performance import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, beat_features, check_fps, pad
-from musicgen.support.errors import CorpusError as CorpusError
-from musicgen.support.files import content_hash, pack, printable, read_checked, unpack, user_cache, write_checked
-from musicgen.support.limits import OverLimit, bounded
-from musicgen.support.parallel import run_parallel
-from musicgen.support.progress import progress_bar
-from musicgen.support.settings import Settings, setting
+from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, user_cache, write_checked
+from musicgen.utils.limits import OverLimit, bounded
+from musicgen.utils.processes import run_parallel
+from musicgen.utils.progress import progress_bar
+from musicgen.utils.settings import Settings, setting
 
 SAMPLER_VERSION = 4  # part of the cache key: raise it when the sampler changes
 FILE_SECONDS, FILE_BYTES = 20.0, 1_000_000_000  # limits for one file, a hundred times what a long performance takes
 KEPT_ROLLS = 128  # decompressed rolls in memory
 ROLL_FIELDS = ("velocity", "fps", "pedal", "beats")
+
+
+class CorpusError(ValueError):
+    """Raised for a corpus that cannot be used; the message names the folder, table or address, and the reason."""
+
+    def __init__(self, place: Path | str, reason: str):
+        super().__init__(printable(f"{str(place)!r}: {reason}")[:300])
+        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from musicgen.support.beats import N_BEAT_FEATURES as N_BEAT_FEATURES
-from musicgen.support.beats import beat_features as beat_features
-from musicgen.support.beats import check_beats
+from musicgen.beats import N_BEAT_FEATURES as N_BEAT_FEATURES
+from musicgen.beats import beat_features as beat_features
+from musicgen.beats import check_beats
 
 LOWEST_PITCH = 21
 HIGHEST_PITCH = 108

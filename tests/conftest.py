@@ -2,14 +2,11 @@
 
 import os
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
 # Models this small gain nothing from a second thread, and on a busy machine the two only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +30,7 @@ def tiny_model():
 @pytest.fixture
 def two_processes(monkeypatch):
     """Sample even a few files in worker processes."""
-    monkeypatch.setattr("musicgen.support.parallel.FEW", 0)
+    monkeypatch.setattr("musicgen.utils.processes.FEW", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 

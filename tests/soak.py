@@ -17,16 +17,15 @@ from unittest import mock
 import torch
 from raw_midi import midi_bytes, note
 
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.evaluation.likelihood import mean_nll
-from musicgen.generation import GenerationConfig, _Sampler, generate
+from musicgen.generation.generate import GenerationConfig, _Sampler, generate
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.support.limits import resident_bytes
-from musicgen.training import TrainConfig, Trainer
+from musicgen.training import SHIPPED_CHECKPOINT, TrainConfig, Trainer, load_checkpoint
+from musicgen.utils.limits import resident_bytes
 
 ROOT = Path(__file__).parent.parent
 SOAKED = ROOT / "benchmarks" / "results" / "soak.csv"

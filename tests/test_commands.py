@@ -12,11 +12,11 @@ import soundfile
 from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
 from musicgen.__main__ import COMMANDS, main, make_parser
-from musicgen.checkpoint import load_checkpoint, save_checkpoint
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
-from musicgen.support import progress
+from musicgen.training import load_checkpoint, save_checkpoint
+from musicgen.utils import progress
 
 TINY = "--hidden-size 8 --attention-size 4 --attention-span 16 --window-frames 16 --n-epochs".split()
 

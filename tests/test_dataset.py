@@ -15,7 +15,7 @@ from musicgen import dataset
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import compress, decompress, prepare
 from musicgen.midi import read_midi, read_performance
-from musicgen.support.files import read_checked
+from musicgen.utils.files import read_checked
 
 # At 480 ticks a beat and 120 BPM, 48 ticks are a frame. Lengths and keys differ; the second piece has the pedal down.
 CONTENTS = {
@@ -97,7 +97,7 @@ def test_processes_that_prepare_the_same_corpus_at_once_all_get_it(tmp_path):
 
 
 def test_samples_from_workers_come_in_order_and_an_error_ends_them(two_processes):
-    from musicgen.support.parallel import run_parallel
+    from musicgen.utils.processes import run_parallel
 
     assert list(run_parallel(divmod, [(number, 7) for number in range(40)])) == [divmod(n, 7) for n in range(40)]
     with pytest.raises(ZeroDivisionError):

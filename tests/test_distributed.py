@@ -20,11 +20,10 @@ from batches import batch_of
 from raw_midi import midi_bytes, note
 
 from musicgen.__main__ import main
-from musicgen.checkpoint import load_checkpoint
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.scaling import torchrun as distributed
-from musicgen.support.resume import Progress
-from musicgen.training import TrainConfig, Trainer
+from musicgen.training import TrainConfig, Trainer, load_checkpoint
+from musicgen.training.resume import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)

@@ -77,7 +77,7 @@ def imported_packages(path: Path) -> set[str]:
 def test_loading_a_checkpoint_does_not_wait_for_torchs_compiler():
     program = """
 import sys
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 load_checkpoint(SHIPPED_CHECKPOINT)
 sys.exit("torch._dynamo" in sys.modules)
 """

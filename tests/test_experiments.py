@@ -12,7 +12,7 @@ import torch
 from musicgen.__main__ import make_parser
 from musicgen.dataset import Piece, RollCache
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
-from musicgen.outputs import teacher_forced_logits
+from musicgen.model.heads import teacher_forced_logits
 from musicgen.piano_roll import PianoRoll
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

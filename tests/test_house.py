@@ -1,9 +1,8 @@
-"""The rules that keep the core small and the imports pointing one way; ``pytest -s`` prints the sizes."""
+"""The rules of the layout: imports point one way, and each dependency has one door."""
 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -11,22 +10,27 @@ import musicgen
 
 PACKAGE = Path(musicgen.__file__).parent
 SOURCES = {path.relative_to(PACKAGE): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
-CORE = {"piano_roll", "midi", "dataset", "attention", "model", "outputs", "training", "checkpoint", "generation"}
-CORE_CODE, CORE_RAW, FILE_RAW, FUNCTION_CODE, FUNCTION_MEDIAN = 1200, 2000, 300, 40, 8
+ABOVE = {"dataset", "training", "generation", "corpora", "evaluation", "lab", "scaling", "commands", "__main__"}
 
-# What each part may import of ours, besides itself.
-ALLOWED = {
-    "support": set(),
-    **{module: CORE | {"support"} for module in CORE},
-    "corpora": CORE | {"support"},
-    "evaluation": CORE | {"support"},
-    "scaling": CORE | {"support"},
-    "lab": CORE | {"support", "corpora", "evaluation"},
+# What each part does not import.
+FORBIDDEN = {
+    "utils": ABOVE | {"beats", "piano_roll", "midi", "model"},
+    "beats": ABOVE | {"piano_roll", "midi", "model"},
+    "piano_roll": ABOVE | {"midi", "model"},
+    "midi": ABOVE | {"model"},
+    "model": ABOVE | {"midi"},
+    "dataset": ABOVE - {"dataset"} | {"model"},
+    "generation": ABOVE - {"generation"},
+    "training": {"generation", "corpora", "lab", "scaling", "commands", "__main__"},
+    "corpora": {"training", "evaluation", "lab", "scaling", "commands", "__main__"},
+    "evaluation": {"corpora", "lab", "scaling", "commands", "__main__"},
+    "scaling": {"corpora", "evaluation", "lab", "commands", "__main__"},
+    "lab": {"scaling", "commands", "__main__"},
 }
 # Where each dependency may be imported.
 DOORS = {
     "mido": "midi",
-    "safetensors": "checkpoint",
+    "safetensors": "training",
     "music21": "corpora",
     "pooch": "corpora",
     "matplotlib": "lab",
@@ -72,15 +76,15 @@ for _path, _source in SOURCES.items():
     ("import mido.midifiles as m", "mido.midifiles"),
     ("from mido import MidiFile", "mido.MidiFile"),
     ("def lazy():\n    import mido", "mido"),
-    ("from musicgen.lab import audio", "musicgen.lab.audio"),
+    ("from musicgen.lab.player import sound", "musicgen.lab.player.sound"),
 ])  # fmt: skip
 def test_every_way_to_import_is_seen(line, name):
     assert imports(line) == {name}
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_each_part_imports_only_what_it_may(part):
-    assert GRAPH[part] <= ALLOWED[part]
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_no_part_imports_what_is_above_it(part):
+    assert GRAPH[part] & FORBIDDEN[part] == set()
 
 
 @pytest.mark.parametrize(("package", "door"), DOORS.items())
@@ -93,66 +97,15 @@ def test_each_dependency_is_imported_in_one_place(package, door):
     assert users <= {door}
 
 
-def test_the_import_graph_is_small_and_has_no_cycle():
-    graph = {part: used for part, used in GRAPH.items() if part != "__init__"}
-    assert set(TopologicalSorter(graph).static_order()) >= CORE  # raises CycleError
-    n_arrows = sum(map(len, graph.values()))
-    print(f"\nimport graph: {len(graph)} nodes, {n_arrows} arrows")
-    assert len(graph) <= 20 and n_arrows <= 80
+def test_the_import_graph_has_no_cycle():
+    TopologicalSorter({part: used for part, used in GRAPH.items() if part != "__init__"}).prepare()  # or CycleError
 
 
 @pytest.mark.parametrize("word", ["torchrun", "torch.distributed", "rank()", "world_size"])
-def test_the_core_does_not_mention_processes(word):
-    assert not [str(path) for path, source in SOURCES.items() if part_of(path) in CORE and word in source]
-
-
-def prose(tree: ast.Module) -> set[int]:
-    """Return the line numbers of all docstrings."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    documented = [node for node in ast.walk(tree) if isinstance(node, kinds) and ast.get_docstring(node)]
-    return {line for node in documented for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-
-
-def n_code(source: str) -> int:
-    """Count the lines that hold code: no docstrings, comments or blank lines."""
-    quiet, lines = prose(ast.parse(source)), enumerate(source.splitlines(), 1)
-    return sum(number not in quiet and bool(line.strip()) and line.strip()[0] != "#" for number, line in lines)
-
-
-def function_lengths(source: str) -> dict[str, int]:
-    """Return the lines of each function without its docstring."""
-    tree = ast.parse(source)
-    quiet = prose(tree)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    return {f.name: sum(n not in quiet for n in range(f.lineno, f.end_lineno + 1)) for f in functions}
-
-
-def test_docstrings_comments_and_blank_lines_are_not_code():
-    source = '"""Prose."""\n\n# why\ndef f():\n    """Prose\n    goes on."""\n    return 1  # here'
-    assert n_code(source) == 2
-    assert function_lengths(source) == {"f": 2}
-
-
-def test_the_core_can_be_read_in_an_evening():
-    core = {path.stem: source for path, source in SOURCES.items() if part_of(path) in CORE}
-    code, raw = ({name: count(source) for name, source in core.items()} for count in (n_code, lambda s: s.count("\n")))
-    print(f"\ncore: {sum(code.values())} lines of code, {sum(raw.values())} raw: {raw}")
-    for part in sorted({part_of(path) for path in SOURCES} - CORE):
-        print(
-            f"{part}: {sum(n_code(source) for path, source in SOURCES.items() if part_of(path) == part)} lines of code"
-        )
-    assert sum(code.values()) <= CORE_CODE and sum(raw.values()) <= CORE_RAW
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_files_and_functions_are_short(path):
-    assert SOURCES[path].count("\n") <= FILE_RAW
-    assert {name: n for name, n in function_lengths(SOURCES[path]).items() if n > FUNCTION_CODE} == {}
-
-
-def test_the_median_function_of_the_core_is_short():
-    lengths = [n for path, s in SOURCES.items() if part_of(path) in CORE for n in function_lengths(s).values()]
-    assert median(lengths) <= FUNCTION_MEDIAN
+def test_only_scaling_and_the_commands_mention_processes(word):
+    assert not [
+        str(path) for path, source in SOURCES.items() if part_of(path) not in ("scaling", "commands") and word in source
+    ]
 
 
 def test_the_table_of_faults_names_tests_that_exist():
@@ -162,4 +115,4 @@ def test_the_table_of_faults_names_tests_that_exist():
     assert len(named) >= 40
     for name in "; ".join(named).split("; "):
         module, begins = name.split(": ")
-        assert f"\ndef test_{begins}" in (tests / f"{module}.py").read_text(encoding="utf-8"), name
+        assert f"\ndef test_{begins}" in next(tests.rglob(f"{module}.py")).read_text(encoding="utf-8"), name

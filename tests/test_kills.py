@@ -19,14 +19,13 @@ from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
 from musicgen import dataset
-from musicgen.checkpoint import load_checkpoint
 from musicgen.corpora.folder import Piece, load_corpus
 from musicgen.corpora.maestro import download_maestro
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.support import files
-from musicgen.support.files import atomic_write
-from musicgen.training import TrainConfig, Trainer
+from musicgen.training import TrainConfig, Trainer, load_checkpoint
+from musicgen.utils import files
+from musicgen.utils.files import atomic_write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)

@@ -176,7 +176,7 @@ def test_a_prime_is_counted_in_annotated_beats_or_else_in_those_of_the_file():
 
 def test_exercises_give_three_hints_and_then_the_solution(capsys):
     from musicgen.lab import check
-    from musicgen.lab.exercises import EXERCISES
+    from musicgen.lab.course.exercises import EXERCISES
 
     assert not check("01-1", None) and check("01-1", 62.5)
     found = [check("02-2", wrong) for wrong in (1, 2, 3, 4)]
@@ -189,7 +189,7 @@ def test_exercises_give_three_hints_and_then_the_solution(capsys):
 
 def test_a_known_mistake_gets_a_hint_of_its_own(capsys):
     from musicgen.lab import check
-    from musicgen.lab.exercises import EXERCISES
+    from musicgen.lab.course.exercises import EXERCISES
 
     check("03-1", torch.tensor(2.0).log())
     assert "That is one coin." in capsys.readouterr().out

@@ -7,7 +7,7 @@ import matplotlib
 import nbformat
 import pytest
 
-from musicgen.lab.pages import export, formula_image
+from musicgen.lab.course.pages import export, formula_image
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # What a browser loads by itself. A link that a reader may click is not among it.
@@ -98,14 +98,15 @@ def test_what_a_page_would_load_is_found(html):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_pages_of_the_course_load_nothing_and_show_every_formula(path, monkeypatch):
     images = {}
-    monkeypatch.setattr("musicgen.lab.pages.formula_image", lambda tex: images.setdefault(tex, formula_image(tex)))
+    remember = lambda tex: images.setdefault(tex, formula_image(tex))  # noqa: E731
+    monkeypatch.setattr("musicgen.lab.course.pages.formula_image", remember)
     page = re.sub(r'srcdoc="[^"]*"', "", export(path))  # players have a policy of their own
     assert LOADED.findall(page) == []
     assert [tex for tex, image in images.items() if image.startswith("`")] == []
 
 
 def test_the_command_writes_a_page_for_each_notebook(notebook, tmp_path):
-    command = [sys.executable, "-m", "musicgen.lab.pages", notebook, "--out", tmp_path / "pages"]
+    command = [sys.executable, "-m", "musicgen.lab.course.pages", notebook, "--out", tmp_path / "pages"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "pages" / "a page.html"))
     assert "<title>a page</title>" in (tmp_path / "pages" / "a page.html").read_text(encoding="utf-8")

@@ -15,9 +15,9 @@ import scipy.io
 import scipy.sparse
 from polyphonic import read_polyphonic
 
-from musicgen.checkpoint import save_checkpoint
 from musicgen.dataset import CorpusError, WindowBatches, WindowConfig
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
+from musicgen.training import save_checkpoint
 
 LENGTHS = {"traindata": [5, 2, 9], "validdata": [3], "testdata": [4, 7]}
 SPLITS = {"traindata": "train", "validdata": "validation", "testdata": "test"}

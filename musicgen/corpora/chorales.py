@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from musicgen.corpora.splits import split_by_hash
 from musicgen.dataset import CorpusError
-from musicgen.support.files import atomic_folder
-from musicgen.support.parallel import run_parallel
-from musicgen.support.progress import progress_bar
+from musicgen.utils.files import atomic_folder
+from musicgen.utils.processes import run_parallel
+from musicgen.utils.progress import progress_bar
 
 # A singable tempo that fits the 20 Hz grid: a quarter note is 16 frames, a sixteenth note 4.
 QUARTERS_PER_MINUTE = 75

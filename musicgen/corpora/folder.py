@@ -16,7 +16,7 @@ import numpy as np
 from musicgen.corpora.splits import SPLITS, group_versions, split_by_hash
 from musicgen.dataset import FILE_BYTES, FILE_SECONDS, CorpusError, Piece
 from musicgen.midi import MidiError, read_performance
-from musicgen.support.limits import OverLimit, bounded
+from musicgen.utils.limits import OverLimit, bounded
 
 UNKNOWN = "unknown"  # the composer of a file without a table
 TABLES = ("maestro-v*.csv", "pieces.csv", "maestro-v*.json")  # a json table is used only without a csv

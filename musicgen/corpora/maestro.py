@@ -9,8 +9,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import pooch
 
 from musicgen.corpora.folder import CorpusError, load_corpus, stays_inside
-from musicgen.support.files import atomic_folder
-from musicgen.support.progress import progress_bar
+from musicgen.utils.files import atomic_folder
+from musicgen.utils.progress import progress_bar
 
 FOLDER = "maestro-v2.0.0"
 ENCRYPTED = 1  # the bit in a member's flags

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musicgen.model import AttentionLSTM
-from musicgen.outputs import N_VELOCITIES, FrameFeatures, FrameLoss, decode_frame, frame_loss, velocity_bins
+from musicgen.model.heads import N_VELOCITIES, FrameFeatures, FrameLoss, decode_frame, frame_loss, velocity_bins
 from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features, pad
 
 CHUNK_FRAMES = 512

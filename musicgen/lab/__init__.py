@@ -6,13 +6,13 @@ The names below can be imported from here; their modules are loaded on first use
 from importlib import import_module
 
 _HOMES = {
-    "notebook": ("open_corpus", "choose_piece", "choose_prime", "train", "baseline_nlls", "verdict"),
-    "exercises": ("check",),
+    "course.notebook": ("open_corpus", "choose_piece", "choose_prime", "train", "baseline_nlls", "verdict"),
+    "course.exercises": ("check",),
     "player": ("Player",),
-    "plots": ("plot_roll", "plot_rolls", "plot_comparison"),
-    "architecture": ("plot_architecture",),
-    "attention_plots": ("plot_gates", "plot_attention", "plot_attended", "plot_copied", "plot_next_pitches"),
-    "attention_view": (
+    "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison"),
+    "figures.architecture": ("plot_architecture",),
+    "figures.attention_plots": ("plot_gates", "plot_attention", "plot_attended", "plot_copied", "plot_next_pitches"),
+    "figures.attention_weights": (
         "lstm_gates",
         "lstm_inputs",
         "attention_at",
@@ -22,12 +22,12 @@ _HOMES = {
         "next_pitches",
         "moment_figure",
     ),
-    "charts": ("plot_bars", "plot_validation", "plot_learning_curve"),
-    "runs": ("load_runs", "show_runs"),
-    "forms": ("form", "follow"),
-    "generation_panel": ("GenerationPanel", "ComposePanel"),
-    "explorer": ("explore_moments",),
-    "comparisons": ("compare", "plot_splits"),
+    "figures.charts": ("plot_bars", "plot_validation", "plot_learning_curve"),
+    "panels.runs": ("load_runs", "show_runs"),
+    "panels.forms": ("form", "follow"),
+    "panels.composing": ("GenerationPanel", "ComposePanel"),
+    "panels.explorer": ("explore_moments",),
+    "course.comparisons": ("compare", "plot_splits"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_MODULES)

@@ -15,15 +15,15 @@ CELLS = [
 from pathlib import Path
 import torch
 from IPython.display import display
-from musicgen.lab.architecture import plot_architecture
-from musicgen.checkpoint import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.lab.figures.architecture import plot_architecture
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
-from musicgen.lab.forms import follow, form
-from musicgen.lab.generation_panel import GenerationPanel
+from musicgen.lab.panels.forms import follow, form
+from musicgen.lab.panels.composing import GenerationPanel
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training import TrainConfig, Trainer
-from musicgen.lab.training_view import TrainingPanel, train_and_watch
+from musicgen.lab.panels.training import TrainingPanel, train_and_watch
 from musicgen.dataset import WindowBatches, WindowConfig
 rolls = prepare(load_corpus("midi"))
 batches = WindowBatches(rolls, WindowConfig(window_frames=32, batch_size=4))

@@ -1,0 +1,1 @@
+"""The course: a corpus, a training run, checked exercises, measured results, pages and slides."""

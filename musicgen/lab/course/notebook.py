@@ -1,0 +1,141 @@
+"""Helpers for the notebooks: open a corpus, choose a piece, train a model."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from musicgen.corpora.chorales import make_chorales
+from musicgen.corpora.folder import load_corpus
+from musicgen.corpora.primes import first_annotated_beats
+from musicgen.corpora.sample import sample_corpus
+from musicgen.dataset import CorpusError, RollCache, WindowBatches, WindowConfig, prepare
+from musicgen.evaluation.likelihood import Baselines, fit_baselines, mean_nll
+from musicgen.lab.panels.training import train_and_watch
+from musicgen.midi import read_performance
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.piano_roll import PianoRoll
+from musicgen.training import TrainConfig, Trainer, load_checkpoint
+from musicgen.utils.files import free_run_dir
+
+CHORALES = Path("../data/chorales")
+
+
+def open_corpus(data: Path | str | None = None) -> RollCache:
+    """Open a corpus: the bundled MAESTRO sample (None), ``"chorales"``, or a folder of MIDI files.
+
+    It prints the number of pieces, and which files are missing or were skipped.
+
+    Raises
+    ------
+    CorpusError
+        If the folder is missing or has no pieces; the message says what to do.
+    """
+    folder = sample_corpus() if data is None else make_chorales(CHORALES) if data == "chorales" else Path(data)
+    try:
+        pieces = load_corpus(folder)
+    except CorpusError as error:
+        advice = "Set DATA = None for the bundled sample, or to a folder of MIDI files"
+        raise CorpusError(folder, f"{error.reason}. {advice}") from None
+    rolls = prepare(pieces, progress=False)
+    print(f"{len(rolls)} pieces, {rolls.summary()['hours']:.1f} hours")
+    for note in (pieces.describe_missing(), *(f"skipped {name}: {reason}" for name, reason in rolls.skipped[:3])):
+        if note:
+            print(note)
+    return rolls
+
+
+def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
+    """Return the roll of a piece, and its composer and title as one string; IndexError if `index` is out of range."""
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(rolls):
+        raise IndexError(f"PIECE must be a whole number from 0 to {len(rolls) - 1}, not {index!r}")
+    piece = rolls.pieces[index]
+    return rolls[index], f"{piece.composer}: {piece.title}"
+
+
+def choose_prime(rolls: RollCache, index: int, n_beats: int = 8) -> tuple[PianoRoll, PianoRoll]:
+    """Return the opening of a piece, and the whole piece from its first note.
+
+    Without annotated beats, those of the MIDI file count. In a recording they mean nothing: the files of MAESTRO say
+    120 beats per minute throughout.
+    """
+    roll, _ = choose_piece(rolls, index)
+    whole = roll[roll.notes["start_frame"][0] :]
+    if whole.beats is not None and (whole.beats[:, 0] >= -1 / whole.fps).sum() > n_beats:
+        return first_annotated_beats(roll, n_beats), whole
+    return read_performance(rolls.pieces[index].path).first_beats(n_beats), whole
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished or stopped run, with its best model."""
+
+    run_dir: Path
+    model: AttentionLSTM
+    history: list[dict]
+    baselines: Baselines
+
+    @property
+    def best_nll(self) -> float:
+        """The lowest validation loss in nats per frame."""
+        return min(row["validation_nll"] for row in self.history)
+
+
+def train(
+    rolls: RollCache,
+    name: str,
+    sizes: ModelConfig,
+    recipe: TrainConfig,
+    windows: WindowConfig,
+    runs_dir: Path | str = "../runs",
+    watch: Callable = train_and_watch,
+) -> TrainedRun:
+    """Train a model on the training split with a live figure, and save the run in ``runs_dir/name`` or ``name-2`` etc.
+
+    Parameters
+    ----------
+    rolls : RollCache
+        With a train and a validation split.
+    name : str
+        Name of the run; a second run with this name is called ``name-2``.
+    sizes, recipe, windows
+        The settings of the model, the training and the windows.
+    runs_dir : Path or str
+    watch : callable
+        Runs a trainer and shows it: `train_and_watch`.
+    """
+    training, validation = rolls.select(split="train"), rolls.select(split="validation")
+    baselines = fit_baselines(training)
+    torch.manual_seed(recipe.seed)
+    model = AttentionLSTM(sizes)
+    trainer = Trainer(
+        model,
+        WindowBatches(training, windows, sizes.composers),
+        lambda model: mean_nll(model, validation),
+        recipe,
+        free_run_dir(runs_dir, name),
+        baselines.as_tensors(),
+        {"windows": asdict(windows), "data": training.summary()},
+        progress=False,
+    )
+    history = watch(trainer, baseline_nlls(baselines, validation))
+    if not history:
+        raise ValueError(f"{name} was stopped in its first epoch: run the cell again")
+    return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, baselines)
+
+
+def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
+    """Return the loss of the marginal and the Markov baseline in nats per frame."""
+    sums, n_frames = {"marginal": 0.0, "Markov": 0.0}, 0
+    for roll in rolls:
+        before, after = (torch.from_numpy(roll.active[part]) for part in (slice(None, -1), slice(1, None)))
+        for name, p in (("marginal", baselines.marginal), ("Markov", torch.where(before, *baselines.markov.flip(0)))):
+            sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
+        n_frames += len(after)
+    return {name: total / n_frames for name, total in sums.items()}
+
+
+def verdict(claim: str, holds: bool, evidence: str = "") -> None:
+    """Print whether a claim holds, as in "AdamW beats Markov: yes, 2.29 against 2.33"."""
+    print(f"{claim}: {'yes' if holds else 'no'}{', ' + evidence if evidence else ''}")

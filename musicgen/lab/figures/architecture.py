@@ -1,0 +1,145 @@
+"""Figure 3 of the poster: the program, and the model with its sizes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+
+from musicgen.lab.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
+from musicgen.piano_roll import DEFAULT_FPS, N_BEAT_FEATURES
+
+MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
+
+Step = tuple[str, str, str]  # text, colour, label of the arrow to the next step
+Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colour, what it takes and gives
+
+
+def plot_architecture(config, ax: Axes | None = None) -> Axes:
+    """Draw the program flow, and a model with the sizes of a `ModelConfig` (the poster's figure 3)."""
+    steps, asides = _steps(config)
+    height = max(6, 1 + 0.66 * len(steps))
+    ax = axes_for(ax, 12, height)
+    ax.set(xlim=(0, 12), ylim=(0, height))  # one unit is one inch
+    ax.axis("off")
+    _draw_program(ax, config.n_pitches, np.linspace(height - 0.8, 0.3, 6))
+    rows = np.linspace(height - 0.8, 0.3, len(steps))
+    for aside in asides:
+        _draw_aside(ax, rows, aside)
+    _draw_column(ax, MODEL_X, rows, steps, "The model")
+    parts = "; ".join(text for text, *_ in steps).replace("\n", " ")
+    describe(ax, f"Diagram of the program and of the model, from top to bottom: {parts}")
+    return ax
+
+
+def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
+    """Draw the path from a MIDI file to the loss, and the loop of generation to a new MIDI file."""
+    left, middle, right = 1.35, 2.75, 4.15
+    steps = [
+        ("MIDI file", GREY, f"sampled at {DEFAULT_FPS} Hz"),
+        (f"piano roll (frames, {n_pitches})", GREY, "windows within a piece"),
+        (f"frames (batch, frames, {n_pitches})", GREY, ""),
+        ("AttentionLSTM", BLUE, ""),
+    ]
+    _draw_column(ax, middle, rows[:4], steps, "The program")
+    _draw_column(ax, left, rows[4:5], [("training: next-frame loss", GREEN, "")])
+    _draw_column(ax, right, rows[4:], [("generation: draw a frame", PURPLE, ""), ("new MIDI file, sound", GREY, "")])
+    ax.text(middle, rows[3:5].mean(), f"logits (batch, frames, {n_pitches})", ha="center", va="center", size=10)
+    _arrow(ax, (middle - 1, rows[3] - 0.2), (middle - 1, rows[4] + 0.2))
+    _arrow(ax, (middle + 1, rows[3] - 0.2), (middle + 1, rows[4] + 0.2))
+    _arrow(ax, (left - 0.8, rows[4] + 0.2), (middle - 1.3, rows[3]), path=CORNER)
+    _arrow(ax, (right + 0.8, rows[4] + 0.2), (middle + 1.3, rows[2]), path=CORNER)
+    ax.text(middle - 1.4, rows[3] + 0.07, "gradients", ha="right", size=10)
+    ax.text(middle + 1.4, rows[2] + 0.07, "one more frame", size=10)
+
+
+def _steps(config) -> tuple[list[Step], list[Aside]]:
+    """Return the boxes of the model from top to bottom, and the boxes beside them."""
+    steps, asides = _layers(config)
+    size, n_pitches = config.hidden_size, config.n_pitches
+    logits = f"(batch, frames, {n_pitches})"
+    if config.output == "independent":
+        return [*steps, (f"linear: {size} → {n_pitches}", GREEN, logits), ("next frame: logits", GREY, "")], asides
+    embedded = f"(batch, frames, {n_pitches}, {config.pitch_size})"
+    steps.append((f"linear: {size} → {n_pitches} × {config.pitch_size}", GREEN, embedded))
+    for step, colour, aside in _added(config):
+        asides.append((len(steps), len(steps), aside, colour, "", ""))
+        steps.append((f"+ {step}", colour, embedded))
+    return [
+        *steps,
+        ("one small net for all pitches", GREEN, logits),
+        ("next frame: logits, velocities", GREY, ""),
+    ], asides
+
+
+def _layers(config) -> tuple[list[Step], list[Aside]]:
+    """Return the LSTM layers and their attention cells."""
+    size, asides = config.hidden_size, []
+    cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"
+    known = _known(config)
+    n_inputs = 2 * config.n_pitches + ("pedal" in known) + N_BEAT_FEATURES * ("beats" in known)
+    steps = [(", ".join(["pitches, velocities", *known]), GREY, f"(batch, frames, {n_inputs})")]
+    inputs = f"{n_inputs}{' + composer' if config.composers else ''}"
+    hidden = f"(batch, frames, {size})"
+    for layer in range(config.n_layers):
+        steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
+        if layer >= config.n_layers - config.n_attention_layers:
+            asides.append((len(steps) - 1, len(steps), cell, ORANGE, "h", "scale, shift"))
+            steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
+    return steps, asides
+
+
+def _added(config) -> list[Step]:
+    """Return the label, colour and explanation of each term that is added to a pitch's embedding."""
+    past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
+    past += "; the\nlower pitches of the next frame" * (config.output == "joint")
+    added = [("past of the pitches", GREEN, past)]
+    if heads := getattr(config, "copy_heads", 0):
+        found = f"copy attention: {heads} heads search the\nlast {_span(config.copy_span)} for similar\nmoments"
+        added.append(("the notes that followed", ORANGE, f"{found}, by h and recent notes"))
+    texts = {"pedal": "the pedal, predicted first", "beats": "the phase in beat and bar, if given"}
+    if known := _known(config):
+        of_next = "of the next frame:\n" + ";\n".join(texts[name] for name in known)
+        added.append((f"the next {' and '.join(known)}", PURPLE, of_next))
+    return added
+
+
+def _known(config) -> list[str]:
+    return [name for name in ("pedal", "beats") if getattr(config, name, False)]
+
+
+def _span(n_frames: int) -> str:
+    return f"{n_frames} frames ({n_frames / DEFAULT_FPS:g} s)"
+
+
+def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
+    """Draw a box beside the rows that it is connected to."""
+    first, last, text, colour, takes, gives = aside
+    if takes:
+        _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))
+    _arrow(ax, (SIDE_X - 1.3, rows[last]), (MODEL_X + 1.3, rows[last]))
+    for row, label in ((first, takes), (last, gives)):
+        ax.text((MODEL_X + SIDE_X) / 2, rows[row] + 0.07, label, ha="center", size=10)
+    lines = text.count("\n") + 1
+    _box(
+        ax, SIDE_X, (rows[first] + rows[last]) / 2, text, colour, max(rows[first] - rows[last] + 0.4, 0.19 * lines), 9.5
+    )
+
+
+def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[Step], title: str = "") -> None:
+    """Draw steps one below the other."""
+    ax.text(x, rows[0] + 0.45, title, ha="center", weight="bold", size=13)
+    for row, (text, colour, _) in zip(rows, steps):
+        _box(ax, x, row, text, colour)
+    for upper, lower, (_, _, label) in zip(rows, rows[1:], steps):
+        _arrow(ax, (x, upper - 0.2), (x, lower + 0.2))
+        ax.text(x + 0.1, (upper + lower) / 2, label, va="center", size=10)
+
+
+def _box(ax: Axes, x: float, y: float, text: str, colour: str, height: float = 0.4, size: float = 11) -> None:
+    style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": (colour, 0.13), "edgecolor": colour}
+    ax.add_patch(FancyBboxPatch((x - 1.3, y - height / 2), 2.6, height, **style))
+    ax.text(x, y, text, ha="center", va="center", size=size)
+
+
+def _arrow(ax: Axes, start: tuple, end: tuple, head: str = "-|>", path: str = "arc3") -> None:
+    style = {"arrowstyle": head, "shrinkA": 0, "shrinkB": 0, "color": GREY, "lw": 1.5, "connectionstyle": path}
+    ax.annotate("", end, start, arrowprops=style)

@@ -1,0 +1,278 @@
+"""Values that a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musicgen.lab.figures.attention_plots import plot_attended, plot_copied, plot_next_pitches
+from musicgen.lab.figures.rolls import pitch_name
+from musicgen.lab.figures.style import Figure
+from musicgen.model import AttentionLSTM
+from musicgen.model.heads import decode_frame, teacher_forced_logits
+from musicgen.piano_roll import LOWEST_PITCH, PianoRoll, beat_features
+
+NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
+N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
+
+
+@torch.no_grad()
+def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
+    """Return what the first LSTM layer receives at each frame of a roll, shape (1, n_frames, n_inputs)."""
+    if not roll.n_frames:
+        raise ValueError("the roll has no frames: choose at least one")
+    frames, given = _inputs(model, roll, (roll.n_frames - 1) / roll.fps, None)
+    return model._inputs(frames, **given)
+
+
+@torch.inference_mode()
+def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
+    """Compute one LSTM layer with the standard formulas, and return all gates and states.
+
+    The layer starts from a zero state.
+
+    Parameters
+    ----------
+    lstm : nn.LSTM
+        With ``batch_first``.
+    inputs : Tensor, shape (n_frames, n_inputs)
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, shape (n_frames, hidden_size)
+        "input gate", "forget gate", "output gate", "candidate", "cell state" and "hidden state".
+    """
+    names = ("input gate", "forget gate", "candidate", "output gate", "cell state", "hidden state")
+    hidden = cell = inputs.new_zeros(lstm.hidden_size)
+    rows = []
+    for x in inputs:
+        sums = lstm.weight_ih_l0 @ x + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ hidden + lstm.bias_hh_l0
+        i, f, g, o = sums.chunk(4)
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        cell = f * cell + i * g
+        hidden = o * cell.tanh()
+        rows.append(torch.stack([i, f, g, o, cell, hidden]))
+    return dict(zip(names, torch.stack(rows, dim=1).cpu().numpy()))
+
+
+def attention_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> list[Tensor]:
+    """Return the weights of each attention cell as a list of tensors (batch, n_frames, n_frames)."""
+    return [weights for cell, weights in _weights(model, frames, *args, **inputs) if cell is not model.copy]
+
+
+def copy_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> Tensor:
+    """Return the weights of copy attention (batch, heads, n_frames, n_frames + 1); the last column is "no match"."""
+    return _weights(model, frames, *args, **inputs)[-1][1]
+
+
+@torch.no_grad()
+def _weights(model: AttentionLSTM, *args, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Run a model, and return the attention weights of each of its cells."""
+    cells, found = [cell for cell in model.modules() if hasattr(cell, "weights")], []
+    hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
+    model(*args, **inputs)
+    for hook in hooks:
+        hook.remove()
+    return [(cell, cell.weights(*arguments[:-1])) for cell, arguments in found]
+
+
+@torch.inference_mode()
+def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
+    """Return the weights that each attention layer gives, at one moment, to the frames up to that moment.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+    roll : PianoRoll
+        A piece from its first frame on.
+    seconds : float
+        The moment, within the piece.
+    composer : str, optional
+        One of ``model.config.composers``.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_attention_layers, n_frames)
+        The last frame is the one at the moment. Rows sum to 1, and are 0 before the last ``attention_span`` frames.
+
+    Raises
+    ------
+    ValueError
+        If the moment lies outside the piece, the model has no attention layer, or it does not know the composer.
+    """
+    if not model.config.n_attention_layers:
+        raise ValueError("the model has no attention layer")
+    frames, given = _inputs(model, roll, seconds, composer)
+    return np.stack([weights[0, -1].cpu().numpy() for weights in attention_weights(model, frames, **given)])
+
+
+@torch.inference_mode()
+def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
+    """Return the weights of each head of copy attention over the earlier frames, at one moment.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_heads, n_frames + 1)
+        The last column is the weight of "no match". Rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If the moment lies outside the piece, the model has no copy attention, or it does not know the composer.
+    """
+    if not _copies(model):
+        raise ValueError("the model has no copy attention")
+    frames, given = _inputs(model, roll, seconds, composer)
+    return copy_weights(model, frames, **given)[0, :, -1].cpu().numpy()
+
+
+@torch.inference_mode()
+def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
+    """Return the notes that each head of copy attention retrieves at one moment.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_heads, 3, n_pitches)
+        Weighted averages of the onsets one and two frames after the matches, and of the pitches that sound one frame
+        after them.
+    """
+    if not _copies(model):
+        raise ValueError("the model has no copy attention")
+    frames, given = _inputs(model, roll, seconds, composer)
+    copied = model(frames, **given)[0].copied[0, -1]  # (K, 3 * n_heads)
+    return copied.unflatten(-1, (-1, 3)).permute(1, 2, 0).cpu().numpy()
+
+
+@torch.inference_mode()
+def next_pitches(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, k: int = 10, composer: str | None = None
+) -> np.ndarray:
+    """Return the most likely pitches of the next frame, at one moment of a piece.
+
+    The pitches of a frame depend on each other, so the probabilities are the shares of 200 sampled frames.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+    k : int
+        The largest number of pitches.
+
+    Returns
+    -------
+    numpy.ndarray
+        Structured, by descending probability: ``pitch``, ``probability``, and ``held``, which is true for a pitch that
+        sounds at the moment. Pitches that no sample contains are left out.
+    """
+    frames, given = _inputs(model, roll, seconds, composer)
+    features, _ = model(frames, **given)
+    features = features.map(lambda each: each[0, -1].expand(N_SAMPLES, *each.shape[2:]))
+    uniform = torch.rand(N_SAMPLES, frames.shape[2] + 1, generator=torch.Generator().manual_seed(0)).to(frames.device)
+    pedal = None
+    if model.output.pedal is not None:
+        pedal = (uniform[:, -1] < model.output.pedal.logits(features).sigmoid()).float()
+    encoded = model.output.encode(features, pedal)
+    sampled, _ = decode_frame(model.output, encoded, features, lambda x: (uniform[:, :-1] < x.sigmoid()).to(x.dtype))
+    share = sampled.mean(dim=0).cpu().numpy()
+    likely = np.argsort(-share, kind="stable")[:k]
+    predicted = np.zeros(len(likely), NEXT_DTYPE)
+    held = features.on[0].cpu().numpy() > 0
+    predicted["pitch"], predicted["probability"], predicted["held"] = likely + LOWEST_PITCH, share[likely], held[likely]
+    return predicted[predicted["probability"] > 0]
+
+
+@torch.inference_mode()
+def chord_at(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the probability of each note in the first frame after a moment in which notes are struck.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        "given the notes below" and "if none below is struck": a probability for the name of each struck note, from the
+        lowest. The model has heard the frames before.
+
+    Raises
+    ------
+    ValueError
+        As in `attention_at`; also if no note is struck after the moment.
+    """
+    later = np.flatnonzero(roll.onsets.any(axis=1))
+    later = later[later > seconds * roll.fps]
+    if not len(later):
+        raise ValueError(f"no note is struck after {seconds:g} s")
+    frames, given = _inputs(model, roll, (later[0] - 0.5) / roll.fps, composer)
+    features = model(frames, **given)[0].map(lambda each: each[0, -1:])
+    following, struck = roll[later[0] : later[0] + 1], np.flatnonzero(roll.onsets[later[0]])
+    played = torch.tensor(following.active, dtype=features.on.dtype, device=frames.device)
+    pedal = torch.tensor(0.0 if following.pedal is None else following.pedal, dtype=played.dtype, device=frames.device)
+    chances = {}
+    for name, lower in {"given the notes below": played, "if none below is struck": played * features.on}.items():
+        chance = teacher_forced_logits(model.output, features, lower, pedal.expand(1))[0][0].sigmoid()
+        chances[name] = {pitch_name(i + LOWEST_PITCH): float(chance[i]) for i in struck.tolist()}
+    return chances
+
+
+def _copies(model: AttentionLSTM) -> bool:
+    return model.config.copy_heads > 0 and model.config.output != "independent"
+
+
+def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
+    """Return the model's inputs up to one moment of a piece."""
+    if not 0 <= seconds < roll.duration_seconds:
+        raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
+    n_frames = int(seconds * roll.fps) + 1
+    device = next(model.eval().parameters()).device
+    given = {
+        "composers": np.array([model.config.label_of(composer)]),
+        "pedal": np.zeros((1, n_frames), np.float32)
+        if roll.pedal is None
+        else roll.pedal[None, :n_frames].astype(np.float32),
+        "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # one frame ahead
+    }
+    frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
+    return frames, {name: torch.tensor(array, device=device) for name, array in given.items()}
+
+
+def moment_figure(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None, title: str = ""
+) -> Figure:
+    """Draw one moment of a piece: attention weights, the matches of copy attention, and the likely next pitches.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`. A part that the model does not have is left out.
+    title : str
+    """
+    n_attention, n_copy = model.config.n_attention_layers, int(_copies(model))
+    n_rows = max(1, n_attention + n_copy)
+    figure = Figure(12, 1.2 + 2.4 * n_rows)
+    grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))
+    axes: list = []
+    for row in range(n_attention + n_copy):
+        share = axes[0] if axes else None
+        axes.append(figure.add_subplot(grid[row, 0], sharex=share, sharey=share if row < n_attention else None))
+    if n_attention:
+        first_layer = model.config.n_layers - n_attention + 1
+        plot_attended(roll, attention_at(model, roll, seconds, composer), first_layer, axes[:n_attention])
+    if n_copy:
+        plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
+    plot_next_pitches(next_pitches(model, roll, seconds, 16, composer), figure.add_subplot(grid[:, 1]))
+    figure.suptitle(title)
+    return figure

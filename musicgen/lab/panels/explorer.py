@@ -1,0 +1,28 @@
+"""Choose a moment of a piece, and see what the model attends to and expects next."""
+
+from ipywidgets import HTML, FloatSlider, Layout
+
+from musicgen.lab.figures.attention_weights import moment_figure
+from musicgen.lab.figures.html import image
+from musicgen.lab.figures.style import png_bytes
+from musicgen.lab.panels.panel import Message, Panel
+from musicgen.model import AttentionLSTM
+from musicgen.piano_roll import PianoRoll
+
+
+def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seconds: float | None = None) -> Panel:
+    """Return a panel: a slider for the time in a piece, and a figure of attention and likely next pitches."""
+    last = roll.duration_seconds - 1 / roll.fps
+    style = {"layout": Layout(width="95%"), "continuous_update": False, "description": "seconds", "step": 0.05}
+    slider = FloatSlider(last / 2 if seconds is None else seconds, min=0, max=last, **style)
+    picture, message = HTML(), Message()
+
+    def draw(_=None) -> None:
+        message.value = ""
+        with message.errors():
+            figure = moment_figure(model, roll, slider.value, title=title)
+            picture.value = image(png_bytes(figure), figure.alt)
+
+    draw()
+    slider.observe(draw, "value")
+    return Panel([slider, message, picture], lambda: picture.value)

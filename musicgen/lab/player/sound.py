@@ -1,0 +1,141 @@
+"""A roll as sound: a sampled piano if midirenderer is installed, otherwise sums of decaying partials."""
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import soundfile
+
+from musicgen.midi import midi_bytes
+from musicgen.piano_roll import PianoRoll
+from musicgen.utils.files import atomic_write
+
+PEAK = 0.89  # -1 dBFS: a decoded MP3 may exceed the original
+LARGEST_MP3_RATE = 24_000
+TAIL_SECONDS = 1.5
+
+# For the fallback, sums of partials:
+PARTIALS_RATE = 24_000
+N_PARTIALS = 8
+RELEASE_SECONDS = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A mono waveform.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray of float32, shape (n_samples,)
+        Between -1 and 1.
+    rate : int
+        Samples per second.
+    """
+
+    samples: np.ndarray
+    rate: int
+
+
+def render(roll: PianoRoll) -> Sound:
+    """Render a roll as sound, with its pedal.
+
+    Without midirenderer, which has no wheel for some platforms, each note is a sum of decaying partials.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+
+    Returns
+    -------
+    Sound
+        1.5 seconds longer than the roll, so that the last notes ring out. Its peak is -1 dBFS, or 0 for silence.
+    """
+    try:
+        from midirenderer import render_wave_from
+    except ImportError:
+        samples, rate = _partials(roll), PARTIALS_RATE
+    else:
+        wave = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
+        stereo, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
+        samples = stereo.mean(axis=1)
+    peak = np.abs(samples).max(initial=0)
+    return Sound(samples * np.float32(PEAK / peak) if peak else samples, rate)
+
+
+def write_wav(sound: Sound, path: Path | str) -> None:
+    """Write a sound as a 16-bit WAV file atomically."""
+    stream = io.BytesIO()  # soundfile would not report a full disk
+    soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
+
+
+def mp3_bytes(sound: Sound) -> bytes:
+    """Return a sound as MP3 (0.2 to 0.3 MB per minute).
+
+    Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
+    """
+    stream = io.BytesIO()
+    while sound.rate > LARGEST_MP3_RATE:
+        sound = _half_rate(sound)
+    soundfile.write(stream, sound.samples, sound.rate, format="MP3", compression_level=0.7, bitrate_mode="VARIABLE")
+    return stream.getvalue()
+
+
+def _half_rate(sound: Sound) -> Sound:
+    """Halve the sample rate of a sound, after a windowed-sinc low-pass filter."""
+    taps = np.sinc(np.arange(-31, 32) / 2) * np.hamming(63)
+    filtered = np.convolve(sound.samples, (taps / taps.sum()).astype(np.float32), mode="same")
+    return Sound(filtered[::2], sound.rate // 2)
+
+
+@cache
+def _sound_font() -> bytes:
+    return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
+
+
+def _partials(roll: PianoRoll) -> np.ndarray:
+    """Return the sum of the tones of all notes, sampled at `PARTIALS_RATE`."""
+    samples = np.zeros(round((roll.duration_seconds + TAIL_SECONDS) * PARTIALS_RATE), np.float32)
+    for pitch, velocity, start, end in sustained(roll):
+        tone = _tone(pitch, velocity, (end - start) / roll.fps)
+        first = round(start / roll.fps * PARTIALS_RATE)
+        samples[first : first + len(tone)] += tone
+    return samples
+
+
+def sustained(roll: PianoRoll) -> list[list[int]]:
+    """Return the notes of a roll, lengthened by the pedal.
+
+    With the pedal down a note sounds until the pedal is up or the pitch is struck again.
+    """
+    notes, up = roll.notes.tolist(), np.ones(roll.n_frames + 1, bool)
+    up[:-1] = True if roll.pedal is None else ~roll.pedal
+    next_up = np.minimum.accumulate(np.where(up, np.arange(len(up)), len(up))[::-1])[::-1]
+    again: dict[int, int] = {}  # the first frame of the next note of each pitch
+    ringing = []
+    for pitch, velocity, start, end in reversed(notes):
+        ringing.append([pitch, velocity, start, max(end, min(int(next_up[end]), again.get(pitch, roll.n_frames)))])
+        again[pitch] = start
+    return ringing[::-1]
+
+
+def _tone(pitch: int, velocity: int, held_seconds: float) -> np.ndarray:
+    """Return the sound of one struck string.
+
+    Higher partials are weaker and fade sooner, less so if the string is struck hard.
+    """
+    end_seconds = held_seconds + RELEASE_SECONDS
+    seconds = np.arange(end_seconds * PARTIALS_RATE, dtype=np.float32) / PARTIALS_RATE
+    hertz = 440 * 2 ** ((pitch - 69) / 12)
+    tone = np.zeros_like(seconds)
+    for k in range(1, N_PARTIALS + 1):
+        if k * hertz < PARTIALS_RATE / 2:
+            fading = np.exp(-0.4 * k * (hertz / 110) ** 0.5 * seconds)
+            tone += k ** (velocity / 127 - 2.2) * fading * np.sin(2 * np.pi * k * hertz * seconds)
+    attack = np.minimum(seconds / 0.004, 1)
+    release = np.minimum((end_seconds - seconds) / RELEASE_SECONDS, 1) ** 2
+    return (velocity / 127) ** 2 * attack * release * tone

@@ -1,0 +1,238 @@
+"""From a MIDI file to piano notes with pedal and tempo, and from these to a piano roll."""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from musicgen.midi.events import SUSTAIN, BrokenFile, read_events, unpack
+from musicgen.midi.tempo_map import TempoMap
+from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, NOTE_DTYPE, PianoRoll, check_fps
+
+MAX_FILE_BYTES = 4_000_000
+MAX_SECONDS = 420.0
+DRUM_CHANNEL = 9
+PEDAL_DOWN = 64
+BEATS_TEXT = "The tempo map follows the beats."  # in a file that is written from a roll with beats
+RAW_NOTE_DTYPE = np.dtype([(name, np.int64) for name in ("pitch", "velocity", "channel", "start_tick", "end_tick")])
+
+
+class MidiError(ValueError):
+    """Raised when a MIDI file cannot be sampled; the message is one printable line of at most 300 characters."""
+
+    def __init__(self, path: Path | str, reason: str):
+        name = repr(str(path))  # escapes what is not printable
+        super().__init__(f"{name if len(name) < 160 else '...' + name[-150:]}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+    def __reduce__(self):
+        return MidiError, (self.path, self.reason)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """The piano notes and the pedal of a MIDI file, timed in ticks.
+
+    Parameters
+    ----------
+    path : Path
+    notes : numpy.ndarray
+        Structured: pitch, velocity, channel, start_tick, end_tick.
+    pedal : dict of int to list of (int, int)
+        For each channel, (tick, value 0..127) of the sustain pedal in ascending order.
+    tempo_map : TempoMap
+    dropped : dict of str to int
+        Number of dropped notes by reason: ``never_released``, ``drums``, ``off_the_piano``.
+    warnings : tuple of str
+        Faults of the file that were passed over.
+    beats_known : bool
+        Whether the tempo map and the time signatures follow the music, as in a score.
+    """
+
+    path: Path
+    notes: np.ndarray
+    pedal: dict[int, list[tuple[int, int]]]
+    tempo_map: TempoMap
+    dropped: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    beats_known: bool = False
+
+    def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
+        """Sample the performance into a piano roll. Each note lasts at least one frame.
+
+        Parameters
+        ----------
+        fps : int
+            Frames per second.
+        sustain : bool
+            Extend notes while the sustain pedal is down.
+        max_seconds : float
+            Where to cut off the roll. It always ends with its last sounding frame.
+
+        Raises
+        ------
+        MidiError
+            If no note is left.
+        ValueError
+            If `fps` or `max_seconds` is out of range.
+        """
+        limit = _limit(fps, max_seconds)
+        roll = self._sample(fps, sustain, 0, limit)
+        sounding = np.flatnonzero(roll.velocity.any(axis=1))
+        if not len(sounding):
+            raise MidiError(self.path, f"no piano notes in its first {max_seconds:g} seconds")
+        return self._complete(roll[: sounding[-1] + 1], 0)
+
+    def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
+        """Sample the first `n_beats` quarter notes, counted from the first note; at most 7 minutes."""
+        if not 0 < n_beats <= 10_000:
+            raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
+        n_frames, first = self.frame_of_beat(n_beats, fps), int(self._start_frames(fps).min())
+        if not n_frames:
+            raise MidiError(self.path, f"{n_beats:g} beats are less than a frame")
+        return self._complete(self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS))), first)
+
+    def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
+        """Return the length in frames of the first `n_beats` quarter notes, counted from the first note."""
+        start = int(self.notes["start_tick"].min())
+        ticks = np.array([start, start + round(n_beats * self.tempo_map.ticks_per_beat)])
+        return int(np.diff(self.tempo_map.frames(ticks, fps))[0])
+
+    @property
+    def prime_tempo_map(self) -> TempoMap:
+        """The tempo map of `first_beats`, which begins at the first note."""
+        return self.tempo_map.since(int(self.notes["start_tick"].min()))
+
+    def dropped_notes(self, fps: int = DEFAULT_FPS, max_seconds: float = MAX_SECONDS) -> dict[str, int]:
+        """Return the numbers of dropped notes by reason; ``truncated`` counts those that begin after the time limit."""
+        return {**self.dropped, "truncated": int((self._start_frames(fps) >= _limit(fps, max_seconds)).sum())}
+
+    def _start_frames(self, fps: int) -> np.ndarray:
+        return self.tempo_map.frames(self.notes["start_tick"], fps)
+
+    def _sample(self, fps: int, sustain: bool, first: int, n_frames: int) -> PianoRoll:
+        """Sample the notes that begin at frame `first` or later, for at most `n_frames` frames."""
+        ends = self._pedalled_ends() if sustain else self.notes["end_tick"]
+        notes = np.empty(len(self.notes), NOTE_DTYPE)
+        notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
+        notes["start_frame"] = self._start_frames(fps) - first
+        notes["end_frame"] = np.maximum(self.tempo_map.frames(ends, fps) - first, notes["start_frame"] + 1)
+        n_frames = min(n_frames, int(notes["end_frame"].max()))
+        # A note that starts at the limit is not in the roll, but may shorten the note before it.
+        return PianoRoll.from_notes(notes[notes["start_frame"] <= n_frames], fps, n_frames)
+
+    def _complete(self, roll: PianoRoll, first: int) -> PianoRoll:
+        """Add the pedal and the beats to a roll that begins in frame `first`."""
+        down = None
+        for channel in self.pedal.keys() & set(self.notes["channel"].tolist()):
+            ticks, values = np.array(self.pedal[channel]).T
+            frames = self.tempo_map.frames(ticks, roll.fps) - first
+            event = np.searchsorted(frames, np.arange(roll.n_frames), side="right") - 1
+            down = (event >= 0) & (values[event] >= PEDAL_DOWN) | (down if down is not None else False)
+        beats = self.tempo_map.beats(first, first + roll.n_frames, roll.fps) if self.beats_known else None
+        return replace(roll, pedal=down, beats=beats)
+
+    def _pedalled_ends(self) -> np.ndarray:
+        """Move each release while the pedal is down to the tick at which the pedal comes up."""
+        ends = self.notes["end_tick"].copy()
+        never, last_release = np.iinfo(np.int64).max, ends.max(initial=0)
+        for channel, events in self.pedal.items():
+            ticks, values = np.array(events).T
+            next_up = np.minimum.accumulate(np.where(values < PEDAL_DOWN, ticks, never)[::-1])[::-1]
+            next_up[next_up == never] = last_release
+            event = np.searchsorted(ticks, ends, side="right") - 1
+            held = (self.notes["channel"] == channel) & (event >= 0) & (values[event] >= PEDAL_DOWN)
+            ends = np.where(held, next_up[event], ends)
+        return ends
+
+
+def read_midi(
+    path: Path | str, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS
+) -> PianoRoll:
+    """Read a MIDI file and sample it: `read_performance`, then `Performance.to_roll`."""
+    return read_performance(path).to_roll(fps, sustain, max_seconds)
+
+
+def read_performance(path: Path | str, content: bytes | None = None) -> Performance:
+    """Read the piano notes of a MIDI file.
+
+    Notes are paired per track, channel and pitch, first in, first out. All-notes-off and all-sound-off end the notes
+    of their channel. Channel 10, pitches that a piano lacks and notes that are never released are dropped and counted.
+
+    Parameters
+    ----------
+    path : Path or str
+        A MIDI file, also inside gzip or RIFF (RMID).
+    content : bytes, optional
+        The bytes of the file. If given, `path` is only a name for messages.
+
+    Returns
+    -------
+    Performance
+
+    Raises
+    ------
+    MidiError
+        If the file cannot be read, is not a MIDI file, or contains no piano note.
+    """
+    path = Path(path)
+    try:
+        events = read_events(unpack(_read_bytes(path) if content is None else content, MAX_FILE_BYTES))
+    except BrokenFile as error:
+        raise MidiError(path, str(error)) from error
+    notes, pedal, n_never_released = _pair(events.messages)
+    is_drum = notes["channel"] == DRUM_CHANNEL
+    is_off = ~is_drum & ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH))
+    counts = {"never_released": n_never_released, "drums": int(is_drum.sum()), "off_the_piano": int(is_off.sum())}
+    notes = notes[~is_drum & ~is_off]
+    if not len(notes):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        raise MidiError(path, f"no piano notes (dropped: {reasons})" if reasons else "no piano notes")
+    tempo_map = TempoMap(events.ticks_per_beat, events.tempos, events.metres)
+    beats_known = BEATS_TEXT.encode() in events.texts or tempo_map.is_followed_by(notes["start_tick"])
+    return Performance(path, notes, pedal, tempo_map, counts, tuple(events.warnings), beats_known)
+
+
+def _limit(fps: int, max_seconds: float) -> int:
+    """Return the longest length in frames; raise ValueError if an argument is out of range."""
+    check_fps(fps)
+    if not 0 < max_seconds < np.inf:
+        raise ValueError(f"max_seconds must be a finite number above 0, not {max_seconds!r}")
+    return int(round(max_seconds * fps, 6))
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a regular file of limited size; a pipe could block, and a huge file could fill the memory."""
+    try:
+        if not path.is_file():
+            raise MidiError(path, "not a file" if path.exists() else "no such file")
+        with path.open("rb") as stream:
+            return stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise MidiError(path, error.strerror or "it cannot be read") from error
+
+
+def _pair(messages: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, dict, int]:
+    """Pair onsets with releases. Return the notes, the pedal of each channel, and the number of unreleased notes."""
+    notes, pedal = [], defaultdict(list)
+    sounding = defaultdict(lambda: defaultdict(deque))
+    for tick, status, number, value, track in messages:
+        channel = status & 0x0F
+        if 0x90 <= status < 0xA0 and value:
+            sounding[channel][track, number].append((tick, value))
+        elif status < 0xA0:
+            waiting = sounding[channel][track, number]
+            if waiting:
+                start, velocity = waiting.popleft()
+                notes.append((number, velocity, channel, start, tick))
+        elif number == SUSTAIN:
+            pedal[channel].append((tick, value))
+        else:
+            for (other, pitch), waiting in sounding[channel].items():
+                # Each track may reset the channel when it begins: this does not end what another track just struck.
+                while waiting and (other == track or waiting[0][0] < tick):
+                    start, velocity = waiting.popleft()
+                    notes.append((pitch, velocity, channel, start, tick))
+    n_left = sum(len(waiting) for tracks in sounding.values() for waiting in tracks.values())
+    return np.array(notes, RAW_NOTE_DTYPE), dict(pedal), n_left

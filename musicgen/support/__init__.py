@@ -1,1 +1,0 @@
-"""Helpers: config fields, files, limits, processes, resuming, sequences, MIDI events, tempo maps and beats."""

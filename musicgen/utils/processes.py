@@ -1,0 +1,67 @@
+"""Run a function in worker processes that do not outlive this one."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Any
+
+from loky import ProcessPoolExecutor
+
+from musicgen.utils.signals import SIGNALS
+
+BATCH = 8  # jobs that are sent to a worker at once
+FEW = 4  # so few jobs are not worth the start of a process
+
+
+def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
+    """Yield ``function(*job)`` for each job, in order.
+
+    Workers are killed when the caller stops early: by an error, by Ctrl-C or by a signal that raises an exception.
+    """
+    n_workers = min(os.cpu_count() or 1, len(jobs))
+    if len(jobs) <= FEW or n_workers == 1:
+        yield from (function(*job) for job in jobs)
+        return
+    batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
+    # A terminal sends Ctrl-C to all processes. Workers inherit the blocked signals, so that it stops only this one.
+    resource_tracker.ensure_running()  # before signals are blocked: its start would unblock them
+    workers = ProcessPoolExecutor(n_workers)
+    try:
+        with _hold_signals():
+            futures = [workers.submit(_run_batch, function, batch) for batch in batches]
+        for future in futures:
+            yield from future.result()
+    finally:
+        with _hold_signals():
+            _end(workers)
+
+
+def _run_batch(function: Callable, batch: Sequence[tuple]) -> list[Any]:
+    return [function(*job) for job in batch]
+
+
+def _end(workers: ProcessPoolExecutor) -> None:
+    """Kill the workers, and wait for the threads that serve them.
+
+    Those threads still own semaphores.
+    """
+    workers.shutdown(wait=True, kill_workers=True)
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(timeout=5)
+
+
+@contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

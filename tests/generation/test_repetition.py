@@ -1,0 +1,67 @@
+"""The penalty that ends a repetition; `figure` is an onset matrix that repeats every 16 frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen.generation.repetition import RepetitionPenalty
+
+FPS, PERIOD = 20, 16
+
+
+def figure(n_frames, n_pieces=1):
+    velocity = torch.zeros(n_pieces, n_frames, 88, dtype=torch.uint8)
+    for offset, pitch in ((0, 40), (4, 47), (8, 52), (12, 47)):
+        velocity[:, offset::PERIOD, pitch] = 70
+    return velocity
+
+
+def penalties(velocity, seconds=4.0):
+    """Return the penalty at every frame, as a matrix (n_frames, 88) for the first piece."""
+    penalty = RepetitionPenalty(velocity, seconds, FPS)
+    found = [penalty.at(frame) for frame in range(velocity.shape[1])]
+    return np.stack([each[0].numpy() if torch.is_tensor(each) else np.zeros(88) for each in found])
+
+
+def test_the_penalty_begins_after_the_allowed_time_and_grows_by_two_logits_per_second():
+    found = penalties(figure(12 * FPS))[:, 40]
+    begins = np.flatnonzero(found)[0] / FPS
+    assert 4.0 <= begins <= 5.5
+    peaks = [found[second * FPS : (second + 1) * FPS].max() for second in (6, 8, 10)]
+    assert np.diff(peaks) == pytest.approx([4, 4], abs=1)
+
+
+def test_only_the_expected_pitches_are_penalised():
+    found = penalties(figure(10 * FPS))
+    assert set(np.flatnonzero(found.any(axis=0))) == {40, 47, 52}
+    at = 11 * PERIOD  # the figure begins again
+    assert found[at, 40] > 0 and found[at, 52] == 0
+
+
+def test_new_notes_end_the_repetition():
+    velocity = figure(16 * FPS)
+    velocity[:, 8 * FPS : 10 * FPS] = 0
+    velocity[0, torch.arange(8 * FPS, 10 * FPS, 2), torch.arange(60, 80)] = 70  # a chromatic scale
+    found = penalties(velocity)
+    assert found[: 8 * FPS].any() and not found[11 * FPS : 13 * FPS].any()
+
+
+def test_music_that_does_not_repeat_has_no_penalty():
+    random = torch.Generator().manual_seed(3)
+    velocity = (torch.rand(1, 20 * FPS, 88, generator=random) < 0.01).to(torch.uint8) * 70
+    assert not penalties(velocity, 2.0).any()
+
+
+def test_pieces_of_a_batch_do_not_mix():
+    velocity = figure(10 * FPS, n_pieces=2)
+    velocity[0] = 0
+    penalty = RepetitionPenalty(velocity, 4.0, FPS)
+    last = penalty.at(9 * FPS)
+    assert not last[0].any() and last[1].any()
+
+
+def test_a_trill_may_last_less_long_than_a_bar():
+    velocity = torch.zeros(1, 10 * FPS, 88, dtype=torch.uint8)
+    velocity[:, ::4, 60] = velocity[:, 2::4, 61] = 70
+    trill, bar = (np.flatnonzero(penalties(each).any(axis=1))[0] / FPS for each in (velocity, figure(10 * FPS)))
+    assert 0.5 < trill < 0.6 * bar

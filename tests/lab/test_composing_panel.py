@@ -1,0 +1,114 @@
+"""The generation panel without a browser: primes from everywhere, bad ones told, pieces kept."""
+
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from musicgen.corpora.folder import Piece
+from musicgen.lab.panels.composing import GenerationPanel, thumbnail
+from musicgen.midi import MidiError, midi_bytes, read_performance, write_midi
+from musicgen.piano_roll import PianoRoll
+
+
+@pytest.fixture(scope="module")
+def music():
+    velocity = np.zeros((120, 88), np.uint8)
+    velocity[0:50, 30], velocity[50:120, 35] = 80, 60
+    return PianoRoll(velocity)
+
+
+@pytest.fixture
+def panel(tiny_model, tmp_path, music):
+    write_midi(music, tmp_path / "piece.mid")
+    piece = Piece(tmp_path / "piece.mid", "piece.mid", "Somebody", "Two notes", "test")
+    return GenerationPanel(tiny_model(n_pitches=88, composers=("Bach",)), [piece], tmp_path / "made", seconds=6)
+
+
+def upload(panel, name, content):
+    file = {
+        "name": name,
+        "type": "audio/midi",
+        "size": len(content),
+        "content": content,
+        "last_modified": datetime.now(),
+    }
+    panel.prime.upload.value = (file,)
+
+
+def test_every_way_to_begin_gives_a_prime(panel, music):
+    panel.prime.beats.value = 4
+    panel.prime.keyboard.notes = [[60, 80, 0.0, 1.0]]
+    upload(panel, "mine.mid", midi_bytes(music))
+    ways = {}
+    for way in panel.prime.way.options:
+        panel.prime.way.value = way
+        prime, name = panel.prime.opening()
+        ways[way] = (prime and prime.n_frames, name)
+    assert ways == {
+        "a shipped opening": (26, "Chopin: Étude in C sharp minor, op. 10 no. 4"),
+        "a piece of the corpus": (40, "Somebody: Two notes"),
+        "a MIDI file of mine": (40, "mine.mid"),
+        "what I play": (20, "What was played"),
+        "nothing": (None, "Out of silence"),
+    }
+
+
+def test_a_piece_is_composed_shown_kept_saved_and_taken_out(panel, tmp_path):
+    panel.prime.beats.value = 4
+    assert panel.composer.label == "nobody"
+    panel.composer.value = "Bach"
+    panel.go.click()
+    assert "6 s of music" in panel.message.value
+    assert "in the style of Bach, seed 0" in panel.shown.value and "<iframe" in panel.shown.value
+    panel.keep.click()
+    panel.another.click()
+    panel.keep.click()
+    first, second = panel.gallery.children
+    assert (first.take.config.seed, second.take.config.seed) == (0, 1)
+    panel.show(first.take)
+    assert panel.take is first.take
+    first._save()
+    assert "saved" in first.message.value and len(list((tmp_path / "made").iterdir())) == 3
+    first._remove()
+    assert panel.gallery.children == (second,)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("<script>.mid", b"no music"), ("../../etc/bad.mid", b"MThd and no more"), ("empty.mid", b"")],
+)
+def test_a_bad_upload_is_told_by_its_name_alone(panel, name, content):
+    upload(panel, name, content)
+    assert "musicgen-error" in panel.prime.message.value
+    assert "<script>" not in panel.prime.message.value and "upload.mid" not in panel.prime.message.value
+    assert panel.prime.uploaded is None
+    with pytest.raises(MidiError) as error:
+        read_performance(name, content)
+    assert str(error.value.path) == name
+
+
+def test_each_of_two_performances_of_one_piece_can_be_chosen(tiny_model, music, tmp_path):
+    write_midi(music, tmp_path / "piece.mid")
+    pieces = [Piece(tmp_path / "piece.mid", name, "Somebody", "Two notes", "test") for name in ("one", "two")]
+    options = GenerationPanel(tiny_model(n_pitches=88), pieces).prime.piece.options
+    assert [piece.name for _, piece in options] == ["one", "two"]
+
+
+def test_what_cannot_be_made_is_told(panel):
+    panel.keep.click()
+    assert "compose something first" in panel.message.value
+    panel.prime.way.value = "what I play"
+    panel.go.click()
+    assert "nothing has been played" in panel.message.value
+    panel.prime.way.value = "a MIDI file of mine"
+    panel.go.click()
+    assert "choose a MIDI file first" in panel.message.value
+
+
+def test_where_widgets_are_dead_it_still_tells_what_it_is(panel):
+    assert "temperature" in panel._repr_mimebundle_()["text/html"]
+
+
+def test_a_thumbnail_has_a_line_for_each_note(music):
+    assert thumbnail(music, 20).count("M") == music.n_notes == 2

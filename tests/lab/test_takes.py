@@ -1,0 +1,45 @@
+"""A take: what it says of itself, and what it leaves in a folder."""
+
+import json
+
+import numpy as np
+import pytest
+
+from musicgen.generation import GenerationConfig
+from musicgen.lab.panels.takes import Take, compose
+from musicgen.midi import read_midi
+from musicgen.piano_roll import PianoRoll
+
+
+@pytest.fixture
+def take():
+    velocity = np.zeros((40, 88), np.uint8)
+    velocity[3:20, 39], velocity[20:40, 43] = 70, 90
+    return Take(PianoRoll(velocity), 20, "../Étude: <b>", "Frédéric Chopin", GenerationConfig(seconds=2, seed=7))
+
+
+def test_its_title_tells_what_it_takes_to_make_it_again(take):
+    assert take.title == "../Étude: <b>, in the style of Frédéric Chopin, seed 7"
+
+
+def test_it_is_saved_under_a_plain_name_and_never_over_another(take, tmp_path):
+    first, second = take.save(tmp_path / "new"), take.save(tmp_path / "new")
+    assert [path.name for path in first] == [f"etude-b-frederic-chopin-1{end}" for end in (".mid", ".wav", ".json")]
+    assert [path.name for path in second] == [f"etude-b-frederic-chopin-2{end}" for end in (".mid", ".wav", ".json")]
+    assert np.array_equal(read_midi(first[0]).velocity, take.roll.velocity)
+    about = json.loads(first[2].read_text("utf-8"))
+    assert (about["begun_with"], about["prime_frames"], about["seed"]) == ("../Étude: <b>", 20, 7)
+
+
+def test_a_piece_is_composed_with_or_without_a_prime(tiny_model, take):
+    model = tiny_model(n_pitches=88)
+    made = compose(model, take.roll, "mine", GenerationConfig(seconds=3), None)
+    assert (made.prime_frames, made.roll.n_frames, made.title) == (40, 60, "mine, seed 0")
+    assert np.array_equal(made.roll[:40].velocity, take.roll.velocity)
+    assert compose(model, None, "silence", GenerationConfig(seconds=1), None).prime_frames == 0
+
+
+def test_a_name_that_is_not_utf8_is_saved(tmp_path):
+    roll = PianoRoll(np.full((20, 88), 0, np.uint8))
+    files = Take(roll, 0, "half \udcff\u202e", None, GenerationConfig(seconds=1)).save(tmp_path)
+    assert json.loads(files[-1].read_text("utf-8"))["begun_with"] == "half \ufffd\\u202e"

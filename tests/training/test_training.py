@@ -1,0 +1,325 @@
+"""The loop: it learns, can be stopped and resumed at any update, and rejects checkpoints that do not fit."""
+
+import csv
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from batches import batch_of
+
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.training import TrainConfig, Trainer, load_checkpoint, next_frame_loss
+from musicgen.training.optim import has_bfloat16
+from musicgen.utils.files import free_run_dir
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+BOTH = ("Bach", "Liszt")
+
+
+def random_frames(random, *shape):
+    """Draw velocities of which three in ten sound."""
+    return np.where(random.random(shape) < 0.3, random.integers(1, 128, shape), 0).astype(np.uint8)
+
+
+class Sequences:
+    """Five batches per epoch; signals arrive before the (epoch, batch) of `stops`, the model breaks at `broken_at`."""
+
+    def __init__(self, stops=(), broken_at=None):
+        self.stops, self.broken_at, self.asked, self.model = list(stops), broken_at, [], None
+
+    def epoch(self, number):
+        random = np.random.default_rng(number)
+        for batch in range(self.n_batches(number)):
+            if (number, batch) in self.stops:
+                self.stops.remove((number, batch))
+                signal.raise_signal(STOPS[batch % 2])
+            self.asked.append((number, batch))
+            assert len(self.asked) < 99, "an epoch without an end"
+            if (number, batch) == self.broken_at:
+                self.model.output.last.bias.data.fill_(np.nan)
+            yield batch_of(
+                random_frames(random, 3, 9, 5), random.integers(2, 10, size=3), random.integers(0, 3, size=3)
+            )
+
+    def n_batches(self, number):
+        return 5
+
+
+@pytest.fixture
+def trainer(tiny_model, tmp_path):
+    """Build trainers for one run folder, each with its own model."""
+
+    def build(batches=None, validate=lambda model: 1.0, folder="run", model=None, about=None, tensors=None, **config):
+        model = model or tiny_model(seed=config.pop("model_seed", 0), dropout=0.3, composers=BOTH)
+        settings = TrainConfig(**{"n_epochs": 3, "schedule": "cosine", "seed": 5, **config})
+        batches = batches or Sequences()
+        batches.model = model
+        return Trainer(model, batches, validate, settings, tmp_path / folder, tensors, about, progress=False)
+
+    return build
+
+
+def weights_of(model):
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def logged(folder):
+    return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+
+
+def without_seconds(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def validation(model):
+    """Depend on every weight, and require evaluation mode."""
+    assert not model.training
+    return sum(weight.double().square().sum().item() for weight in model.parameters())
+
+
+def test_one_batch_is_memorised(trainer):
+    batch = batch_of(
+        random_frames(np.random.default_rng(1), 4, 13, 5), np.array([13, 9, 12, 13]), np.array([2, 0, 1, 1])
+    )
+    one = Sequences()
+    one.epoch, one.n_batches = lambda number: iter(25 * [batch]), lambda number: 25
+    torch.manual_seed(0)
+    model = AttentionLSTM(ModelConfig(5, 16, pitch_size=8, attention_size=4, copy_heads=1, composers=BOTH))
+    rows = trainer(one, model=model, optimizer="adamw", learning_rate=0.03, n_epochs=4).run()
+    marginal_nll = -5 * (0.3 * np.log(0.3) + 0.7 * np.log(0.7))
+    assert rows[-1]["train_nll"] < 0.5 * marginal_nll < rows[0]["train_nll"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stops", [[(0, 3), (1, 2)], [(0, 0)], [(1, 0), (1, 1)], [(2, 4)], [(0, 3), (0, 4), (2, 0)]])
+def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer, tmp_path, optimizer, stops):
+    recipe = {"optimizer": optimizer, "learning_rate": 0.05}
+    whole = trainer(validate=validation, folder="whole", **recipe)
+    rows = whole.run()
+    batches = Sequences(stops)
+    for part in range(len(stops) + 1):
+        torch.manual_seed(99 + part)  # any other random state
+        parted = trainer(batches, validation, "parted", model_seed=part, **recipe)
+        again = parted.run(resume=True)
+        assert len(again) == (stops + [(3, 0)])[part][0]  # the epochs that were finished
+    assert without_seconds(again) == without_seconds(rows)
+    torch.testing.assert_close(weights_of(parted.model), weights_of(whole.model), rtol=0, atol=0)
+    for name in ("best.safetensors", "latest.safetensors"):
+        ends = [load_checkpoint(tmp_path / folder / name) for folder in ("whole", "parted")]
+        torch.testing.assert_close(ends[1].tensors, ends[0].tensors, rtol=0, atol=0)
+        torch.testing.assert_close(*(weights_of(end.model) for end in ends), rtol=0, atol=0)
+    assert without_seconds(logged(tmp_path / "whole")) == without_seconds(logged(tmp_path / "parted"))
+
+
+def test_a_stop_during_validation_lets_the_epoch_end_and_signal_handlers_are_restored(trainer):
+    before = [signal.getsignal(number) for number in STOPS]
+    with pytest.raises(ValueError, match="nan"):
+        trainer(Sequences(broken_at=(0, 0)), folder="broken").run()
+    assert len(trainer(validate=lambda model: signal.raise_signal(signal.SIGINT) or 2.0).run()) == 1
+    assert [signal.getsignal(number) for number in STOPS] == before
+
+
+def test_it_can_run_in_a_thread(trainer):
+    with ThreadPoolExecutor() as threads:
+        assert len(threads.submit(trainer().run).result()) == 3
+
+
+def test_a_finished_run_has_nothing_left_to_do(trainer, tmp_path):
+    rows, before = trainer().run(), contents(tmp_path / "run")
+    again = trainer(batches := Sequences(), validate=lambda model: pytest.fail("validated"), model_seed=1)
+    assert (again.run(resume=True), batches.asked) == (rows, [])
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_folder_with_a_run_is_continued_only_on_request(trainer, tmp_path):
+    trainer(Sequences([(0, 2)])).run()
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"run' holds a run already"):
+        trainer().run()
+    assert contents(tmp_path / "run") == before
+    assert len(trainer(folder="new").run(resume=True)) == 3  # nothing there to resume: it begins
+
+
+def test_other_settings_data_or_models_are_rejected_and_the_difference_is_named(trainer, tiny_model, tmp_path):
+    same = {"about": {"data": {"key": "abc"}}}
+    trainer(Sequences([(0, 2)]), **same).run()
+    before = contents(tmp_path / "run")
+    others = [
+        (trainer(about={"data": {"key": "xyz"}}), "data.key was 'abc', now 'xyz'$"),
+        (trainer(), "data.key was 'abc', now None$"),
+        (trainer(**same, momentum=0.75), "training.momentum was 0.9, now 0.75$"),
+        (trainer(**same, model=tiny_model(dropout=0.2, composers=BOTH)), "model.dropout was 0.3, now 0.2$"),
+        (
+            trainer(**same, model=tiny_model(dropout=0.3)),
+            r"model.composers was \('Bach', 'Liszt'\), now \(\)$",
+        ),  # that knows no composers
+    ]
+    for other, difference in others:
+        weights = weights_of(other.model)
+        with pytest.raises(ValueError, match=f"latest.safetensors' was trained with other settings: {difference}"):
+            other.run(resume=True)
+        torch.testing.assert_close(weights_of(other.model), weights, rtol=0, atol=0)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("broken_at", "loss", "said"),
+    [((1, 3), 2.0, "loss is nan at update 9"), (None, np.nan, "loss is nan after"), (None, np.inf, "loss is inf")],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    trainer, tmp_path, broken_at, loss, said
+):
+    losses = iter([2.0, loss])
+    with pytest.raises(ValueError, match=said):
+        trainer(Sequences(broken_at=broken_at), validate=lambda model: next(losses)).run()
+    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(trainer, tmp_path):
+    steps = iter([lambda bias: 2.0, lambda bias: bias.fill_(np.inf).numel() + 2.0])  # weights that no loss has seen
+    with pytest.raises(ValueError, match="weights are no longer finite after update 10"):
+        trainer(validate=lambda model: next(steps)(model.output.last.bias.data)).run()
+    assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
+
+
+def test_a_checkpoint_that_cannot_be_resumed_is_rejected_by_name(trainer, tmp_path):
+    trainer(Sequences([(2, 0)])).run()
+    shutil.copy(tmp_path / "run" / "best.safetensors", tmp_path / "run" / "latest.safetensors")
+    with pytest.raises(ValueError, match="latest.safetensors"):
+        trainer().run(resume=True)
+
+
+def test_the_log_has_a_row_for_each_epoch(trainer, tmp_path):
+    losses = iter([4.5, 4.25, 5.0])
+    rows = trainer(validate=lambda model: next(losses), learning_rate=0.02).run()
+    assert logged(tmp_path / "run") == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert list(rows[0]) == ["epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds"]
+    found = [(row["epoch"], row["updates"], row["validation_nll"]) for row in rows]
+    assert found == [(1, 5, 4.5), (2, 10, 4.25), (3, 15, 5.0)]
+    done = np.array([4, 9, 14]) / 15  # before the last update of each epoch
+    assert [row["learning_rate"] for row in rows] == pytest.approx(0.02 * (1 + np.cos(np.pi * done)) / 2)
+    assert 0 <= rows[0]["seconds"] <= rows[1]["seconds"] <= rows[2]["seconds"]
+
+
+def test_the_training_loss_is_an_average_over_frames_with_dropout(trainer, tiny_model):
+    model = tiny_model()
+    rows = trainer(model=model, learning_rate=1e-12, n_epochs=2).run()
+    for epoch, row in enumerate(rows):
+        with torch.no_grad():
+            scored = [next_frame_loss(model, batch, TrainConfig()) for batch in Sequences().epoch(epoch)]
+        nll, n_frames = sum(part.nll.item() for part in scored), sum(part.n_frames for part in scored)
+        assert row["train_nll"] == pytest.approx(nll / n_frames, rel=1e-5)  # of the notes alone
+    (dropped,) = trainer(model=tiny_model(dropout=0.5), folder="2", learning_rate=1e-12, n_epochs=1).run()
+    assert dropped["train_nll"] != pytest.approx(rows[0]["train_nll"], rel=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.5])
+def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, tiny_model, weight):
+    def moved(**recipe):
+        model, before, sequences = tiny_model(composers=BOTH), tiny_model(composers=BOTH), Sequences()
+        sequences.n_batches = lambda number: 1
+        recipe |= {"n_epochs": 1, "schedule": "constant", "momentum": 0, "velocity_weight": weight}
+        trainer(sequences, model=model, folder=str(recipe), **recipe).run()
+        return torch.cat([(a - b).ravel() for a, b in zip(model.parameters(), before.parameters())])
+
+    model = tiny_model(composers=BOTH)
+    scored = next_frame_loss(model, next(Sequences().epoch(0)), TrainConfig(velocity_weight=weight))
+    (scored.total / scored.n_frames).backward()
+    gradient = torch.cat([parameter.grad.ravel() for parameter in model.parameters()])
+    torch.testing.assert_close(moved(learning_rate=0.01, clip_norm=1e9), -0.01 * gradient, rtol=1e-3, atol=1e-6)
+    assert moved(learning_rate=1.0, clip_norm=0.01).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_trains_and_validates_in_the_wanted_precision(trainer, precision):
+    found = []
+    trainer(validate=lambda model: found.append(model(torch.ones(1, 9, 5))[0]) or 1.0, precision=precision).run()
+    expected = getattr(torch, precision) if has_bfloat16("cpu") else torch.float32
+    assert [(f.hidden.dtype, f.pitches.dtype) for f in found] == 3 * [(expected, torch.float32)]
+
+
+def test_a_processor_without_bfloat16_trains_in_single_precision(trainer, monkeypatch):
+    monkeypatch.setattr("musicgen.training.optim.has_bfloat16", lambda device: False)
+    found = []
+    trainer(validate=lambda model: found.append(model(torch.ones(1, 9, 5))[0]) or 1.0, precision="bfloat16").run()
+    assert {f.hidden.dtype for f in found} == {torch.float32}
+
+
+def test_the_best_checkpoint_has_the_lowest_validation_loss_and_the_latest_the_last(trainer, tmp_path):
+    losses, seen = [4.0, 2.5, 2.75, 2.5, 3.0], []
+    more = {"tensors": {"baseline": torch.tensor([0.25, 0.5])}, "about": {"data": {"x": 1}}, "n_epochs": 5}
+    more["validate"] = lambda model: seen.append(weights_of(model)) or losses[len(seen) - 1]
+    for stops in ([(2, 1)], []):  # stopped once
+        trainer(Sequences(stops), **more).run(resume=True)
+    best, latest = (load_checkpoint(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "latest"))
+    for checkpoint, epoch in [(best, 2), (latest, 5)]:
+        torch.testing.assert_close(weights_of(checkpoint.model), seen[epoch - 1], rtol=0, atol=0)
+        assert [row["validation_nll"] for row in checkpoint.record["progress"]["history"]] == losses[:epoch]
+        assert checkpoint.tensors["baseline"].tolist() == [0.25, 0.5]
+        assert checkpoint.record["data"] == {"x": 1}
+    assert list(best.tensors) == ["baseline"]
+
+
+def test_a_callback_sees_every_update_and_ends_the_run_where_it_says_so(trainer):
+    seen = []
+
+    def callback(watched):
+        seen.append((watched.progress.updates, watched.progress.n_frames > 0))
+        return watched.progress.updates == 7
+
+    stopped = trainer()
+    history = stopped.run(callback=callback)
+    assert [updates for updates, within in seen if within] == [1, 2, 3, 4, 5, 6, 7]
+    assert (5, False) in seen, "and the end of an epoch"
+    assert len(history) == 1
+    assert load_checkpoint(stopped.latest_path).record["progress"]["updates"] == 7
+    resumed, whole = (
+        [row | {"seconds": None} for row in rows]
+        for rows in (trainer().run(resume=True), trainer(folder="whole").run())
+    )
+    assert resumed == whole
+
+
+def test_a_finished_run_can_be_trained_for_more_epochs(trainer, tmp_path):
+    recipe = {"schedule": "constant"}
+    trainer(n_epochs=2, **recipe).run()
+    rows = trainer(n_epochs=3, model_seed=7, **recipe).run(resume=True)
+    whole = trainer(n_epochs=3, folder="whole", **recipe).run()
+    assert without_seconds(rows) == without_seconds(whole)
+    with pytest.raises(ValueError, match="n_epochs was 3, now 2"):
+        trainer(n_epochs=2, **recipe).run(resume=True)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "log.csv", "previous.safetensors"])
+def test_a_folder_with_any_file_of_a_run_is_not_overwritten(trainer, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("precious")
+    with pytest.raises(ValueError, match=f"holds a run already .{name}."):
+        trainer().run()
+    assert (tmp_path / "run" / name).read_text() == "precious"
+
+
+def test_a_checkpoint_is_written_every_few_minutes_within_an_epoch(trainer, monkeypatch):
+    monkeypatch.setattr("musicgen.training.trainer.SAVE_SECONDS", 0.0)
+    running, found = trainer(), []
+
+    def callback(trainer):
+        if trainer.latest_path.exists():
+            found.append(load_checkpoint(trainer.latest_path).record["progress"]["batch"])
+
+    running.run(callback=callback)
+    assert found[:4] == [1, 2, 3, 4]
+
+
+def test_a_free_run_folder_has_the_first_number_that_is_not_taken(tmp_path):
+    assert free_run_dir(tmp_path, "SGD") == tmp_path / "SGD"
+    for name in ("SGD", "SGD-2"):
+        (tmp_path / name).mkdir()
+    assert free_run_dir(tmp_path, "SGD") == tmp_path / "SGD-3"
