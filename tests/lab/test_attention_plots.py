@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from musicgen.lab import attention_plots as plots
+from musicgen.lab.figures import attention_plots as plots
 from musicgen.lab.figures.attention_weights import NEXT_DTYPE
 from musicgen.lab.figures.style import BLUE, ORANGE
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll

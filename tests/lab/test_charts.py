@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from musicgen.lab import charts
+from musicgen.lab.figures import charts
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 

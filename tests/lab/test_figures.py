@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from musicgen.lab import figures
+from musicgen.lab.figures import style
 from musicgen.lab.figures.style import COLOURS, INK, Figure, axes_for, describe, png_bytes, save_figure, subplots
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
@@ -28,7 +28,7 @@ def contrast(colour, ground):
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_text_and_colours_stand_out_from_both_themes(ground):
     assert contrast(INK, ground) > 4
-    singles = [COLOURS["prime"], COLOURS["now"], COLOURS["pedal"], *figures.PALETTE]
+    singles = [COLOURS["prime"], COLOURS["now"], COLOURS["pedal"], *style.PALETTE]
     assert min(contrast(colour, ground) for colour in singles) > 2.2
     assert min(contrast(colour, ground) for colour in COLOURS["velocity"]) > 2.5
 

@@ -8,7 +8,7 @@ from ipywidgets import FloatLogSlider, FloatSlider
 
 from musicgen.dataset import WindowConfig
 from musicgen.generation import GenerationConfig
-from musicgen.lab import charts
+from musicgen.lab.figures import charts
 from musicgen.lab.panels.forms import follow, form
 from musicgen.lab.panels.panel import Message
 from musicgen.model import ModelConfig

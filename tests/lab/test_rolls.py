@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from musicgen.lab import plots
+from musicgen.lab.figures import rolls as plots
 from musicgen.lab.figures.style import COLOURS
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from batches import batch_of
 
-from musicgen.lab import training_view
+from musicgen.lab.panels import training as training_view
 from musicgen.lab.panels.forms import form
 from musicgen.lab.panels.training import LiveLossPlot, TrainingPanel
 from musicgen.model import AttentionLSTM, ModelConfig
