@@ -10,6 +10,7 @@ from musicgen import commands
 from musicgen.corpora.splits import SPLITS
 from musicgen.midi import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS
+from musicgen.utils.devices import device_errors
 from musicgen.utils.files import printable
 from musicgen.utils.settings import help_of
 from musicgen.utils.signals import Terminated, terminate_by_exception
@@ -150,7 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         args = make_parser(arguments[0] if arguments else None).parse_args(arguments)
-        result = args.run(args)
+        with device_errors():
+            result = args.run(args)
     except (ValueError, OSError) as error:
         commands.say(f"musicgen: {error}")
         return 2
