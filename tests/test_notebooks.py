@@ -53,7 +53,7 @@ def execute(notebook, folder):
 
 
 def test_the_course_is_complete_and_listed():
-    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05", "06"]
+    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "04", "05", "06", "07"]
     table = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in PATHS if f"({path.name})" not in table] == []
 
@@ -120,15 +120,15 @@ SETTINGS = {
     "00": {"COMPOSER": '"Liszt"', "SEED": 5, "SECONDS": 14},
     "01": {"PIECE": 7},
     "02": {"PIECE": 9, "SECONDS": 5},
-    "03": {
+    "04": {
         "SIZES": "ModelConfig(hidden_size=16, n_attention_layers=1, attention_size=8, attention_span=32)",
         "SGD": 'TrainConfig(optimizer="sgd", learning_rate=0.001, n_epochs=1)',
         "ADAMW": 'TrainConfig(optimizer="adamw", learning_rate=0.001, n_epochs=1)',
         "PIECE": 8,
     },
-    "04": {"PIECE": 6, "CONFIG": "GenerationConfig(seconds=12.0, temperature=1.1)"},
-    "05": {"SPLIT": '"validation"'},
-    "06": {"REPEAT": 1},
+    "05": {"PIECE": 6, "CONFIG": "GenerationConfig(seconds=12.0, temperature=1.1)"},
+    "06": {"SPLIT": '"validation"'},
+    "07": {"REPEAT": 1},
 }
 
 
@@ -191,9 +191,9 @@ def test_a_known_mistake_gets_a_hint_of_its_own(capsys):
     from musicgen.lab import check
     from musicgen.lab.course.exercises import EXERCISES
 
-    check("03-1", torch.tensor(2.0).log())
+    check("04-1", torch.tensor(2.0).log())
     assert "That is one coin." in capsys.readouterr().out
-    assert not check("03-2", True) and not check("01-2", ["train", "validation", "test"]) and check("04-2", "Which ")
+    assert not check("04-2", True) and not check("01-2", ["train", "validation", "test"]) and check("05-2", "Which ")
     bool_line, list_line, _ = capsys.readouterr().out.splitlines()
     assert "a number, not a bool" in bool_line and "a set, not a list" in list_line
     for exercise in EXERCISES.values():

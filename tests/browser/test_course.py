@@ -72,7 +72,7 @@ def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
     assert lab.errors() == []
 
 
-@pytest.mark.parametrize("name", ["03_training"])  # the explorer; other sliders wait for a button
+@pytest.mark.parametrize("name", ["04_training"])  # the explorer; other sliders wait for a button
 def test_its_first_slider_changes_a_picture(course, name):
     lab = course(name)
     cell = lab.page.locator(".jp-CodeCell:has(.noUi-handle)")
@@ -118,8 +118,8 @@ def test_the_panel_of_notebook_00_composes(course, picture):
     assert lab.errors() == []
 
 
-def test_the_panel_of_notebook_04_composes(course, picture):
-    lab = course("04_generation")
+def test_the_panel_of_notebook_05_composes(course, picture):
+    lab = course("05_generation")
     panel = lab.page.locator(".musicgen-generation")
     lab.click(panel, "Compose")
     panel.locator(".musicgen-message", has_text="s of music").wait_for()

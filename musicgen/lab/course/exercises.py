@@ -93,19 +93,19 @@ EXERCISES = {
             (25, "That is in milliseconds. The answer is in seconds."),
         ),
     ),
-    "03-1": Exercise(
+    "04-1": Exercise(
         88 * math.log(2),
         ("A coin has the probability 1/2.", "Its loss is log 2 nats.", "88 coins: 88 * log(2)"),
         ((math.log(2), "That is one coin. There are 88."), (88, "That is in bits. A bit is log 2 nats.")),
         tolerance=0.01,
     ),
-    "03-2": Exercise(
+    "04-2": Exercise(
         1,
         ("The softmax turns scores into weights.", "Weights are positive.", "What is the sum of a softmax?"),
         ((0, "The weights are positive, so their sum is not 0."),),
         tolerance=1e-4,
     ),
-    "03-3": Exercise(
+    "04-3": Exercise(
         4 * (128 * (176 + 128) + 2 * 128),
         (
             "An LSTM layer has four parts: three gates and the candidate.",
@@ -118,7 +118,7 @@ EXERCISES = {
             (4 * 128 * (176 + 128), "Almost: the biases are missing."),
         ),
     ),
-    "04-1": Exercise(
+    "05-1": Exercise(
         80,
         ("Eight beats at 120 beats per minute.", "A beat lasts 0.5 s, so the prime lasts 4 s.", "4 * 20 frames"),
         (
@@ -127,7 +127,7 @@ EXERCISES = {
             (8, "That is the number of beats."),
         ),
     ),
-    "04-2": Exercise(
+    "05-2": Exercise(
         "which",
         (
             "One temperature is about pitches, one about time.",
@@ -136,7 +136,7 @@ EXERCISES = {
         ),
         (("when", "That is what `onset_temperature` does."),),
     ),
-    "04-3": Exercise(
+    "05-3": Exercise(
         0,
         ("untold + scale * (told - untold)", "1 is as trained.", "Only `untold` should be left."),
         ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),

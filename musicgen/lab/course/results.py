@@ -1,4 +1,4 @@
-"""The measured results that notebook 05 shows: tables and figures of ``benchmarks/results``."""
+"""The measured results that notebook 06 shows: tables and figures of ``benchmarks/results``."""
 
 import csv
 from pathlib import Path
