@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from musicgen.beats import beat_features
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.model.heads import frame_loss
-from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features
+from musicgen.piano_roll import N_PITCHES, PianoRoll
 from musicgen.training import save_checkpoint
 from musicgen.training.optim import autocast
 

@@ -8,7 +8,12 @@ import numpy as np
 BEAT_HARMONICS = (1, 2, 3, 4, 6)
 BAR_HARMONICS = (1, 2)
 DRIFT = 0.8  # the share of a deviation from the tempo that remains at the next beat
-N_BEAT_FEATURES = 2 * len(BEAT_HARMONICS + BAR_HARMONICS) + 1
+
+# The features of a frame: sine and cosine of each harmonic within the beat, within the bar, and "known".
+IN_BEAT = slice(0, 2 * len(BEAT_HARMONICS))
+IN_BAR = slice(IN_BEAT.stop, IN_BEAT.stop + 2 * len(BAR_HARMONICS))
+KNOWN = IN_BAR.stop
+N_BEAT_FEATURES = KNOWN + 1
 
 
 def check_beats(beats: np.ndarray) -> np.ndarray:
@@ -47,14 +52,17 @@ def beat_features(beats: np.ndarray | None, n_frames: int, fps: int = 20) -> np.
     known = (beat >= 0) & (beat < len(times) - 1)
     beat = beat.clip(0, len(times) - 2)
     phase = (now - times[beat]) / np.diff(times)[beat]
-    features[:, :10] = _harmonics(phase, BEAT_HARMONICS)
+    features[:, IN_BEAT] = _harmonics(phase, BEAT_HARMONICS)
     downbeats = np.flatnonzero(is_downbeat)
     if len(downbeats) >= 2:
+        lengths = np.diff(downbeats)
+        lengths = np.append(lengths, lengths[-1])  # the last bar goes on as long as the one before it
         bar = np.searchsorted(downbeats, beat, side="right") - 1
-        in_bar = (bar >= 0) & (beat - downbeats[bar] <= np.diff(downbeats).max())
-        length = np.append(np.diff(downbeats), np.diff(downbeats)[-1])[bar]
-        features[:, 10:14] = _harmonics((beat - downbeats[bar] + phase) / length, BAR_HARMONICS) * in_bar[:, None]
-    features[:, 14] = 1
+        beat_in_bar = beat - downbeats[bar]
+        in_bar = (bar >= 0) & (beat_in_bar <= lengths.max())
+        bar_phase = (beat_in_bar + phase) / lengths[bar]
+        features[:, IN_BAR] = _harmonics(bar_phase, BAR_HARMONICS) * in_bar[:, None]
+    features[:, KNOWN] = 1
     return features * known[:, None]
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from musicgen.beats import beat_features
 from musicgen.midi.performance import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
-from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, beat_features, check_fps, pad
+from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, check_fps, pad
 from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, user_cache, write_checked
 from musicgen.utils.limits import OverLimit, bounded
 from musicgen.utils.processes import run_parallel

@@ -6,8 +6,6 @@ from functools import cached_property
 
 import numpy as np
 
-from musicgen.beats import N_BEAT_FEATURES as N_BEAT_FEATURES
-from musicgen.beats import beat_features as beat_features
 from musicgen.beats import check_beats
 
 LOWEST_PITCH = 21

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.dataset import Batch
-from musicgen.piano_roll import N_BEAT_FEATURES
 
 
 def batch_of(velocity, lengths, composers, seed=0):

@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from musicgen.beats import beat_features
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import RollCache, WindowBatches, WindowConfig
-from musicgen.piano_roll import PianoRoll, beat_features
+from musicgen.piano_roll import PianoRoll
 
 BITS = 2 ** np.arange(10)
 

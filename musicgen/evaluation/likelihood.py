@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from musicgen.beats import beat_features
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import N_VELOCITIES, FrameFeatures, FrameLoss, decode_frame, frame_loss, velocity_bins
-from musicgen.piano_roll import N_PITCHES, PianoRoll, beat_features, pad
+from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
 
 CHUNK_FRAMES = 512
 SHAPES = {"marginal": (N_PITCHES,), "markov": (2, N_PITCHES), "velocity": (N_VELOCITIES,), "pedal": (2,)}

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen.beats import metronome
+from musicgen.beats import beat_features, metronome
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.sampling import frame_by_frame, limit_polyphony, median_velocity, top_p_mask
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import N_VELOCITIES, FrameFeatures, decode_frame
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, beat_features
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.settings import Settings, setting
 
 CHUNK_FRAMES = 512  # of a prime per call of the model

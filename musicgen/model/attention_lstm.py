@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.attention import CausalAttention, CopyAttention
 from musicgen.model.features import PitchHistory, PitchState, pedal_history
 from musicgen.model.heads import FrameFeatures, IndependentOutput, PitchOutput
 from musicgen.model.sequences import Cache
-from musicgen.piano_roll import N_BEAT_FEATURES
 from musicgen.utils.settings import Settings, check_names, setting
 
 OUTPUTS = ("independent", "shared", "joint")
@@ -141,7 +141,7 @@ class AttentionLSTM(nn.Module):
         pedal : Tensor, shape (batch, n_frames), optional
             1 where the sustain pedal is down; by default it is up.
         beats : Tensor of float, shape (batch, n_frames, N_BEAT_FEATURES), optional
-            `piano_roll.beat_features` of the frames to be predicted, one frame ahead of `frames`; by default unknown.
+            `beats.beat_features` of the frames to be predicted, one frame ahead of `frames`; by default unknown.
 
         Returns
         -------

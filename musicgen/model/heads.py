@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.features import N_FEATURES, N_NEAR, lower_velocities
-from musicgen.piano_roll import N_BEAT_FEATURES
 
 N_VELOCITIES = 32  # bins of four MIDI velocities
 N_VELOCITY_FEATURES = 7  # four of `recent_velocities`, three of `lower_velocities`
@@ -42,7 +42,7 @@ class FrameFeatures(NamedTuple):
     pedal : Tensor, shape (..., 3)
         Whether the pedal is down, and how long it has been down or up (log).
     beats : Tensor, shape (..., N_BEAT_FEATURES), or None
-        `piano_roll.beat_features` of the frame to be predicted.
+        `beats.beat_features` of the frame to be predicted.
     copied : Tensor, shape (..., n_pitches, 3 * copy_heads), or None
         What copy attention retrieved.
     """

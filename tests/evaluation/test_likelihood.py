@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.dataset import Batch
 from musicgen.evaluation import likelihood as metrics
 from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
 from musicgen.model.heads import decode_frame, frame_loss, teacher_forced_logits
-from musicgen.piano_roll import N_BEAT_FEATURES, PianoRoll
+from musicgen.piano_roll import PianoRoll
 from musicgen.training import TrainConfig, next_frame_loss
 
 COMPOSERS = ("Bach", "Chopin", "Liszt")

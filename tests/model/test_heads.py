@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model import ModelConfig, heads
 from musicgen.model.features import N_NEAR, PitchHistory, pedal_history
 from musicgen.model.heads import FrameFeatures, IndependentOutput, PitchConv, PitchOutput, decode_frame, frame_loss
-from musicgen.piano_roll import N_BEAT_FEATURES
 
 KINDS = ["independent", "shared", "joint"]
 

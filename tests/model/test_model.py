@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.lab.figures.attention_weights import attention_weights, copy_weights
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.model.heads import teacher_forced_logits
-from musicgen.piano_roll import N_BEAT_FEATURES
 
 SHAPES = [(1, 1), (2, 1), (3, 2), (2, 2), (2, 0)]
 KINDS = ["independent", "shared", "joint"]

@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.lab.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
-from musicgen.piano_roll import DEFAULT_FPS, N_BEAT_FEATURES
+from musicgen.piano_roll import DEFAULT_FPS
 
 MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
 

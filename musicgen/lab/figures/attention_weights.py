@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from musicgen.beats import beat_features
 from musicgen.lab.figures.attention_plots import plot_attended, plot_copied, plot_next_pitches
 from musicgen.lab.figures.rolls import pitch_name
 from musicgen.lab.figures.style import Figure
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import decode_frame, teacher_forced_logits
-from musicgen.piano_roll import LOWEST_PITCH, PianoRoll, beat_features
+from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
 N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
