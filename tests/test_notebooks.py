@@ -12,7 +12,6 @@ from statistics import median
 import nbformat
 import numpy as np
 import pytest
-import torch
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -99,10 +98,9 @@ def test_it_shows_first_and_explains_then_in_short_cells(path):
 
 
 @notebooks
-def test_asserts_have_messages_and_cells_define_nothing(path):
+def test_asserts_have_messages(path):
     nodes = [node for source in sources(read(path), "code") for node in ast.walk(ast.parse(source))]
     assert all(node.msg for node in nodes if isinstance(node, ast.Assert))
-    assert not [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
 def twice(notebook, **settings):
@@ -172,30 +170,3 @@ def test_a_prime_is_counted_in_annotated_beats_or_else_in_those_of_the_file():
     np.testing.assert_array_equal(whole.velocity[: prime.n_frames], prime.velocity)
     assert whole.onsets[0].any()
     assert choose_prime(rolls, 3, n_beats=9_000)[0].duration_seconds > 20  # there are fewer beats
-
-
-def test_exercises_give_three_hints_and_then_the_solution(capsys):
-    from musicgen.lab import check
-    from musicgen.lab.course.exercises import EXERCISES
-
-    assert not check("01-1", None) and check("01-1", 62.5)
-    found = [check("02-2", wrong) for wrong in (1, 2, 3, 4)]
-    lines = capsys.readouterr().out.splitlines()
-    assert not any(found) and lines[-1].endswith("solutions/02_solutions.ipynb")
-    assert [EXERCISES["02-2"].hints[i] in lines[i - 4] for i in range(3)] == [True] * 3
-    with pytest.raises(ValueError, match="no exercise '9'"):
-        check("9", 1)
-
-
-def test_a_known_mistake_gets_a_hint_of_its_own(capsys):
-    from musicgen.lab import check
-    from musicgen.lab.course.exercises import EXERCISES
-
-    check("04-1", torch.tensor(2.0).log())
-    assert "That is one coin." in capsys.readouterr().out
-    assert not check("04-2", True) and not check("01-2", ["train", "validation", "test"]) and check("05-2", "Which ")
-    bool_line, list_line, _ = capsys.readouterr().out.splitlines()
-    assert "a number, not a bool" in bool_line and "a set, not a list" in list_line
-    for exercise in EXERCISES.values():
-        assert not any(exercise.is_right(wrong) for wrong, _ in exercise.mistakes)
-        assert exercise.is_right(exercise.answer)

@@ -1,0 +1,42 @@
+"""Exercises that ask for a value."""
+
+from dataclasses import dataclass
+
+N_HINTS = 3
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise with its answer, three general hints, and hints for common mistakes.
+
+    The answer is a number, which may be off by `tolerance`, or anything that can be compared.
+    """
+
+    answer: object
+    hints: tuple[str, str, str]
+    mistakes: tuple[tuple[object, str], ...] = ()
+    tolerance: float = 1e-6
+
+    def is_right(self, value: object) -> bool:
+        """Return whether a value is the correct answer."""
+        return self._same(value, self.answer)
+
+    def hint(self, value: object, attempt: int) -> str | None:
+        """Return a hint: for the type, for a known mistake, or general hint `attempt` (0 to 2); None after the last."""
+        known = next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), None)
+        if _kind(value) != _kind(self.answer):
+            known = f"The answer is a {_kind(self.answer)}, not a {_kind(value)}."
+        return known or (self.hints[attempt] if attempt < N_HINTS else None)
+
+    def _same(self, value: object, other: object) -> bool:
+        if _kind(value) == _kind(other) == "number":
+            return abs(float(value) - other) <= self.tolerance
+        if isinstance(value, str) and isinstance(other, str):
+            return value.strip().lower() == other
+        return type(value) is type(other) and value == other
+
+
+def _kind(value: object) -> str:
+    """Return "number" or "string", otherwise the name of the type."""
+    name = type(value).__name__
+    return {"int": "number", "float": "number", "str": "string"}.get(name, name)
