@@ -9,7 +9,7 @@ _HOMES = {
     "course.notebook": ("open_corpus", "choose_piece", "choose_prime", "train", "baseline_nlls", "verdict"),
     "course.exercises": ("check",),
     "player": ("Player",),
-    "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison"),
+    "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison", "to_roll"),
     "figures.architecture": ("plot_architecture",),
     "figures.attention_plots": ("plot_gates", "plot_attention", "plot_attended", "plot_copied", "plot_next_pitches"),
     "figures.attention_weights": (

@@ -69,6 +69,16 @@ def test_a_notebook_gets_the_player_and_a_figure():
     assert "data:image/png;base64," in bundle["text/html"]  # beneath the frame, for where frames are taken out
 
 
+def test_a_matrix_of_ones_own_is_played_beside_rolls():
+    shown = Player({"prime": ROLL[:40], "own model": ROLL.active, "Bach": ROLL}, prime_frames=60)
+    tracks = data_of(shown)["tracks"]
+    assert [track["title"] for track in tracks] == ["prime", "own model", "Bach"]
+    assert [len(track["notes"]) for track in tracks] == [3, 5, 5]
+    assert [track["prime"] for track in tracks] == [40, 60, 60], "a prime ends with its piece"
+    with pytest.raises(ValueError, match="at least one"):
+        Player({})
+
+
 def test_the_frame_and_its_figure_are_described():
     shown = player(ROLL, "Two < three", prime_frames=40)
     assert 'title="player: Two &lt; three"' in shown.html
@@ -149,9 +159,25 @@ def test_two_pieces_share_the_axis_and_switching_keeps_the_moment(page):
     assert seconds_of(find) > 0.5
     assert find("keyboard").get_attribute("data-sounding") == "72"
     assert find("player").get_attribute("data-state") == "playing"
+    page.keyboard.press("1")
+    assert find("keyboard").get_attribute("data-sounding") != "72"
+    assert [find("listen").nth(i).get_attribute("aria-pressed") for i in range(2)] == ["true", "false"]
     find("play").click()
     left, right = (find("playhead").nth(i).bounding_box()["x"] for i in range(2))
     assert left == pytest.approx(right, abs=1)
+
+
+def test_the_volume_is_set_by_a_slider_and_the_prime_can_be_skipped(page):
+    find = show(page, Player({"made": ROLL, "real": SHORT}, prime_frames=40))
+    find("volume").press("Home")
+    find("volume").press("ArrowRight")
+    assert page.frames[1].evaluate("tracks.map(track => track.audio.volume)") == [0.05, 0.05]
+    find("skip-prime").click()
+    page.wait_for_timeout(100)
+    assert seconds_of(find) == 2
+    find("play").click()
+    find("player").locator("[role=status]", has_text="Playing made").wait_for(state="attached")
+    assert page.complaints == []
 
 
 def test_the_midi_file_and_the_sound_can_be_saved(page, tmp_path):

@@ -1,6 +1,6 @@
 "use strict";
 // `music` holds the colours that the figures use as well. They are the same in the light and the dark theme.
-const { tracks, seconds, height, music } = JSON.parse(document.getElementById("data").textContent);
+const { tracks, seconds, height, roll_height: rollHeight, music } = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const [player, keyboard] = [byId("player"), byId("keyboard")];
 const [LEFT, RIGHT, LOWEST, HIGHEST] = [38, 6, 21, 108];
@@ -20,7 +20,12 @@ const isPlaying = () => !heard.audio.paused;
 
 function play() {
   if (now() >= heard.seconds - 0.05) seek(0);
-  heard.audio.play().catch(error => { byId("hint").textContent = `Cannot play the sound: ${error.message}`; });
+  heard.audio.play().catch(error => { byId("hint").textContent = announce(`Cannot play the sound: ${error.message}`); });
+}
+
+// For a screen reader; it is not seen.
+function announce(text) {
+  return byId("status").textContent = text;
 }
 
 function seek(time) {
@@ -36,7 +41,16 @@ function listenTo(track) {
   heard = track;
   seek(time);
   if (wasPlaying) play();
-  for (const each of tracks) each.element.classList.toggle("heard", each === heard);
+  markHeard();
+  announce(`Chosen: ${heard.title}`);
+}
+
+function markHeard() {
+  for (const each of tracks) {
+    each.element.classList.toggle("heard", each === heard);
+    if (tracks.length > 1) each.element.querySelector(".name").setAttribute("aria-pressed", each === heard);
+  }
+  byId("skip").hidden = !heard.prime;
 }
 
 // --- pictures -------------------------------------------------------------------------------------------------------
@@ -138,6 +152,7 @@ function paintPrime(pen, scale, end, bottom) {
   pen.globalAlpha = 1;
   pen.fillRect(scale.x(end) - 1, 0, 2, bottom);
   pen.textAlign = "left";
+  pen.fillStyle = colours.ink;
   if (scale.x(end) > LEFT) pen.fillText("prime", Math.max(scale.x(0), LEFT) + 6, 13);
 }
 
@@ -162,6 +177,7 @@ function draw() {
     track.playhead.style.visibility = inView ? "visible" : "hidden";
     track.playhead.dataset.seconds = time.toFixed(3);
     track.canvas.setAttribute("aria-valuenow", time.toFixed(1));
+    track.canvas.setAttribute("aria-valuetext", `${time.toFixed(1)} seconds`);
     if (track === heard) drawKeyboard(new Set(sounding.map(note => note[0])));
   }
   player.dataset.seconds = time.toFixed(3);
@@ -250,13 +266,16 @@ function build(track) {
   [track.canvas, track.playhead] = [find("roll"), find("playhead")];
   find("title").textContent = track.title || "untitled";
   track.element.querySelector(".facts").textContent = `${track.notes.length} notes, ${clock(track.frames / track.fps)}`;
+  track.canvas.setAttribute("aria-label", `position in ${track.title || "the piece"}`);
+  find("midi").setAttribute("aria-label", `save ${track.title || "the piece"} as MIDI`);
+  find("wav").setAttribute("aria-label", `save ${track.title || "the piece"} as WAV`);
   track.canvas.setAttribute("aria-valuemin", 0);
   track.canvas.setAttribute("aria-valuemax", seconds);
   const name = track.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 80) || "piano-roll";
   find("midi").onclick = () => download(bytesOf(track.midi), "audio/midi", `${name}.mid`);
   find("wav").onclick = async () => download(await wavOf(track), "audio/wav", `${name}.wav`);
   find("listen").onclick = () => listenTo(track);
-  if (tracks.length === 1) find("listen").tabIndex = -1;
+  if (tracks.length === 1) find("listen").disabled = true;
   for (const event of ["pointerdown", "pointermove"]) track.canvas.addEventListener(event, ({ offsetX, buttons, pointerId }) => {
     if (!(buttons & 1)) return;
     if (event === "pointerdown") track.canvas.setPointerCapture(pointerId);
@@ -270,7 +289,10 @@ function build(track) {
     draw();
   });
   for (const event of ["play", "pause", "ended"]) track.audio.addEventListener(event, () => {
+    if (track !== heard) return;
     player.dataset.state = isPlaying() ? "playing" : "paused";
+    byId("play").setAttribute("aria-label", isPlaying() ? "pause" : "play");
+    announce(isPlaying() ? `Playing ${heard.title}` : `Paused at ${clock(now())}`);
     follow();
   });
   track.audio.addEventListener("seeked", draw);
@@ -279,19 +301,27 @@ function build(track) {
 
 for (const name of ["now", "prime"]) document.documentElement.style.setProperty(`--${name}`, music[name]);
 byId("velocity").style.setProperty("--colours", [0, 31, 63, 95, 126].map(each => music.velocity[each]));
+document.documentElement.style.setProperty("--roll-height", `${rollHeight}px`);
 tracks.forEach(build);
-heard.element.classList.add("heard");
 player.classList.toggle("several", tracks.length > 1);
+markHeard();
+byId("hint").textContent = "space: play or pause, arrows: 5 s back or forward, click: jump"
+  + (tracks.length > 1 ? `, 1 to ${tracks.length}: choose a piece` : "");
+byId("skip").onclick = () => seek(heard.prime / heard.fps);
+const volume = byId("volume").querySelector("input");
+volume.oninput = () => tracks.forEach(track => { track.audio.volume = volume.value; });
 byId("play").onclick = () => isPlaying() ? heard.audio.pause() : play();
 byId("in").onclick = () => zoom(1 / 2);
 byId("out").onclick = () => zoom(2);
 byId("out").disabled = true;
 document.addEventListener("click", event => { if (event.detail) event.target.closest("button")?.blur(); });  // after a mouse click only
 document.addEventListener("keydown", event => {
+  if (event.target === volume && event.key !== " ") return;  // the arrows set the volume
   const moves = { ArrowLeft: now() - 5, ArrowRight: now() + 5, Home: 0, End: heard.seconds };
   if (event.key === " " && event.target.closest("button")) return;  // the focused button reacts to it
   if (event.key === " ") byId("play").click();
   else if (event.key in moves) seek(moves[event.key]);
+  else if (tracks.length > 1 && tracks[event.key - 1]) listenTo(tracks[event.key - 1]);
   else return;
   event.preventDefault();
 });

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.lab.figures.html import escape, readable
-from musicgen.lab.figures.rolls import beats_within, pedal_spans, plot_rolls
+from musicgen.lab.figures.rolls import beats_within, pedal_spans, plot_rolls, to_roll
 from musicgen.lab.figures.style import COLOURS, Figure, png_bytes
 from musicgen.lab.player.sound import mp3_bytes, render
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 
 FILES = {"STYLE": "player.css", "SCRIPT": "player.js"}  # by their places in player.html
-CONTROLS_HEIGHT, TRACK_HEIGHT = 120, 268  # pixels
+CONTROLS_HEIGHT = 120  # pixels, as the next three
+HEAD_HEIGHT = 36  # of the title of a piece
+ROLL_HEIGHT = 232  # of one or two rolls
+LOW_ROLL_HEIGHT = 152  # of each of three or more
 
 # The frame may run the player's script and offer files to save, but it has no access to the page around it. That page
 # passes on its theme by making the frame 8 (light) or 16 pixels (dark) taller. The figure lies below the frame, and
@@ -29,27 +32,45 @@ FRAME = "player_frame.html"
 class Player:
     """Shows and plays one or more pieces on one time axis.
 
-    A cell displays the player if it is the last expression.
+    With several pieces, a click on a title (or its number on the computer's keyboard) chooses the piece that is heard,
+    at the same moment. A cell displays the player if it is the last expression.
     The sound is rendered when the player is first shown. Each minute of music takes about half a second, and 0.3 MB in
     the notebook.
 
     Parameters
     ----------
-    rolls : mapping of str to PianoRoll
-        The pieces by title. A title may come from anywhere: it is shown as plain text.
+    rolls : mapping of str to PianoRoll or array_like
+        The pieces by title. A matrix of your own, shape (n_frames, 88), is turned into a roll by `to_roll`.
+        A title may come from anywhere: it is shown as plain text.
     prime_frames : int
-        Length of the given opening, which is shaded; 0 for none.
+        Length of the opening that the pieces share, which is shaded; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If there is no piece, or one of them is not a piano roll.
+
+    Examples
+    --------
+    >>> from musicgen.lab import Player
+    >>> Player({"prime": prime, "own model": matrix > 0, "Bach": bach}, prime_frames=80)  # doctest: +SKIP
     """
 
     rolls: Mapping[str, PianoRoll]
     prime_frames: int = 0
+
+    def __post_init__(self):
+        if not self.rolls:
+            raise ValueError("a player needs at least one piece")
+        object.__setattr__(self, "rolls", {title: to_roll(roll) for title, roll in self.rolls.items()})
 
     @cached_property
     def page(self) -> str:
         """The player as a self-contained web page."""
         tracks = [_track(title, roll, self.prime_frames) for title, roll in self.rolls.items()]
         seconds = max(track["seconds"] for track in tracks)
-        data = {"tracks": tracks, "seconds": seconds, "height": self._height, "music": COLOURS}
+        data = {"tracks": tracks, "seconds": seconds, "music": COLOURS}
+        data |= {"height": self._height, "roll_height": self._roll_height}
         page = _read("player.html")
         for place, name in FILES.items():
             page = page.replace(f"/*{place}*/", _read(name))
@@ -65,7 +86,11 @@ class Player:
 
     @property
     def _height(self) -> int:
-        return CONTROLS_HEIGHT + TRACK_HEIGHT * len(self.rolls)
+        return CONTROLS_HEIGHT + (HEAD_HEIGHT + self._roll_height) * len(self.rolls)
+
+    @property
+    def _roll_height(self) -> int:
+        return ROLL_HEIGHT if len(self.rolls) <= 2 else LOW_ROLL_HEIGHT
 
     @property
     def _title(self) -> str:
@@ -85,7 +110,7 @@ class Player:
 
 
 def player(roll: PianoRoll, title: str = "", prime_frames: int = 0) -> Player:
-    """Return a player for one piece; see `Player`."""
+    """Return a player for one piece, a roll or a matrix; see `Player`."""
     return Player({title: roll}, prime_frames)
 
 
@@ -100,7 +125,7 @@ def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
         "title": readable(title),
         "fps": roll.fps,
         "frames": roll.n_frames,
-        "prime": prime_frames,
+        "prime": min(prime_frames, roll.n_frames),
         "notes": roll.notes.tolist(),
         "pedal": None if roll.pedal is None else pedal_spans(roll),
         "beats": None if roll.beats is None else np.round(beats_within(roll), 3).tolist(),
