@@ -22,13 +22,12 @@ torch.inference_mode = torch.no_grad  # a wrapped tensor cannot be used in infer
 
 from musicgen.dataset import Piece, WindowBatches, WindowConfig, prepare  # noqa: E402
 from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
-from musicgen.generation.generate import GenerationConfig, generate  # noqa: E402
+from musicgen.generation import GenerationConfig, generate  # noqa: E402
 from musicgen.lab.figures.attention_weights import attention_at  # noqa: E402
-from musicgen.midi.performance import write_midi  # noqa: E402
-from musicgen.model.attention_lstm import AttentionLSTM, ModelConfig  # noqa: E402
+from musicgen.midi import write_midi  # noqa: E402
+from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402
-from musicgen.training.checkpoint import load_checkpoint  # noqa: E402
-from musicgen.training.trainer import TrainConfig, Trainer  # noqa: E402
+from musicgen.training import TrainConfig, Trainer, load_checkpoint  # noqa: E402
 
 PRETENDED = "pretended"
 MOVES = {"aten::_to_copy", "aten::copy_"}  # these alone go from one device to another
