@@ -3,14 +3,8 @@
 const { tracks, seconds, height, roll_height: rollHeight, music } = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const [player, keyboard] = [byId("player"), byId("keyboard")];
-const [LEFT, RIGHT, LOWEST, HIGHEST] = [38, 6, 21, 108];
-const STRIP = tracks.some(track => track.pedal) ? 8 : 0;  // height of the pedal strip
-const BOTTOM = 20 + (STRIP && STRIP + 4);
-const CLOSEST = 5;  // pixels between two beats that are drawn
-const BLACK = new Set([1, 3, 6, 8, 10]);
-const pitches = tracks.flatMap(track => track.notes.map(note => note[0]));
-const low = Math.max(LOWEST, Math.min(55, ...pitches) - 2), high = Math.min(HIGHEST, Math.max(67, ...pitches) + 2);
-const view = { start: 0, span: seconds };  // the visible part of the time axis, in seconds
+const hasPedal = tracks.some(track => track.pedal);
+const view = { start: 0, span: seconds, ...pitchRange(tracks) };  // what is visible: seconds and pitches
 let heard = tracks[0], colours = { ...music };
 
 // --- sound ----------------------------------------------------------------------------------------------------------
@@ -64,114 +58,27 @@ function setTheme() {
     colours[name] = style.getPropertyValue(`--${name}`).trim();
 }
 
-function fit(canvas) {
-  const ratio = devicePixelRatio || 1, [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  return [pen, width, height];
-}
-
-function scales(track) {
-  const width = track.canvas.clientWidth - LEFT - RIGHT, height = track.canvas.clientHeight - BOTTOM;
-  const row = height / (high - low + 1);
-  return { row, x: time => LEFT + (time - view.start) / view.span * width, y: pitch => (high - pitch) * row,
-    time: x => view.start + (x - LEFT) / width * view.span };
-}
-
-function bar(pen, scale, fps, [pitch, , start, end]) {
-  const [left, right] = [Math.max(scale.x(start / fps), LEFT), scale.x(end / fps)], tall = Math.max(scale.row - 0.6, 1.6);
-  pen.beginPath();
-  pen.roundRect(left, scale.y(pitch), Math.max(right - left - 0.6, 1.6), tall, Math.min(2, tall / 2));
-  pen.fill();
+function scalesOf(track) {
+  return scales(view, track.canvas.clientWidth, track.canvas.clientHeight, hasPedal);
 }
 
 function paint(track) {  // everything that does not move, cached as a picture
-  const [pen, width, height] = fit(track.canvas), scale = scales(track), bottom = height - BOTTOM;
-  pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
-  pen.fillStyle = colours.ground;
-  pen.fillRect(0, 0, width, height);
-  pen.save();
-  pen.beginPath();
-  pen.rect(LEFT, 0, width - LEFT, height);
-  pen.clip();
-  for (let pitch = low; pitch <= high; pitch++) {
-    pen.fillStyle = colours.row;
-    if (BLACK.has(pitch % 12)) pen.fillRect(LEFT, scale.y(pitch), width, scale.row);
-  }
-  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120].find(s => s / view.span * (width - LEFT) > 64) ?? 300;
-  pen.textAlign = "center";
-  for (let i = Math.ceil(view.start / step); i * step <= view.start + view.span + 1e-6; i++) {
-    const x = scale.x(i * step), text = step < 1 ? (i * step).toFixed(1) : String(i * step);
-    pen.fillStyle = colours.line;
-    if (!track.beats) pen.fillRect(x - 0.5, 0, 1, bottom);
-    pen.fillStyle = colours.faint;
-    pen.fillText(text + " s", Math.min(Math.max(x, LEFT + 12), width - RIGHT - 14), height - 6);
-  }
-  if (track.prime) paintPrime(pen, scale, track.prime / track.fps, bottom);
-  paintBeats(pen, scale, track.beats ?? [], bottom);
-  for (const note of track.notes) {
-    if (note[3] / track.fps < view.start) continue;
-    pen.fillStyle = colours.velocity[note[1] - 1];
-    bar(pen, scale, track.fps, note);
-  }
-  pen.fillStyle = colours.pedal;
-  for (const [start, end] of track.pedal ?? [])
-    pen.fillRect(scale.x(start / track.fps), bottom + 4, scale.x(end / track.fps) - scale.x(start / track.fps), STRIP);
-  pen.restore();
-  pen.textAlign = "right";
-  pen.fillStyle = colours.faint;
-  if (track.pedal) pen.fillText("pedal", LEFT - 4, bottom + 11);
-  for (let pitch = Math.ceil(low / 12) * 12; pitch <= high; pitch += 12) {
-    pen.fillStyle = colours.line;
-    pen.fillRect(LEFT - 4, scale.y(pitch) + scale.row - 0.5, width - LEFT - RIGHT + 4, 1);
-    pen.fillStyle = colours.faint;
-    pen.fillText(`C${pitch / 12 - 1}`, LEFT - 8, Math.max(scale.y(pitch) + scale.row / 2 + 4, 10));
-  }
+  const [pen, width, height] = fit(track.canvas);
+  paintRoll(pen, width, height, scalesOf(track), track, view, colours);
   track.picture = document.createElement("canvas");
   [track.picture.width, track.picture.height] = [track.canvas.width, track.canvas.height];
   track.picture.getContext("2d").drawImage(track.canvas, 0, 0);
-}
-
-function paintBeats(pen, scale, beats, bottom) {
-  for (const strong of [0, 1]) {
-    const times = beats.filter(([, downbeat]) => !strong || downbeat).map(([time]) => time);
-    const inView = (times.at(-1) - times[0]) / (times.length - 1) * (scale.x(1) - scale.x(0)) >= CLOSEST;
-    pen.fillStyle = colours.beat;
-    pen.globalAlpha = strong ? 0.6 : 0.3;
-    if (inView) for (const time of times) pen.fillRect(scale.x(time) - 0.5, 0, 1, bottom);
-  }
-  pen.globalAlpha = 1;
-}
-
-function paintPrime(pen, scale, end, bottom) {
-  pen.fillStyle = colours.prime;
-  pen.globalAlpha = 0.15;
-  pen.fillRect(scale.x(0), 0, scale.x(end) - scale.x(0), bottom);
-  pen.globalAlpha = 1;
-  pen.fillRect(scale.x(end) - 1, 0, 2, bottom);
-  pen.textAlign = "left";
-  pen.fillStyle = colours.ink;
-  if (scale.x(end) > LEFT) pen.fillText("prime", Math.max(scale.x(0), LEFT) + 6, 13);
-}
-
-function soundingAt(track, time) {
-  return track.notes.filter(([, , start, end]) => start / track.fps <= time && time < end / track.fps);
 }
 
 function draw() {
   if (!tracks[0].picture) return;
   const time = now(), ratio = devicePixelRatio || 1;
   for (const track of tracks) {
-    const pen = track.canvas.getContext("2d"), scale = scales(track), sounding = soundingAt(track, time);
+    const pen = track.canvas.getContext("2d"), scale = scalesOf(track), sounding = soundingAt(track, time);
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.drawImage(track.picture, 0, 0);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.fillStyle = pen.shadowColor = colours.now;
-    pen.shadowBlur = 8;
-    for (const note of sounding) if (note[3] / track.fps > view.start) bar(pen, scale, track.fps, note);
-    pen.shadowBlur = 0;
+    paintSounding(pen, scale, track, view, sounding, colours);
     const inView = view.start - 0.01 <= time && time <= view.start + view.span + 0.01;
     track.playhead.style.transform = `translateX(${scale.x(time)}px)`;
     track.playhead.style.visibility = inView ? "visible" : "hidden";
@@ -185,27 +92,8 @@ function draw() {
 }
 
 function drawKeyboard(lit) {
-  const [pen, width, height] = fit(keyboard), wide = width / 52;
-  let white = 0;
-  const places = [];
-  for (let pitch = LOWEST; pitch <= HIGHEST; pitch++) {
-    const black = BLACK.has(pitch % 12);
-    places.push([pitch, black, black ? (white - 0.3) * wide : white * wide]);
-    if (!black) white++;
-  }
-  for (const layer of [false, true]) for (const [pitch, black, x] of places) if (black === layer) {
-    pen.fillStyle = lit.has(pitch) ? colours.now : black ? colours["black-key"] : colours["white-key"];
-    pen.strokeStyle = black ? colours["black-key"] : colours.line;
-    pen.beginPath();
-    pen.roundRect(x + 0.5, 0.5, (black ? 0.6 : 1) * wide - 0.5, (black ? 0.62 : 1) * height - 1, [0, 0, 3, 3]);
-    pen.fill();
-    pen.stroke();
-    if (pitch % 12 || wide < 12) continue;
-    pen.fillStyle = lit.has(pitch) ? "#ffffff" : "#5c6670";
-    pen.font = "9px system-ui, 'DejaVu Sans', sans-serif";
-    pen.textAlign = "center";
-    pen.fillText(`C${pitch / 12 - 1}`, x + wide / 2, height - 6);
-  }
+  const [pen, width, height] = fit(keyboard);
+  paintKeyboard(pen, width, height, lit, colours);
   keyboard.dataset.sounding = [...lit].join(" ");
 }
 
@@ -280,7 +168,7 @@ function build(track) {
     if (!(buttons & 1)) return;
     if (event === "pointerdown") track.canvas.setPointerCapture(pointerId);
     listenTo(track);
-    seek(scales(track).time(offsetX));
+    seek(scalesOf(track).time(offsetX));
   });
   track.canvas.addEventListener("wheel", event => {
     if (view.span >= seconds || !event.deltaX) return;

@@ -1,6 +1,7 @@
 """A player for piano rolls, in JupyterLab and in exported pages. Where scripts cannot run, it is a figure."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from musicgen.lab.player.sound import mp3_bytes, render
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 
-FILES = {"STYLE": "player.css", "SCRIPT": "player.js"}  # by their places in player.html
+FILES = {"STYLE": "player.css", "CANVAS": "canvas.js", "SCRIPT": "player.js"}  # by their places in player.html
+EXPORTS = re.compile(
+    r"^export \{.*\};$", re.MULTILINE
+)  # of canvas.js, which the page that composes imports as a module
 CONTROLS_HEIGHT = 120  # pixels, as the next three
 HEAD_HEIGHT = 36  # of the title of a piece
 ROLL_HEIGHT = 232  # of one or two rolls
@@ -73,7 +77,7 @@ class Player:
         data |= {"height": self._height, "roll_height": self._roll_height}
         page = _read("player.html")
         for place, name in FILES.items():
-            page = page.replace(f"/*{place}*/", _read(name))
+            page = page.replace(f"/*{place}*/", EXPORTS.sub("", _read(name)))
         # Only "<" could end the script element, and in JSON it occurs in strings only.
         return page.replace("/*DATA*/", json.dumps(data).replace("<", "\\u003c"))
 
