@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from musicgen.lab.figures.rolls import BLUE
+from musicgen.lab.figures.style import BLUE
 from musicgen.utils.files import atomic_write
 
 TABLE = Path(__file__).parent / "results" / "speed.csv"

@@ -207,7 +207,8 @@ def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Nam
 
         write_wav(render(roll), args.wav)
     if args.png:
-        from musicgen.lab.figures.rolls import plot_comparison, plot_roll, save_figure
+        from musicgen.lab.figures.rolls import plot_comparison, plot_roll
+        from musicgen.lab.figures.style import save_figure
 
         if title and args.prime:
             recording = read_midi(args.prime)

@@ -140,7 +140,7 @@ def test_only_the_lowest_of_stacked_axes_has_labels():
 
 def test_stacked_rolls_share_their_axes_and_keep_strange_titles():
     upper = plots.plot_rolls({"real": ROLL, "$x { \udcff": ROLL[:20]}, prime_frames=10)
-    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", "$x { \udcff"]
+    assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", r"\$x { �"]
     assert upper.get_xlim() == upper.figure.axes[1].get_xlim() == pytest.approx((0, 3))
     pixels_of(upper)
 

@@ -1,9 +1,7 @@
 """Live plots of a run, without a browser: the gathered losses, the display and the stop button."""
 
-import io
 import time
 
-import matplotlib.image
 import numpy as np
 import pytest
 from batches import batch_of
@@ -64,9 +62,9 @@ def test_a_follower_gathers_the_loss_of_each_update(make_trainer, monkeypatch):
     assert np.allclose([nlls[:4].mean(), nlls[4:].mean()], [row["train_nll"] for row in history])
     assert rates[-1] < rates[1]
     follower.draw(trainer)
-    done, line, png = shown[-1]
+    done, line, figure = shown[-1]
     assert done == 1 and line.startswith("epoch 2 of 2, update 8, after 0:0")
-    assert matplotlib.image.imread(io.BytesIO(png)).shape[2] == 4
+    assert "training loss" in figure and "<img" in figure
 
 
 def test_a_follower_of_a_run_taken_up_within_an_epoch_begins_with_an_update_it_saw(make_trainer, monkeypatch):

@@ -14,7 +14,8 @@ from test_kills import run
 from musicgen.corpora.folder import Piece
 from musicgen.corpora.maestro import download_maestro
 from musicgen.dataset import prepare
-from musicgen.lab.figures.rolls import plot_roll, save_figure
+from musicgen.lab.figures.rolls import plot_roll
+from musicgen.lab.figures.style import save_figure
 from musicgen.lab.player.sound import Sound, write_wav
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM, ModelConfig

@@ -159,7 +159,8 @@ def test_a_name_is_escaped(tmp_path, monkeypatch, capsys, name):
 
 
 def test_dollars_in_a_name_are_not_a_formula(tmp_path):
-    from musicgen.lab.figures.rolls import plot_roll, save_figure
+    from musicgen.lab.figures.rolls import plot_roll
+    from musicgen.lab.figures.style import save_figure
     from musicgen.piano_roll import PianoRoll
 
     ax = plot_roll(PianoRoll.from_notes(read_notes(tmp_path)), title=r"for $\undefined{5 and $6")

@@ -66,7 +66,7 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
         steps.append((f"+ {step}", colour, embedded))
     return [
         *steps,
-        ("one small net for all pitches", GREEN, logits),
+        ("one network for all pitches", GREEN, logits),
         ("next frame: logits, velocities", GREY, ""),
     ], asides
 

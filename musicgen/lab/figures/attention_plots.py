@@ -111,9 +111,8 @@ def _draw_moment(ax: Axes, roll: PianoRoll, n_frames: int, title: str) -> None:
     """Draw a roll up to a few seconds after frame `n_frames`, with a vertical line at that frame."""
     plot_roll(roll[: n_frames + SECONDS_AFTER * roll.fps], ax, title, velocity_bar=False)
     ax.axvline(n_frames / roll.fps, color=COLOURS["now"], linewidth=2)
-    place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["now"], "ha": "right"}
     if ax.get_subplotspec().is_first_row():
-        ax.text(n_frames / roll.fps, 1.01, "now ", **place)
+        ax.text(n_frames / roll.fps, 1.01, "now ", transform=ax.get_xaxis_transform(), ha="right")
 
 
 def plot_copied(
@@ -207,7 +206,7 @@ def plot_next_pitches(predicted: np.ndarray, ax: Axes | None = None) -> Axes:
     for colour, label in ((BLUE, "sounds now and is held"), (ORANGE, "would be struck")):
         ax.plot([], [], "s", color=colour, label=label)
     ax.set(xlim=(0, 112), xlabel="probability in %", title="Next pitches")
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize=8)
     likely = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, predicted["probability"]))
     describe(ax, f"The most likely pitches in the next frame: {likely}")
     return ax

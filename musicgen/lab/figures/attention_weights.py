@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from musicgen.beats import beat_features
 from musicgen.lab.figures.attention_plots import plot_attended, plot_copied, plot_next_pitches
 from musicgen.lab.figures.rolls import pitch_name
-from musicgen.lab.figures.style import Figure
+from musicgen.lab.figures.style import Figure, literal
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
@@ -275,5 +275,5 @@ def moment_figure(
     if n_copy:
         plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
     plot_next_pitches(next_pitches(model, roll, seconds, 16, composer), figure.add_subplot(grid[:, 1]))
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     return figure

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 # Control characters except tab and line feed, line separators, and characters that reorder the text around them.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+# A figure in the dark themes of JupyterLab and VS Code: its brightness is inverted, its hues stay.
+DARK = '[data-jp-theme-light="false"] .musicgen-figure, .vscode-dark .musicgen-figure'
 CELL = "padding: 3px 12px; text-align: right; border-bottom: 1px solid #80808040"
 
 
@@ -48,5 +50,8 @@ def table(rows: Iterable[Sequence], head: Sequence = (), bold: Collection[int] =
 
 
 def image(png: bytes, alt: str) -> str:
-    """Return a PNG as an HTML ``<img>`` element with alternative text."""
-    return f'<img style="max-width: 100%" alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
+    """Return a PNG of a figure as an HTML ``<img>`` element with alternative text, and the style of the dark theme."""
+    picture = b64encode(png).decode()
+    style = f"<style>{DARK} {{ filter: invert(0.93) hue-rotate(180deg) }}</style>"
+    about = f'class="musicgen-figure" style="max-width: 100%" alt="{escape(alt)}"'
+    return f'{style}<img {about} src="data:image/png;base64,{picture}">'

@@ -8,22 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike
 
-from musicgen.lab.figures.style import (  # noqa: F401  (notebooks import the shared ones from here)
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALETTE,
-    PURPLE,
-    SKY,
-    VELOCITY,
-    axes_for,
-    describe,
-    png_bytes,
-    save_figure,
-    subplots,
-)
-from musicgen.lab.figures.style import COLOURS as COLOUR
+from musicgen.lab.figures.style import COLOURS, SKY, VELOCITY, axes_for, describe, literal, subplots
 from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, N_PITCHES, PianoRoll
 
 MOST_LINES = 150  # beats, or bars, in one figure
@@ -104,7 +89,7 @@ def plot_roll(
         ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
     if prime_frames:
         _draw_prime(ax, prime_frames / roll.fps, rest)
-    ax.set_title(title, pad=22 if prime_frames else None)
+    ax.set_title(literal(title), pad=22 if prime_frames else None)
     describe(ax, _sentence(roll, prime_frames))
     return ax
 
@@ -142,7 +127,7 @@ def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
     """Draw the beats of a roll, or only the downbeats if it is long."""
     beats = beats_within(roll)
     down = beats[:, 1] == 1
-    place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["beat"], "zorder": 1}
+    place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["beat"], "zorder": 1}
     if len(beats) <= MOST_LINES:
         ax.vlines(beats[~down, 0], 0, 1, linewidth=0.5, alpha=0.4, gid="beats", **place)
     if down.sum() <= MOST_LINES:
@@ -159,7 +144,7 @@ def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
     if roll.pedal is None:
         return
     spans = [(start / roll.fps, (end - start) / roll.fps) for start, end in pedal_spans(roll)]
-    place = {"transform": ax.get_xaxis_transform(), "color": COLOUR["pedal"]}
+    place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["pedal"]}
     ax.broken_barh(spans, (0, PEDAL_TOP), linewidth=0, zorder=2, gid="pedal", **place)
     at = {"xy": (0, PEDAL_TOP / 2), "xycoords": "axes fraction", "textcoords": "offset points", "xytext": (-4, 0)}
     ax.annotate("pedal", ha="right", va="center", size=9, **at)
@@ -174,11 +159,11 @@ def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
 
 
 def _draw_prime(ax: Axes, seconds: float, rest: str) -> None:
-    above = {"transform": ax.get_xaxis_transform(), "color": COLOUR["prime"]}
+    above = {"transform": ax.get_xaxis_transform()}
     ax.axvspan(0, seconds, color=SKY, alpha=0.2, linewidth=0, zorder=0)
-    ax.axvline(seconds, color=COLOUR["prime"], linewidth=1.5)
+    ax.axvline(seconds, color=COLOURS["prime"], linewidth=1.5)
     ax.text(seconds, 1.01, "prime ", ha="right", **above)
-    ax.text(seconds, 1.01, f"| {rest}", **above)
+    ax.text(seconds, 1.01, f"| {literal(rest)}", **above)
 
 
 def _sentence(roll: PianoRoll, prime_frames: int) -> str:

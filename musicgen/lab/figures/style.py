@@ -1,29 +1,34 @@
 """Common parts of all figures: the colours, the size, the alternative text, and how a notebook shows them.
 
-A figure has a transparent background, and its text and colours stand out from white and from black. So one picture
-fits the light and the dark theme of JupyterLab, GitHub and an exported page. The player uses the same colours.
+A figure has a light ground and dark text of its own, so it can be read wherever it is shown. JupyterLab's dark theme
+inverts its brightness (see `image`). The player uses the same colours. Nothing here changes the settings of matplotlib:
+the style belongs to our figures, and what a cell adds to one of them has it, too.
 """
 
 import io
 from base64 import b64encode
 from pathlib import Path
 
-import matplotlib
+import matplotlib.axes
 import matplotlib.figure
-import numpy as np
 from IPython.display import publish_display_data
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex, to_rgb
+from matplotlib.cbook import normalize_kwargs
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from PIL import Image
 
+from musicgen.lab.figures.fonts import drawable, families_for
 from musicgen.lab.figures.html import image, readable
 from musicgen.utils.files import atomic_write
 
 # Colours that people with any colour vision can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY = PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"]
 GREY = "#808080"
-INK = "#787878"  # text: a contrast of 4.4 with white and with JupyterLab's dark background
+GROUND = "#ffffff"
+INK = "#333333"  # text
+SIZE = 11  # of text, in points
 
 # Velocity from 1 (soft, pale blue) to 127 (loud, bright orange), of about the same lightness throughout.
 VELOCITY = LinearSegmentedColormap.from_list("velocity", ["#86a3bd", "#6f86d6", "#a25fd0", "#d8478f", "#ee5a24"], 127)
@@ -35,25 +40,50 @@ COLOURS = {
     "beat": GREY,
 }
 
-# Set on import, so that whatever a cell adds to a figure has these colours, too.
-matplotlib.rcParams.update(
-    {
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "grid.color": GREY,
-        "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "font.size": 11,
-        "text.parse_math": False,  # a title may contain dollar signs
-    }
-)
+
+def literal(text: object) -> str:
+    r"""Return `text` as a title or label that shows every character as it is, dollar signs included.
+
+    In matplotlib two dollar signs enclose mathematics. So texts that come from anywhere, such as the title of a piece,
+    go through this function, and a title that the reader sets can still be ``$x^2$``.
+    """
+    return drawable(text).replace("$", r"\$")
+
+
+def _with_style(options: dict) -> dict:
+    """Add our colour and size to the options of a text."""
+    return {"color": INK, "fontsize": SIZE} | normalize_kwargs(options, Text)
+
+
+class StyledAxes(matplotlib.axes.Axes):
+    """Axes in our style, whatever matplotlib's settings are."""
+
+    def clear(self) -> None:
+        """Remove what is drawn, and restore the style. Axes are also cleared when they are made."""
+        super().clear()
+        self.set_facecolor("none")
+        self.set_prop_cycle(color=PALETTE)
+        self.grid(False)
+        self.tick_params(which="both", color=INK, labelcolor=INK, labelsize=SIZE, grid_color=GREY)
+        for name, spine in self.spines.items():
+            spine.set_color(INK)
+            spine.set_visible(name in ("left", "bottom"))
+        for text in (self.title, self.xaxis.label, self.yaxis.label):
+            text.set(color=INK, size=SIZE)
+        self.title.set_size(1.2 * SIZE)
+
+    def text(self, x: float, y: float, s: str, fontdict: dict | None = None, **options) -> Text:
+        """Write a text, as in matplotlib, by default in our style."""
+        return super().text(x, y, s, fontdict, **_with_style(options))
+
+    def annotate(self, text: str, xy: tuple, *args, **options) -> Text:
+        """Annotate a point, as in matplotlib, by default in our style."""
+        return super().annotate(text, xy, *args, **_with_style(options))
+
+    def legend(self, *args, **options) -> Legend:
+        """Place a legend, as in matplotlib, by default without a frame and in our style."""
+        defaults = {"frameon": False, "labelcolor": INK, "fontsize": 0.9 * SIZE}
+        return super().legend(*args, **defaults | options)
 
 
 class Figure(matplotlib.figure.Figure):
@@ -68,8 +98,20 @@ class Figure(matplotlib.figure.Figure):
     """
 
     def __init__(self, width: float = 8, height: float = 4):
-        super().__init__(figsize=(width, height), layout="constrained")
+        super().__init__(figsize=(width, height), layout="constrained", facecolor=GROUND)
         self.notes: list[str] = []
+
+    def add_subplot(self, *args, **options) -> Axes:
+        """Add axes in our style; `subplots`, ``twinx`` and ``colorbar`` also call this method."""
+        return super().add_subplot(*args, **{"axes_class": StyledAxes} | options)
+
+    def suptitle(self, t: str, **options) -> Text:
+        """Set the title of the figure."""
+        return super().suptitle(t, **_with_style({"size": 1.2 * SIZE} | options))
+
+    def legend(self, *args, **options) -> Legend:
+        """Place a legend of all axes, without a frame."""
+        return super().legend(*args, **{"frameon": False, "labelcolor": INK, "fontsize": 0.9 * SIZE} | options)
 
     @property
     def alt(self) -> str:
@@ -77,12 +119,14 @@ class Figure(matplotlib.figure.Figure):
         labels = [f"{ax.get_ylabel()} by {ax.get_xlabel()}" for ax in self.axes if ax.get_ylabel() and ax.get_xlabel()]
         parts = [self.get_suptitle(), *(ax.get_title() for ax in self.axes), *(self.notes or labels)]
         whole = ". ".join(part.rstrip(".") for part in dict.fromkeys(parts) if part)
-        return readable(f"{whole}." if whole else "A figure.").replace("\n", " ")
+        return readable(f"{whole}." if whole else "A figure.").replace(r"\$", "$").replace("\n", " ")
 
     def draw(self, renderer) -> None:
-        """Draw the figure, after replacing characters that matplotlib cannot draw."""
+        """Draw the figure with fonts for all its characters, after replacing those that cannot be drawn."""
         for text in self.findobj(Text):
-            text.set_text(readable(text.get_text()))
+            text.set_text(drawable(text.get_text()))
+            if not text.get_text().isascii():
+                text.set_fontfamily(families_for(text.get_text()))
         super().draw(renderer)
 
     def _ipython_display_(self) -> None:  # takes precedence over IPython's own formatter of figures
@@ -115,6 +159,14 @@ def describe(ax: Axes, sentence: str) -> None:
         ax.figure.notes.append(sentence)
 
 
+def legend_below(ax: Axes, n_columns: int = 4) -> None:
+    """Place the legend below everything else in a figure of ours, so that it covers nothing."""
+    if isinstance(ax.figure, Figure):
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns)
+    else:  # the reader's own figure may have another layout
+        ax.legend()
+
+
 def save_figure(ax: Axes, path: Path | str) -> None:
     """Write the figure of `ax` as a PNG file atomically."""
     with atomic_write(path) as temporary:
@@ -125,37 +177,17 @@ def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
     """Return a figure as a PNG with 256 colours, which halves its size."""
     drawn, small = io.BytesIO(), io.BytesIO()
     shown.figure.savefig(drawn, format="png", dpi=dpi)
-    _with_palette(np.array(Image.open(drawn).convert("RGBA"))).save(small, "png", optimize=True)
+    pixels = Image.open(drawn).convert("RGB")
+    pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
 
-def _with_palette(pixels: np.ndarray) -> Image.Image:
-    """Reduce an RGBA image to its 256 most frequent colours.
-
-    Pillow's own method for RGBA images loses pale colours.
-    """
-    pixels = ((pixels.astype(int) + 2) // 5 * 5).astype(np.uint8)  # 52 levels of each channel
-    pixels[pixels[..., 3] == 0] = 0
-    packed = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
-    values, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    colours = values.view(np.uint8).reshape(-1, 4)
-    palette = colours[np.argsort(-counts)[:256]]
-    distance = ((colours[:, None].astype(int) - palette) ** 2).sum(axis=-1)  # (n_colours, 256)
-    reduced = Image.fromarray(distance.argmin(axis=1).astype(np.uint8)[index.reshape(packed.shape)], "P")
-    reduced.putpalette(palette.tobytes(), "RGBA")
-    return reduced
+def figure_html(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> str:
+    """Return a figure as an HTML ``<img>`` element with its alternative text."""
+    figure = shown.figure
+    return image(png_bytes(figure, dpi), figure.alt if isinstance(figure, Figure) else "A figure.")
 
 
 def fading(colour: str, strongest: float = 1.0) -> LinearSegmentedColormap:
     """Return a colour map from transparent to `colour`, whose opacity ends at `strongest`."""
     return LinearSegmentedColormap.from_list("fading", [(*to_rgb(colour), 0), (*to_rgb(colour), strongest)])
-
-
-def sequential() -> ListedColormap:
-    """Return an opaque colour map from pale to dark blue, for tables of numbers."""
-    return ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0, 0.95, 128)))
-
-
-def is_dark(colour: tuple[float, ...] | str) -> bool:
-    """Return whether white text is easier to read on `colour` than black text."""
-    return np.dot(to_rgb(colour), [0.3, 0.6, 0.1]) < 0.5

@@ -3,8 +3,7 @@
 from ipywidgets import HTML, FloatSlider, Layout
 
 from musicgen.lab.figures.attention_weights import moment_figure
-from musicgen.lab.figures.html import image
-from musicgen.lab.figures.style import png_bytes
+from musicgen.lab.figures.style import figure_html
 from musicgen.lab.panels.panel import Message, Panel
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -20,8 +19,7 @@ def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seco
     def draw(_=None) -> None:
         message.value = ""
         with message.errors():
-            figure = moment_figure(model, roll, slider.value, title=title)
-            picture.value = image(png_bytes(figure), figure.alt)
+            picture.value = figure_html(moment_figure(model, roll, slider.value, title=title))
 
     draw()
     slider.observe(draw, "value")

@@ -15,13 +15,12 @@ from ipywidgets import (
     Dropdown,
     FloatLogSlider,
     FloatSlider,
-    Image,
     Layout,
 )
 
 from musicgen.lab.figures.html import escape
-from musicgen.lab.figures.rolls import Axes, png_bytes
-from musicgen.lab.panels.panel import Message, Panel, picture_html
+from musicgen.lab.figures.style import Axes, figure_html
+from musicgen.lab.panels.panel import Message, Panel
 from musicgen.utils.settings import Settings, help_of
 
 WIDEST_SLIDER = 10_000  # a wider range gets no slider
@@ -98,16 +97,16 @@ def follow(form: Form, draw: Callable[[Settings], Axes]) -> Panel:
     draw : callable
         Takes the config, returns axes.
     """
-    picture = Image(layout=Layout(max_width="100%", object_fit="contain", align_self="flex-start"))
+    picture = HTML()
 
     def redraw(_=None) -> None:
         with form.message.errors():
             if form.value:
-                picture.value = png_bytes(draw(form.value), dpi=80)
+                picture.value = figure_html(draw(form.value), dpi=80)
 
     redraw()
     form.observe(redraw, "value")
-    panel = Panel([form, picture], lambda: form.instead() + picture_html(picture.value))
+    panel = Panel([form, picture], lambda: form.instead() + picture.value)
     panel.add_class("musicgen-follow")
     return panel
 

@@ -1,7 +1,6 @@
 """Common parts of the panels: a box, a message, a button, a picture."""
 
 import traceback
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -56,11 +55,6 @@ class Message(HTML):
             self.complain(str(error))
         except Exception:
             self.complain(traceback.format_exc())
-
-
-def picture_html(png: bytes) -> str:
-    """Return a PNG as an HTML ``<img>`` element, or an empty string if there is none."""
-    return f'<img style="max-width: 100%" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
 
 
 def button(text: str, icon: str, help: str, act: Callable[[], None], style: str = "") -> Button:

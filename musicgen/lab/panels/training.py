@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from IPython.display import Image as Picture
+from IPython.display import HTML as Html
 from IPython.display import display
-from ipywidgets import HTML, Box, FloatProgress, Image, Layout, Tab
+from ipywidgets import HTML, Box, FloatProgress, Layout, Tab
 
 from musicgen.lab.figures.charts import plot_training, plot_validation
-from musicgen.lab.figures.rolls import png_bytes
+from musicgen.lab.figures.style import figure_html
 from musicgen.lab.panels.forms import Form
-from musicgen.lab.panels.panel import Message, Panel, button, picture_html
+from musicgen.lab.panels.panel import Message, Panel, button
 from musicgen.lab.panels.runs import load_runs, runs_table
 from musicgen.training import Trainer
 
@@ -29,7 +29,7 @@ class LiveLossPlot:
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     show : callable
-        Takes the finished share of the run (0..1), a line about its progress, and the figure as PNG.
+        Takes the finished share of the run (0..1), a line about its progress, and the figure as HTML.
     stop : callable
         Returns True if the run should end.
     updates : list of (int, float, float), optional
@@ -39,7 +39,7 @@ class LiveLossPlot:
     def __init__(
         self,
         baselines: dict,
-        show: Callable[[float, str, bytes], None],
+        show: Callable[[float, str, str], None],
         stop: Callable[[], bool] = lambda: False,
         updates: list[tuple[int, float, float]] | None = None,
     ):
@@ -73,7 +73,7 @@ class LiveLossPlot:
         line = f"epoch {min(at.epoch + 1, config.n_epochs)} of {config.n_epochs}, update {at.updates}, {clock}"
         title = f"{trainer.best_path.parent.name}: {line}"
         ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, title)
-        self.show(at.updates / max(1, n_updates), line, png_bytes(ax))
+        self.show(at.updates / max(1, n_updates), line, figure_html(ax))
         self.drawn = time.monotonic()
 
 
@@ -95,7 +95,7 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
         As in `Trainer.run`.
     """
     handle = display(display_id=True)  # None outside of a notebook
-    follower = LiveLossPlot(baselines, lambda done, line, png: handle and handle.update(Picture(png)))
+    follower = LiveLossPlot(baselines, lambda done, line, figure: handle and handle.update(Html(figure)))
     history = trainer.run(resume, follower)
     follower.draw(trainer)
     return history
@@ -133,8 +133,7 @@ class TrainingPanel(Panel):
         )
         self.resume = button("Go on", "forward", "continue the run that was stopped", self._resume)
         self.bar, self.message = FloatProgress(max=1, layout=Layout(width="160px")), Message()
-        self.figure, self.curves = (Image(layout=Layout(max_width="800px", display="none")) for _ in range(2))
-        self.table = HTML()
+        self.figure, self.table, self.curves = (HTML(layout=Layout(max_width="800px")) for _ in range(3))
         row = Layout(align_items="center", grid_gap="6px", margin="6px 0", flex_flow="row wrap")
         controls = Box([self.start, self.stop, self.resume, self.bar, self.message], layout=row)
         tab = Tab(list(forms.values()), titles=list(forms))
@@ -191,8 +190,9 @@ class TrainingPanel(Panel):
         self.start.disabled, self.stop.disabled = False, True
         self.resume.disabled = not at or at.epoch >= self.trainer.config.n_epochs
 
-    def _show(self, done: float, line: str, png: bytes) -> None:
-        self.bar.value, self.figure.value, self.figure.layout.display = done, png, "block"
+    def _show(self, done: float, line: str, figure: str) -> None:
+        self.bar.value = done
+        self.figure.value = figure
         self.message.tell(line)
 
     def _show_runs(self) -> None:
@@ -200,12 +200,11 @@ class TrainingPanel(Panel):
         runs = load_runs(self.folder)
         if runs:
             self.table.value = f'<div style="overflow-x: auto">{runs_table(runs)}</div>'
-            self.curves.value = png_bytes(plot_validation({run.name: run.history for run in runs}, self.baselines))
-            self.curves.layout.display = "block"
+            self.curves.value = figure_html(plot_validation({run.name: run.history for run in runs}, self.baselines))
 
     def _instead(self) -> str:
         forms = "".join(f"<h4>{title}</h4>{each.instead()}" for title, each in self.forms.items())
-        return f"<p>{HOW_TO}</p>{forms}{self.table.value}{picture_html(self.curves.value)}"
+        return f"<p>{HOW_TO}</p>{forms}{self.table.value}{self.curves.value}"
 
 
 def _minutes(seconds: float) -> str:

@@ -1,0 +1,59 @@
+"""Characters that a figure can draw: an installed font that has them, or an escape."""
+
+import re
+import sys
+from functools import cache
+
+from matplotlib import font_manager
+
+from musicgen.lab.figures.html import readable
+
+DEFAULT_FAMILY = "DejaVu Sans"  # comes with matplotlib
+# Families that have Chinese, Japanese or Korean characters, on Linux, Windows and macOS. Only these are opened.
+WIDE_FAMILIES = re.compile(
+    "CJK|Han Sans|WenQuanYi|Droid Sans Fallback|Unifont|Gothic|Mincho|Meiryo|Hiragino|PingFang|Heiti|Songti|"
+    "YaHei|SimHei|SimSun|JhengHei|Malgun|Nanum|Arial Unicode"
+)
+TOLD: set[str] = set()  # characters that were reported
+
+
+def drawable(text: object) -> str:
+    r"""Return `text` with characters escaped that cannot be drawn, such as ``\u97f3`` where no font has it.
+
+    The first time, a line on standard error names them.
+    """
+    kept = readable(text)
+    missing = {letter for letter in beyond_default(kept) if not _family_with(letter)}
+    if missing - TOLD:
+        TOLD.update(missing)
+        letters = "".join(sorted(missing))
+        print(f"No installed font has {letters}: figures show codes. Install one, as fonts-noto-cjk.", file=sys.stderr)
+    return "".join(ascii(letter)[1:-1] if letter in missing else letter for letter in kept)
+
+
+def families_for(text: str) -> list[str]:
+    """Return the families to draw `text` with: the default, then those that have its other characters."""
+    others = (_family_with(letter) for letter in sorted(beyond_default(text)))
+    return [DEFAULT_FAMILY, *dict.fromkeys(family for family in others if family)]
+
+
+def beyond_default(text: str) -> set[str]:
+    """Return the characters of `text` that the default font does not have."""
+    if text.isascii():
+        return set()
+    known = _characters(font_manager.findfont(DEFAULT_FAMILY))
+    return {letter for letter in text if letter.isprintable() and ord(letter) not in known}
+
+
+@cache
+def _family_with(letter: str) -> str | None:
+    """Return the first installed family with a character, or None."""
+    for font in font_manager.fontManager.ttflist:
+        if WIDE_FAMILIES.search(font.name) and ord(letter) in _characters(font.fname):
+            return font.name
+    return None
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    return frozenset(font_manager.get_font(path).get_charmap())
