@@ -31,7 +31,7 @@ from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.sequences import moving_averages
+from musicgen.model.features import moving_averages
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "ablation.csv"

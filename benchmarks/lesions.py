@@ -21,7 +21,6 @@ from musicgen.dataset import prepare
 from musicgen.evaluation.likeness import correlation, memory, pitch_classes
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
-from musicgen.model.attention import CausalAttention
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.utils.files import atomic_write
@@ -42,10 +41,10 @@ def lesioned(model: AttentionLSTM, parts: tuple[str, ...]) -> AttentionLSTM:
     model = copy.deepcopy(model)
     with torch.no_grad():
         if "copy" in parts:
-            model.copy.no_match.bias.fill_(1e4)
-        for cell in model.attentions:
-            if "cells" in parts and isinstance(cell, CausalAttention):
-                cell.scale_shift.weight.zero_()
+            model.copy.null_key.bias.fill_(1e4)
+        if "cells" in parts:
+            for layer in model.layers[-model.config.n_attention_layers :]:
+                layer.attention.scale_shift.weight.zero_()
     return model
 
 

@@ -110,7 +110,7 @@ def test_two_processes_learn_what_one_learns(tmp_path, recipe):
         one, two = (kept(path, name).model.state_dict() for path in (tmp_path / "one", tmp_path / "two" / "run"))
         for weights in (one, two):
             # What is added to all keys of attention moves no softmax: its gradient is 0, and AdamW sees its rounding.
-            weights["attentions.0.query_key_value.bias"][2:4] = 0
+            weights["layers.0.attention.query_key_value.bias"][2:4] = 0
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
     for row, other in zip(rows(tmp_path / "one"), rows(tmp_path / "two" / "run"), strict=True):
         assert {**other, "seconds": 0} == pytest.approx({**row, "seconds": 0}, rel=1e-5)

@@ -1,6 +1,5 @@
 """Evaluate a model with teacher forcing: negative log-likelihoods and F1 scores, beside those of baselines."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,15 @@ from torch.nn import functional as F
 
 from musicgen.beats import beat_features
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import N_VELOCITIES, FrameFeatures, FrameLoss, decode_frame, frame_loss, velocity_bins
+from musicgen.model.heads import (
+    N_VELOCITIES,
+    FrameFeatures,
+    FrameLoss,
+    bin_widths,
+    decode_frame,
+    frame_loss,
+    velocity_bins,
+)
 from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
 
 CHUNK_FRAMES = 512
@@ -210,7 +217,7 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
 
 def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
     """Sum the negative log-likelihoods of a model."""
-    loss, changed = scored.loss(model), (scored.features.on > 0) != (scored.velocity > 0)
+    loss, changed = scored.loss(model), (scored.features.active > 0) != (scored.velocity > 0)
     sums = {"n_frames": len(loss.nll), "nll": loss.nll.sum(dtype=torch.float64)}
     sums["changed_nll"] = loss.cell_nll[changed].sum(dtype=torch.float64)
     if model.output.velocity is not None:
@@ -223,7 +230,7 @@ def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
 def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor | int]:
     """Return the summed negative log-likelihoods of each baseline."""
     marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
-    before, after = scored.features.on > 0, scored.velocity > 0
+    before, after = scored.features.active > 0, scored.velocity > 0
     markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), after.float(), reduction="none")
     marginal_nll = F.binary_cross_entropy(marginal.expand(after.shape), after.float(), reduction="sum")
     bins = velocity_bins(scored.velocity[after & ~before])
@@ -233,7 +240,7 @@ def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor |
         "markov_nll": markov_nll.sum(dtype=torch.float64),
         "marginal_nll": marginal_nll,
         "changed_markov_nll": markov_nll[before != after].sum(dtype=torch.float64),
-        "velocity_marginal_nll": (math.log(128 / N_VELOCITIES) - velocities.log())[bins].sum(),
+        "velocity_marginal_nll": (bin_widths(bins).log() - velocities[bins].log()).sum(),
         "pedal_markov_nll": pedal,
     }
 
@@ -242,7 +249,7 @@ def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
     """Count the cells that are on in the predicted frames, in the music, and in both."""
     encoded = model.output.encode(scored.features, scored.pedal)
     predicted, _ = decode_frame(model.output, encoded, scored.features, lambda logits: (logits > 0).to(logits.dtype))
-    on, after, up = predicted > 0, scored.velocity > 0, scored.features.on == 0
+    on, after, up = predicted > 0, scored.velocity > 0, scored.features.active == 0
     return {
         "frame_hits": int((on & after).sum()),
         "frame_claims": int(on.sum() + after.sum()),

@@ -11,7 +11,7 @@ from musicgen.beats import beat_features, metronome
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.sampling import frame_by_frame, limit_polyphony, median_velocity, top_p_mask
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import N_VELOCITIES, FrameFeatures, decode_frame
+from musicgen.model.heads import N_CHOICES, N_VELOCITIES, FrameFeatures, decode_frame, velocity_in_bin
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.settings import Settings, setting
 
@@ -209,12 +209,12 @@ class _Sampler:
             return velocity
         n_struck = int(struck.sum())
         uniform = torch.rand(n_struck, 1, generator=self.random)
-        within_bin = torch.randint(128 // N_VELOCITIES, (n_struck,), generator=self.random)
+        number = torch.randint(N_CHOICES, (n_struck,), generator=self.random)
         while True:
             inputs = (x.repeat(self.copies, 1) for x in (velocity, struck))
             logits = self._mix(self.output.velocity_logits(conditioned, features, *inputs), n_struck)
             bins = (logits.softmax(-1).cumsum(-1) < uniform).sum(-1).clamp(max=N_VELOCITIES - 1)
-            drawn = (bins * (128 // N_VELOCITIES) + within_bin).clamp(min=1).to(torch.uint8)
+            drawn = velocity_in_bin(bins, number).to(torch.uint8)
             if torch.equal(velocity[struck], drawn):
                 return velocity
             velocity[struck] = drawn

@@ -1,20 +1,64 @@
-"""The attention LSTM: LSTM layers with causal attention cells, copy attention, and an output head."""
+"""The attention LSTM: layers of a recurrent cell with attention, copy attention, and an output head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.model.attention import CausalAttention, CopyAttention
-from musicgen.model.features import PitchHistory, PitchState, pedal_history
-from musicgen.model.heads import FrameFeatures, IndependentOutput, PitchOutput
-from musicgen.model.sequences import Cache
+from musicgen.model.attention import CausalAttention, CopyAttention, KVCache, NoAttention
+from musicgen.model.features import PedalState, PitchHistory, PitchState, pedal_history
+from musicgen.model.heads import HEADS, FrameFeatures
 from musicgen.utils.settings import Settings, check_names, setting
 
-OUTPUTS = ("independent", "shared", "joint")
 COMPOSER_SIZE = 32  # size of a composer's embedding
+
+
+class LSTMState(NamedTuple):
+    """State of an `LSTM`, shape (batch, hidden_size) each."""
+
+    hidden: Tensor
+    cell: Tensor
+
+
+class LSTM(nn.LSTM):
+    """A recurrent cell: the LSTM.
+
+    Every class in `CELLS` takes ``(n_inputs, hidden_size)``. Its `forward` takes frames (B, T, n_inputs) and a state,
+    None at first, and returns outputs (B, T, hidden_size) and the new state: tensors (B, ...) in a NamedTuple.
+    `input_weight` (n, n_inputs) is what its inputs are multiplied with.
+    """
+
+    def __init__(self, n_inputs: int, hidden_size: int):
+        super().__init__(n_inputs, hidden_size, batch_first=True)
+        nn.init.xavier_uniform_(self.weight_ih_l0)
+        nn.init.orthogonal_(self.weight_hh_l0)
+        nn.init.zeros_(self.bias_ih_l0)
+        nn.init.zeros_(self.bias_hh_l0)
+        nn.init.ones_(self.bias_ih_l0[hidden_size : 2 * hidden_size])  # an open forget gate keeps what was seen
+
+    @property
+    def input_weight(self) -> Tensor:
+        """What the inputs are multiplied with, shape (4 * hidden_size, n_inputs)."""
+        return self.weight_ih_l0
+
+    def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Return the hidden states (B, T, H), and the state after the last frame."""
+        if state is None:
+            zeros = x.new_zeros(len(x), self.hidden_size)
+            state = LSTMState(zeros, zeros)
+        if x.shape[1] == 1 and not torch.is_grad_enabled():  # generation: this has a third of the overhead
+            hidden, cell = torch.lstm_cell(x[:, 0], state, *self.all_weights[0])
+            return hidden[:, None], LSTMState(hidden, cell)
+        x, (hidden, cell) = super().forward(x, (state.hidden[None], state.cell[None]))
+        return x, LSTMState(hidden[0], cell[0])
+
+
+# Another cell or attention is one class and one name here.
+CELLS = {"lstm": LSTM}
+ATTENTIONS = {"causal": CausalAttention, "none": NoAttention}
 
 
 @dataclass(frozen=True)
@@ -30,10 +74,12 @@ class ModelConfig(Settings):
     copy_heads: int = setting("Heads of copy attention; 0 leaves it out.", 4, 0, 16)
     copy_span: int = setting("Frames that copy attention sees; 640 are 32 s.", 640, 4, 8192, usual=(64, 1024))
     dropout: float = setting("Dropout after each layer during training.", 0.0, 0, 0.9)
-    output: str = setting("Head: ``independent`` as on the poster, or `PitchOutput`.", "joint", choices=OUTPUTS)
+    cell: str = setting("Recurrent cell of each layer.", "lstm", choices=CELLS.keys())
+    attention: str = setting("Attention cell of the last layers.", "causal", choices=ATTENTIONS.keys())
+    output: str = setting("Head: ``independent`` as on the poster, or `PitchOutput`.", "joint", choices=HEADS.keys())
     pitch_size: int = setting("Size of the embedding of a pitch in `PitchOutput`.", 16, 1, 512, usual=(4, 64))
     pitch_reach: int = setting("Pitches on either side that a pitch sees.", 36, 1, 128, usual=(1, 87))
-    pedal: bool = setting("Predict the sustain pedal, and let the pitches depend on it.", True)
+    pedal: bool = setting("Hear and predict the sustain pedal, but not with ``independent``.", True)
     beats: bool = setting("Accept beat features as input.", True)
     velocity_context: bool = setting("Let a velocity depend on those below it and on recent ones nearby.", True)
     composers: tuple[str, ...] = setting("Composers whose style can be requested.", ())
@@ -45,6 +91,16 @@ class ModelConfig(Settings):
             raise ValueError(f"n_attention_layers must be {allowed} (n_layers is {self.n_layers})")
         object.__setattr__(self, "composers", check_names("composers", self.composers))
 
+    @property
+    def hears_pedal(self) -> bool:
+        """Whether the pedal is an input: only if the head predicts it, since it must be known in generation, too."""
+        return self.pedal and self.output != "independent"
+
+    @property
+    def copies(self) -> bool:
+        """Whether there is copy attention; the independent head does not read what it finds."""
+        return self.copy_heads > 0 and self.output != "independent"
+
     def label_of(self, composer: str | None) -> int:
         """Return the index of a composer's embedding, 0 for None; ValueError if the model does not know the name."""
         if composer is not None and composer not in self.composers:
@@ -54,11 +110,36 @@ class ModelConfig(Settings):
 
 
 class LayerState(NamedTuple):
-    """State of one layer: the LSTM's `hidden` and `cell`, shape (1, batch, hidden_size), and the attention's cache."""
+    """State of one `Layer`: that of its recurrent cell, and that of its attention."""
 
-    hidden: Tensor
-    cell: Tensor
-    cache: Cache | None
+    cell: Any
+    attention: Any
+
+
+class Layer(nn.Module):
+    """One layer: a recurrent cell, then attention to its earlier outputs, or none.
+
+    Parameters
+    ----------
+    n_inputs : int
+    config : ModelConfig
+        Its `cell` and `attention` are names in `CELLS` and `ATTENTIONS`.
+    attends : bool
+        Whether the layer has attention.
+    """
+
+    def __init__(self, n_inputs: int, config: ModelConfig, attends: bool):
+        super().__init__()
+        attention = ATTENTIONS[config.attention if attends else "none"]
+        self.cell = CELLS[config.cell](n_inputs, config.hidden_size)
+        self.attention = attention(config.hidden_size, config.attention_size, config.attention_span)
+
+    def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
+        """Map (B, T, n_inputs) to (B, T, H), and return the state for the next call; None is the first frame's."""
+        before = state or LayerState(None, None)
+        x, cell = self.cell(x, before.cell)
+        x, attention = self.attention(x, before.attention)
+        return x, LayerState(cell, attention)
 
 
 class ModelState(NamedTuple):
@@ -66,8 +147,31 @@ class ModelState(NamedTuple):
 
     layers: list[LayerState]
     pitches: PitchState
-    pedal: tuple[Tensor, Tensor]  # down (batch, 1) and age in frames (batch, 1)
-    copies: Cache | None
+    pedal: PedalState
+    copy: KVCache | None
+
+    def select(self, indices: Tensor) -> "ModelState":
+        """Return the state of the given rows of the batch, in this order.
+
+        All is copied, so several rows may descend from one, and this state may still be continued.
+
+        Parameters
+        ----------
+        indices : Tensor of int, shape (n_rows,)
+        """
+        return map_state(self, lambda part: part.select(indices), lambda tensor: tensor.index_select(0, indices))
+
+
+def map_state(state: Any, of_cache: Callable[[KVCache], Any], of_tensor: Callable[[Tensor], Any]) -> Any:
+    """Apply one function to each cache and another to each other tensor of a state; what is None stays None."""
+    if state is None:
+        return None
+    if isinstance(state, KVCache):
+        return of_cache(state)
+    if isinstance(state, Tensor):
+        return of_tensor(state)
+    parts = [map_state(part, of_cache, of_tensor) for part in state]
+    return parts if isinstance(state, list) else type(state)(*parts)
 
 
 class AttentionLSTM(nn.Module):
@@ -87,36 +191,31 @@ class AttentionLSTM(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        n_more = config.pedal + N_BEAT_FEATURES * config.beats + COMPOSER_SIZE * bool(config.composers)
         self.composer = nn.Embedding(len(config.composers) + 1, COMPOSER_SIZE) if config.composers else None
-        sizes = [2 * config.n_pitches + n_more] + [config.hidden_size] * config.n_layers
-        self.lstms = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:]))
+        n_inputs = 2 * config.n_pitches + config.hears_pedal + N_BEAT_FEATURES * config.beats
+        n_inputs += COMPOSER_SIZE * (self.composer is not None)
         n_plain = config.n_layers - config.n_attention_layers
-        sizes = config.hidden_size, config.attention_size, config.attention_span
-        cells = [nn.Identity()] * n_plain + [CausalAttention(*sizes) for _ in range(config.n_attention_layers)]
-        self.attentions = nn.ModuleList(cells)
+        self.layers = nn.ModuleList(
+            Layer(config.hidden_size if number else n_inputs, config, attends=number >= n_plain)
+            for number in range(config.n_layers)
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.history = PitchHistory()
-        independent = config.output == "independent"
-        sizes = config.hidden_size, config.n_pitches, config.copy_heads, config.copy_span
-        self.copy = CopyAttention(*sizes) if config.copy_heads and not independent else None
-        self.output = IndependentOutput(config.hidden_size, config.n_pitches) if independent else PitchOutput(config)
+        self.copy = None
+        if config.copies:
+            self.copy = CopyAttention(config.hidden_size, config.n_pitches, config.copy_heads, config.copy_span)
+        self.output = HEADS[config.output](config)
         self._initialise()
 
     def _initialise(self) -> None:
-        """Initialise the LSTMs for sparse input.
+        """Initialise the first layer for sparse input.
 
         Of 88 pitches about two sound. With torch's small default weights the first layer hardly reacts to them, and
-        the loss stays at the marginal baseline for a thousand updates. An open forget gate keeps what was seen.
+        the loss stays at the marginal baseline for a thousand updates.
         """
-        for lstm in self.lstms:
-            nn.init.xavier_uniform_(lstm.weight_ih_l0)
-            nn.init.orthogonal_(lstm.weight_hh_l0)
-            nn.init.zeros_(lstm.bias_ih_l0)
-            nn.init.zeros_(lstm.bias_hh_l0)
-            nn.init.ones_(lstm.bias_ih_l0[self.config.hidden_size : 2 * self.config.hidden_size])
-        nn.init.normal_(self.lstms[0].weight_ih_l0)
-        nn.init.normal_(self.lstms[0].weight_ih_l0[:, 2 * self.config.n_pitches :], std=0.2)
+        weight = self.layers[0].cell.input_weight
+        nn.init.normal_(weight)
+        nn.init.normal_(weight[:, 2 * self.config.n_pitches :], std=0.2)
         if self.composer is not None:
             nn.init.zeros_(self.composer.weight)  # initially all composers are alike
 
@@ -150,25 +249,29 @@ class AttentionLSTM(nn.Module):
         state : ModelState
             To continue from.
         """
-        pedal = frames.new_zeros(frames.shape[:2]) if pedal is None else pedal.to(frames.dtype)
-        beats = frames.new_zeros(*frames.shape[:2], N_BEAT_FEATURES) if beats is None else beats
-        x, layers = self._inputs(frames, composers, pedal, beats), []  # (B, T, I)
-        for layer, before in zip(range(self.config.n_layers), state.layers if state else [None] * len(self.lstms)):
-            x, after = self._layer(layer, x, before)  # (B, T, H)
-            layers.append(after)
+        B, T, _ = frames.shape
+        pedal = frames.new_zeros(B, T) if pedal is None else pedal.to(frames.dtype)
+        beats = frames.new_zeros(B, T, N_BEAT_FEATURES) if beats is None else beats
+        x = self.inputs(frames, composers, pedal, beats)  # (B, T, I)
+        layer_states = []
+        for layer, before in zip(self.layers, state.layers if state else [None] * len(self.layers)):
+            x, after = layer(x, before)  # (B, T, H)
             x = self.dropout(x)
+            layer_states.append(after)
         with torch.autocast(frames.device.type, enabled=False):
             pitches, recent, pitch_state = self.history(frames, state and state.pitches)  # (B, T, K, F), (B, T, K, 4)
             pedal_features, pedal_state = pedal_history(pedal, state and state.pedal)  # (B, T, 3)
-        copied, copies = None, None
+        copied_notes = None
+        copy_state = None
         if self.copy is not None:
-            copied, copies = self.copy(x, pitches, state and state.copies)  # (B, T, K, 3 h)
-        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied)
-        return features, ModelState(layers, pitch_state, pedal_state, copies)
+            copied_notes, copy_state = self.copy(x, pitches, state and state.copy)  # (B, T, K, 3 h)
+        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes)
+        return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 
-    def _inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:
+    def inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:
+        """Return what the first layer receives, shape (batch, n_frames, n_inputs)."""
         parts = [(frames > 0).to(frames.dtype), frames]
-        if self.config.pedal:
+        if self.config.hears_pedal:
             parts.append(pedal[..., None])
         if self.config.beats:
             parts.append(beats)
@@ -176,18 +279,3 @@ class AttentionLSTM(nn.Module):
             composers = frames.new_zeros(len(frames), dtype=torch.long) if composers is None else composers
             parts.append(self.composer(composers)[:, None].expand(-1, frames.shape[1], -1))
         return torch.cat(parts, dim=-1)
-
-    def _layer(self, layer: int, x: Tensor, before: LayerState | None) -> tuple[Tensor, LayerState]:
-        x, (hidden, cell) = self._lstm(self.lstms[layer], x, before and (before.hidden, before.cell))
-        cache = None
-        if isinstance(self.attentions[layer], CausalAttention):
-            x, cache = self.attentions[layer](x, before and before.cache)
-        return x, LayerState(hidden, cell, cache)
-
-    @staticmethod
-    def _lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run an LSTM layer; a single frame uses `torch.lstm_cell`, which has a third of the overhead."""
-        if x.shape[1] > 1 or state is None or torch.is_grad_enabled():
-            return lstm(x, state)
-        hidden, cell = torch.lstm_cell(x[:, 0], (state[0][0], state[1][0]), *lstm.all_weights[0])
-        return hidden[:, None], (hidden[None], cell[None])

@@ -9,8 +9,8 @@ References
 .. [2] Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011.
 """
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,14 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.model.features import N_FEATURES, N_NEAR, lower_velocities
+from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR, lower_velocities
 
-N_VELOCITIES = 32  # bins of four MIDI velocities
+N_VELOCITIES = 32  # bins of MIDI velocities
+BIN_WIDTH = 128 // N_VELOCITIES
+N_CHOICES = BIN_WIDTH * (BIN_WIDTH - 1)
 N_VELOCITY_FEATURES = 7  # four of `recent_velocities`, three of `lower_velocities`
-# Initial logits: a Markov chain with 0.7 % onsets and 23 % releases per frame, close to real music.
-UP, HELD = -5.0, 6.2
-
-FEW_FRAMES = 128  # up to so many, `PitchConv` caches its matrix
+# Initial logits of pitches that do not sound now and of those that do: a Markov chain with 0.7 % onsets and 23 %
+# releases per frame, close to real music.
+INACTIVE_LOGIT = -5.0
+ACTIVE_LOGIT = 1.2
+FEW_FRAMES = 32  # up to so many, a convolution is faster than building a banded matrix
 
 
 class FrameFeatures(NamedTuple):
@@ -36,14 +39,14 @@ class FrameFeatures(NamedTuple):
     hidden : Tensor, shape (..., hidden_size)
         Output of the last layer.
     pitches : Tensor, shape (..., n_pitches, N_FEATURES)
-        History of each pitch, from `PitchHistory`; feature 0 tells whether it sounds now.
+        History of each pitch, from `PitchHistory`; feature `ACTIVE` tells whether it sounds now.
     recent : Tensor, shape (..., n_pitches, 4)
         From `recent_velocities`.
     pedal : Tensor, shape (..., 3)
         Whether the pedal is down, and how long it has been down or up (log).
     beats : Tensor, shape (..., N_BEAT_FEATURES), or None
         `beats.beat_features` of the frame to be predicted.
-    copied : Tensor, shape (..., n_pitches, 3 * copy_heads), or None
+    copied_notes : Tensor, shape (..., n_pitches, 3 * copy_heads), or None
         What copy attention retrieved.
     """
 
@@ -52,16 +55,16 @@ class FrameFeatures(NamedTuple):
     recent: Tensor
     pedal: Tensor
     beats: Tensor | None = None
-    copied: Tensor | None = None
+    copied_notes: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FrameFeatures":
         """Apply a function to every tensor."""
         return FrameFeatures(*(None if each is None else function(each) for each in self))
 
     @property
-    def on(self) -> Tensor:
+    def active(self) -> Tensor:
         """1 where a pitch sounds now, shape (..., n_pitches)."""
-        return self.pitches[..., 0]
+        return self.pitches[..., ACTIVE]
 
 
 class PitchOutput(nn.Module):
@@ -71,18 +74,22 @@ class PitchOutput(nn.Module):
     ----------
     config : ModelConfig
         Its `hidden_size`, `n_pitches`, `pitch_size`, `pitch_reach`, `copy_heads`, `pedal`, `beats` and
-        `velocity_context`. With ``output="joint"`` a pitch also sees the lower pitches of its own frame. Otherwise
-        the pitches of a frame are independent given the past.
+        `velocity_context`.
+    joint : bool
+        A pitch also sees the lower pitches of its own frame. Otherwise the pitches of a frame are independent given
+        the past.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, joint: bool):
         super().__init__()
-        size, reach, joint = config.pitch_size, config.pitch_reach, config.output == "joint"
-        self.n_pitches, self.velocity_context = config.n_pitches, config.velocity_context
+        size = config.pitch_size
+        radius = config.pitch_reach
+        self.n_pitches = config.n_pitches
+        self.velocity_context = config.velocity_context
         self.hidden = nn.Linear(config.hidden_size, config.n_pitches * size)
         self.own = nn.Linear(N_FEATURES, size)
-        self.near = PitchConv(N_NEAR, size, reach, above=True)
-        self.lower = PitchConv(2, size, reach, above=False) if joint else None
+        self.near = PitchConv(N_NEAR, size, radius, above=True)
+        self.lower = PitchConv(2, size, radius, above=False) if joint else None
         self.lower_counts = nn.Linear(3, size, bias=False) if joint else None
         self.copied = nn.Linear(3 * config.copy_heads, size, bias=False) if config.copy_heads else None
         self.beats = None
@@ -91,90 +98,85 @@ class PitchOutput(nn.Module):
         self.pedal = PedalOutput(config.hidden_size, size) if config.pedal else None
         self.middle = nn.Linear(size, size)
         self.last = nn.Linear(size, 1)
-        self.persistence = nn.Linear(N_FEATURES, 1)
+        self.skip = nn.Linear(N_FEATURES, 1)  # from a pitch's own past past the network: a Markov chain
         n_inputs = size + N_VELOCITY_FEATURES * self.velocity_context
         self.velocity = nn.Sequential(nn.ReLU(), nn.Linear(n_inputs, 64), nn.ReLU(), nn.Linear(64, N_VELOCITIES))
         self._start_as_markov_chain()
 
     def _start_as_markov_chain(self) -> None:
-        for parameter in (self.last.weight, self.last.bias, self.persistence.weight):
-            nn.init.zeros_(parameter)
-        nn.init.constant_(self.persistence.bias, UP)
-        nn.init.constant_(self.persistence.weight[:, 0], HELD)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.skip.weight)
+        nn.init.constant_(self.skip.bias, INACTIVE_LOGIT)
+        nn.init.constant_(self.skip.weight[:, ACTIVE], ACTIVE_LOGIT - INACTIVE_LOGIT)
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
         """Return embeddings (..., n_pitches, pitch_size), given the past and the next frame's pedal (...,)."""
         x = self.hidden(features.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         x = x + self.own(features.pitches) + self.near(features.pitches[..., :N_NEAR])
         if self.copied is not None:
-            x = x + self.copied(features.copied)
+            x = x + self.copied(features.copied_notes)
         if self.beats is not None:
             x = x + self.beats(features.beats)[..., None, :]
         if self.pedal is not None:
             x = x + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
         return x
 
-    def condition(self, encoded: Tensor, features: FrameFeatures, following: Tensor) -> Tensor:
-        """Condition `encoded` on `following`, the next frame's pitches (..., n_pitches); each sees only those below."""
+    def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
+        """Condition `encoded` on the next frame's active pitches (..., n_pitches); each sees only those below it."""
         if self.lower is None:
             return encoded
-        on = features.on
-        events = torch.stack([following * (1 - on), (1 - following) * on], dim=-1)  # (..., K, 2): onsets, releases
-        counted = torch.cat([events, following[..., None]], dim=-1)  # (..., K, 3): and sounding
-        return encoded + self.lower(events) + self.lower_counts(counted.cumsum(dim=-2) - counted)
+        active = features.active
+        events = torch.stack([next_frame * (1 - active), (1 - next_frame) * active], dim=-1)  # (..., K, 2)
+        counted = torch.cat([events, next_frame[..., None]], dim=-1)  # (..., K, 3): onsets, releases, active pitches
+        n_lower = counted.cumsum(dim=-2) - counted  # (..., K, 3)
+        return encoded + self.lower(events) + self.lower_counts(n_lower)
 
     def logits(self, conditioned: Tensor, features: FrameFeatures) -> Tensor:
         """Return the logit of each pitch, shape (..., n_pitches)."""
         x = F.relu(self.middle(F.relu(conditioned)))  # (..., K, S)
-        return (self.last(x) + self.persistence(features.pitches)).squeeze(-1)
+        return (self.last(x) + self.skip(features.pitches)).squeeze(-1)
 
-    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, at: Tensor) -> Tensor:
-        """Return the logits (n_cells, N_VELOCITIES) of the velocity bins where `at` (..., n_pitches) is true.
+    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins, shape (n_struck, N_VELOCITIES), of each struck pitch.
 
-        `velocity` (..., n_pitches) holds the velocities of struck pitches, otherwise 0. Each sees those below it.
+        `struck` (..., n_pitches) is true for these pitches, and `velocity` (..., n_pitches) holds their velocities,
+        otherwise 0. Each sees those below it.
         """
-        x = conditioned[at]
+        x = conditioned[struck]
         if self.velocity_context:
-            x = torch.cat([x, features.recent[at], lower_velocities(velocity / 127)[at]], dim=-1)
+            x = torch.cat([x, features.recent[struck], lower_velocities(velocity / 127)[struck]], dim=-1)
         return self.velocity(x)
 
 
 class PitchConv(nn.Module):
-    """Convolution along the pitch axis, as one banded matrix product.
+    """Convolution along the pitch axis.
 
-    It covers `reach` pitches below and, with `above`, the pitch itself and those above.
-    It is computed as one product with a banded (Toeplitz) matrix, which is faster than a convolution with few channels.
+    It covers `radius` pitches below and, with `above`, the pitch itself and those above. For many frames it is computed
+    as one product with a banded (Toeplitz) matrix, which is faster than a convolution with few channels.
     """
 
-    def __init__(self, n_features: int, pitch_size: int, reach: int, above: bool):
+    def __init__(self, n_features: int, pitch_size: int, radius: int, above: bool):
         super().__init__()
-        self.reach, self.kept = reach, None
-        self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * reach + 1 if above else reach))
+        self.radius = radius
+        self.padding = (radius, radius if above else -1)
+        self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * radius + 1 if above else radius))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size), with zero padding at both ends."""
-        n_pitches, flat = features.shape[-2], features.flatten(-2)  # (..., K * F)
+        K = features.shape[-2]
+        flat = features.flatten(-2)  # (..., K * F)
         if torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
-            product = flat @ self.matrix(n_pitches)
-        else:  # a few frames of generation: cache the matrix, and read only the rows of features that are not 0
-            self.kept = self.matrix(n_pitches) if self.kept is None else self.kept
-            rows = flat.flatten(0, -2).any(0).nonzero()[:, 0]
-            product = flat[..., rows] @ self.kept[rows]
-        return product.unflatten(-1, (n_pitches, -1)) + self.convolution.bias
-
-    def train(self, mode: bool = True) -> "PitchConv":
-        """Set training or evaluation mode, and clear the cached matrix.
-
-        After changing weights by hand, call `eval` to rebuild the matrix.
-        """
-        self.kept = None
-        return super().train(mode)
+            return (flat @ self.matrix(K)).unflatten(-1, (K, -1)) + self.convolution.bias
+        padded = F.pad(features.mT[..., None, :], self.padding)  # (..., F, 1, W + K - 1)
+        found = self.convolution(padded.reshape(-1, *padded.shape[-3:]))  # (N, S, 1, K)
+        return found.squeeze(-2).mT.reshape(*features.shape[:-1], -1)
 
     def matrix(self, n_pitches: int) -> Tensor:
         """Return the weights as one banded matrix (n_pitches * n_features, n_pitches * pitch_size)."""
         weight = self.convolution.weight[:, :, 0].permute(2, 1, 0)  # (W, F, S)
         pitch = torch.arange(n_pitches, device=weight.device)
-        tap = pitch[:, None] - pitch + self.reach  # (K, K): from each input pitch to each output pitch
+        tap = pitch[:, None] - pitch + self.radius  # (K, K): from each input pitch to each output pitch
         inside = (tap >= 0) & (tap < len(weight))
         matrix = weight[tap.clamp(0, len(weight) - 1)] * inside[..., None, None]  # (K, K, F, S)
         return matrix.transpose(1, 2).reshape(n_pitches * weight.shape[1], -1)
@@ -185,32 +187,37 @@ class PedalOutput(nn.Module):
 
     def __init__(self, hidden_size: int, pitch_size: int):
         super().__init__()
-        self.hidden, self.persistence = nn.Linear(hidden_size, 1), nn.Linear(3, 1)
+        self.hidden = nn.Linear(hidden_size, 1)
+        self.skip = nn.Linear(3, 1)
         self.effect = nn.Linear(3, pitch_size, bias=False)
         nn.init.zeros_(self.hidden.weight)
-        nn.init.zeros_(self.persistence.weight)
-        nn.init.constant_(self.persistence.weight[:, 0], 6.0)
-        nn.init.constant_(self.persistence.bias, -3.0)
+        nn.init.zeros_(self.skip.weight)
+        nn.init.constant_(self.skip.weight[:, 0], 6.0)
+        nn.init.constant_(self.skip.bias, -3.0)
 
     def logits(self, features: FrameFeatures) -> Tensor:
         """Return the logit of "down", shape (...,)."""
-        return (self.hidden(features.hidden) + self.persistence(features.pedal)).squeeze(-1)
+        return (self.hidden(features.hidden) + self.skip(features.pedal)).squeeze(-1)
 
-    def embed(self, now: Tensor, following: Tensor) -> Tensor:
+    def embed(self, now: Tensor, pedal: Tensor) -> Tensor:
         """Return an embedding (..., pitch_size) of the next frame's pedal: whether it is down, pressed or released."""
-        return self.effect(torch.stack([following, following * (1 - now), (1 - following) * now], dim=-1))
+        return self.effect(torch.stack([pedal, pedal * (1 - now), (1 - pedal) * now], dim=-1))
 
 
 class IndependentOutput(nn.Linear):
     """The poster's output, with the interface of `PitchOutput`: a linear layer to one logit per pitch."""
 
-    velocity = pedal = None
+    velocity = None
+    pedal = None
+
+    def __init__(self, config):
+        super().__init__(config.hidden_size, config.n_pitches)
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
         """Return the logits, shape (..., n_pitches)."""
         return self(features.hidden)
 
-    def condition(self, encoded: Tensor, features: FrameFeatures, following: Tensor) -> Tensor:
+    def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
         """Return `encoded`: the pitches are independent."""
         return encoded
 
@@ -219,14 +226,18 @@ class IndependentOutput(nn.Linear):
         return conditioned
 
 
-def velocity_bins(velocity: Tensor) -> Tensor:
-    """Return the bin of each MIDI velocity, 0 to ``N_VELOCITIES - 1``."""
-    return velocity.long() * N_VELOCITIES // 128
+HEADS = {
+    "independent": IndependentOutput,
+    "shared": partial(PitchOutput, joint=False),
+    "joint": partial(PitchOutput, joint=True),
+}
 
 
-def teacher_forced_logits(output, features: FrameFeatures, following: Tensor, pedal: Tensor | None = None):
+def teacher_forced_logits(
+    output, features: FrameFeatures, target: Tensor, pedal: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the logits of the next frames with teacher forcing, and embeddings that know their true pitches."""
-    conditioned = output.condition(output.encode(features, pedal), features, following)
+    conditioned = output.condition(output.encode(features, pedal), features, target)
     return output.logits(conditioned, features), conditioned
 
 
@@ -248,17 +259,37 @@ def decode_frame(output, encoded: Tensor, features: FrameFeatures, decide: Calla
 
     Returns
     -------
-    following : Tensor, shape (..., n_pitches)
+    next_frame : Tensor, shape (..., n_pitches)
     conditioned : Tensor
         From `PitchOutput.condition`.
     """
-    following = features.on
-    while True:
-        conditioned = output.condition(encoded, features, following)
+    next_frame = features.active
+    for _ in range(next_frame.shape[-1] + 1):  # a limit, in case rounding lets a decision oscillate
+        conditioned = output.condition(encoded, features, next_frame)
         decided = decide(output.logits(conditioned, features))
-        if torch.equal(decided, following):
-            return following, conditioned
-        following = decided
+        if torch.equal(decided, next_frame):
+            break
+        next_frame = decided
+    return next_frame, conditioned
+
+
+def velocity_bins(velocity: Tensor) -> Tensor:
+    """Return the bin of each MIDI velocity from 1 to 127, 0 to ``N_VELOCITIES - 1``."""
+    return velocity.long() * N_VELOCITIES // 128
+
+
+def bin_widths(bins: Tensor) -> Tensor:
+    """Return how many velocities fall in each bin: 4, but 3 in bin 0, since velocity 0 is no note."""
+    return BIN_WIDTH - (bins == 0).long()
+
+
+def velocity_in_bin(bins: Tensor, number: Tensor) -> Tensor:
+    """Return a velocity of each bin, chosen by a number.
+
+    If the numbers are uniform from 0 to ``N_CHOICES - 1``, all velocities of a bin are equally likely: `N_CHOICES` is
+    a multiple of all widths.
+    """
+    return bins * BIN_WIDTH + (bins == 0).long() + number % bin_widths(bins)
 
 
 class FrameLoss(NamedTuple):
@@ -290,17 +321,17 @@ def frame_loss(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor)
     pedal : Tensor, shape (n_frames,)
         1.0 where the pedal is down.
     """
-    target, none = (velocity > 0).float(), velocity.new_zeros(0, dtype=torch.float32)
+    target = (velocity > 0).float()
     logits, conditioned = teacher_forced_logits(output, features, target, pedal)
     cell_nll = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    pedal_nll = velocity_nll = none
+    pedal_nll = cell_nll.new_zeros(0)
     if output.pedal is not None:
         pedal_logits = output.pedal.logits(features).float()
         pedal_nll = F.binary_cross_entropy_with_logits(pedal_logits, pedal.float(), reduction="none")
+    velocity_nll = cell_nll.new_zeros(0)
     if output.velocity is not None:
-        struck = (velocity > 0) & (features.on == 0)
-        bins, heights = velocity_bins(velocity[struck]), velocity * struck
-        logits = output.velocity_logits(conditioned, features, heights, struck)
-        width = math.log(128 / N_VELOCITIES)  # all velocities in a bin are equally likely
-        velocity_nll = F.cross_entropy(logits.float(), bins, reduction="none") + width
+        struck = (velocity > 0) & (features.active == 0)
+        logits = output.velocity_logits(conditioned, features, velocity * struck, struck)
+        bins = velocity_bins(velocity[struck])
+        velocity_nll = F.cross_entropy(logits.float(), bins, reduction="none") + bin_widths(bins).log()
     return FrameLoss(cell_nll, pedal_nll, velocity_nll)

@@ -1,6 +1,8 @@
 """A trained model as one file: tensors in safetensors format, and a JSON record of how they were made."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,17 +10,24 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training.resume import check_record
-from musicgen.training.tensors import NoDraws, check_header, check_tensors, digest, not_finite
 from musicgen.utils.files import atomic_write, printable
 
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "pretrained" / "maestro.safetensors"
-# For older checkpoints: settings that were renamed, and the values of settings that did not exist yet.
-OLD_NAMES = {"n_keys": "n_pitches", "key_size": "pitch_size", "key_reach": "pitch_reach"}
-LEGACY = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": False}
+# Tensors that had another name in older checkpoints.
+OLD_NAMES = {
+    r"lstms\.(\d+)\.": r"layers.\1.cell.",
+    r"attentions\.(\d+)\.": r"layers.\1.attention.",
+    r"copy\.no_match\.": "copy.null_key.",
+    r"output\.(pedal\.)?persistence\.": r"output.\1skip.",
+}
+DTYPES = {"F32", "F64", "F16", "I64", "I32", "U8", "BOOL"}
+MORE_BYTES = 2**26
+HEADER_BYTES = 2**24  # parsed JSON takes about twenty times as much memory as its text
 
 
 class CheckpointError(ValueError):
@@ -99,8 +108,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
-            sizes = {OLD_NAMES.get(name, name): value for name, value in record.pop("model").items()}
-            model = _empty_model(ModelConfig(**LEGACY | sizes))
+            model = _empty_model(ModelConfig(**record.pop("model")))
             check_record(record)
             check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
@@ -111,6 +119,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not match")
     if name := not_finite(tensors):
         raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
+    tensors = {new_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
     return Checkpoint(model.eval(), tensors, record)
@@ -120,3 +129,62 @@ def _empty_model(config: ModelConfig) -> AttentionLSTM:
     """Build a model on the meta device: its tensors have shapes, but no memory."""
     with torch.device("meta"), NoDraws():
         return AttentionLSTM(config)
+
+
+def new_name(name: str) -> str:
+    """Return the present name of a tensor in a checkpoint."""
+    for old, new in OLD_NAMES.items():
+        name = re.sub(rf"^model\.{old}", rf"model.{new}", name)
+    return name
+
+
+class NoDraws(TorchFunctionMode):
+    """Skips the random initialisation of tensors on the meta device.
+
+    Torch would import its compiler for it, which takes seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, torch.nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+def check_header(path: Path) -> None:
+    """Raise ValueError if the header of a safetensors file is too long."""
+    with path.open("rb") as stream:
+        if (n_bytes := int.from_bytes(stream.read(8), "little")) > HEADER_BYTES:
+            raise ValueError(f"its header of {n_bytes:,} bytes is longer than {HEADER_BYTES:,}")
+
+
+def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
+    """Raise ValueError if the tensors in a file do not fit the model, before they are read."""
+    wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
+    found = {new_name(name): file.get_slice(name) for name in file.keys()}
+    for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
+        shape = found[name].get_shape() if name in found else "missing"
+        if shape != wanted.get(name):
+            raise ValueError(f"{name} is {shape}, but its config asks for {wanted.get(name, 'nothing')}")
+        if found[name].get_dtype() not in ("F32", "F16"):
+            raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32 or F16")
+    n_weights = sum(weight.numel() for weight in model.parameters())
+    if n_bytes > 16 * n_weights + MORE_BYTES:  # the state of an optimiser is twice as large as the weights
+        raise ValueError(f"its {n_bytes:,} bytes are too many for a model of {n_weights:,} weights")
+    if other := {tensor.get_dtype() for tensor in found.values()} - DTYPES:
+        raise ValueError(f"it holds tensors of type {min(other)}")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor with infinite or NaN values, or None."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+
+
+def digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Return the SHA-256 of a text and of named tensors, with their types and shapes."""
+    sha256 = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()

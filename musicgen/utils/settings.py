@@ -25,11 +25,12 @@ def setting(
     lowest, highest : float, optional
         Limits; both are allowed values.
     choices : collection of str
+        It may grow later, as the keys of a table do.
     usual : (float, float), optional
         Limits of a slider, if the allowed range is too wide for one.
     """
     limits = lowest, highest
-    about = {"text": text, "limits": limits, "choices": tuple(choices), "usual": usual or limits}
+    about = {"text": text, "limits": limits, "choices": choices, "usual": usual or limits}
     return field(default=default, metadata=about)
 
 
@@ -64,7 +65,7 @@ class Settings:
 def check_setting(each: Field, value: Any) -> None:
     """Raise ValueError if a `setting` field may not have this value."""
     (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
-    if choices and value not in choices:
+    if choices and value not in tuple(choices):
         raise ValueError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
     if isinstance(each.default, bool) and not isinstance(value, bool):
         raise ValueError(f"{each.name} must be True or False, not {value!r}")

@@ -128,7 +128,8 @@ def slow_evaluation(model, rolls, baselines):
                 add(f"changed_{name}", nll * (before != after))
             if after and not before:
                 n_struck += 1
-                add("velocity_marginal_nll", -math.log(baselines.velocity[later[key] // 4] / 4))
+                width = 3 if later[key] < 4 else 4  # velocity 0 is no note
+                add("velocity_marginal_nll", -math.log(baselines.velocity[later[key] // 4] / width))
             hits["frame"] += claimed and after
             claims["frame"] += claimed + after
             hits["onset"] += claimed and after and not before

@@ -31,8 +31,8 @@ def steady_model(model_of):
             if output == "independent":
                 model.output.bias.copy_(torch.as_tensor(up))
             else:
-                model.output.persistence.bias.fill_(up)
-                model.output.persistence.weight[:, 0] = held - up
+                model.output.skip.bias.fill_(up)
+                model.output.skip.weight[:, 0] = held - up
         return model
 
     return build

@@ -77,7 +77,7 @@ def test_a_chord_needs_an_onset(model):
 
 def test_the_inputs_of_the_first_layer_are_notes_loudness_and_pedal(model):
     inputs = lstm_inputs(model, ROLL)[0].numpy()
-    assert inputs.shape == (60, model.lstms[0].input_size)
+    assert inputs.shape == (60, model.layers[0].cell.input_size)
     np.testing.assert_array_equal(inputs[:, :88], FRAMES > 0)
     np.testing.assert_allclose(inputs[:, 88:176], FRAMES / 127, rtol=1e-6)
     np.testing.assert_array_equal(inputs[:, 176], PEDAL)

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.lab.figures.attention_weights import attention_weights, copy_weights
+from musicgen.lab.figures.attention_weights import attention_weights
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.heads import teacher_forced_logits
+from musicgen.model.attention_lstm import CELLS
+from musicgen.model.heads import frame_loss, teacher_forced_logits
 
 SHAPES = [(1, 1), (2, 1), (3, 2), (2, 2), (2, 0)]
 KINDS = ["independent", "shared", "joint"]
@@ -16,10 +17,10 @@ BOTH = ("Bach", "Liszt")
 
 
 def frames_of(n_frames, batch=2, n_pitches=5, seed=1):
-    """Loudness of random notes."""
+    """Velocities of random notes, from 0 to 1."""
     random = torch.Generator().manual_seed(seed)
-    loudness = 0.05 + 0.95 * torch.rand(batch, n_frames, n_pitches, generator=random)
-    return ((torch.rand(batch, n_frames, n_pitches, generator=random) < 0.3) * loudness).double()
+    velocity = 0.05 + 0.95 * torch.rand(batch, n_frames, n_pitches, generator=random)
+    return ((torch.rand(batch, n_frames, n_pitches, generator=random) < 0.3) * velocity).double()
 
 
 @pytest.fixture
@@ -46,11 +47,11 @@ def layer_by_layer(model, frames, labels, pedal, beats):
     x, weights = torch.cat([(frames > 0).double(), frames, pedal[..., None], beats], dim=-1), []
     if model.config.composers:
         x = torch.cat([x, model.composer.weight[labels][:, None].expand(-1, frames.shape[1], 32)], dim=-1)
-    for layer, lstm in enumerate(model.lstms):
-        x, _ = lstm(x)
-        if layer >= model.config.n_layers - model.config.n_attention_layers:  # after the last layers
-            weights.append(model.attentions[layer].weights(x))
-            x, _ = model.attentions[layer](x, None)
+    for number, layer in enumerate(model.layers):
+        x, _ = torch.nn.LSTM.forward(layer.cell, x)
+        if number >= model.config.n_layers - model.config.n_attention_layers:  # after the last layers
+            weights.append(layer.attention.weights(x))
+            x, _ = layer.attention(x)
     return x, weights
 
 
@@ -62,12 +63,11 @@ def test_layers_of_lstm_and_attention_see_all_inputs(exact, n_layers, n_attentio
     features, _ = model(frames, composers=torch.tensor([2, 0]), **inputs_of(11))
     hidden, _ = layer_by_layer(model, frames, [2, 0], **inputs_of(11))
     torch.testing.assert_close(features.hidden, hidden)
-    torch.testing.assert_close(features.pitches, model.history(frames, None)[0])
-    torch.testing.assert_close(features.copied, model.copy(hidden, features.pitches, None)[0])
-    weights = attention_weights(model, frames, **inputs_of(11))
+    torch.testing.assert_close(features.pitches, model.history(frames)[0])
+    torch.testing.assert_close(features.copied_notes, model.copy(hidden, features.pitches)[0])
+    weights = attention_weights(model, model.inputs(frames, torch.tensor([2, 0]), **inputs_of(11)))
     assert len(weights) == n_attention_layers
-    torch.testing.assert_close(weights, layer_by_layer(model, frames, [0, 0], **inputs_of(11))[1])
-    assert copy_weights(model, frames).shape == (2, model.config.copy_heads, 11, 12)
+    torch.testing.assert_close(weights, layer_by_layer(model, frames, [2, 0], **inputs_of(11))[1])
 
 
 @pytest.mark.parametrize(("n_layers", "n_attention_layers"), SHAPES)
@@ -92,8 +92,8 @@ def test_another_future_changes_nothing_that_was_predicted(exact, output, t):
     found = []
     for piece in (frames, others):
         features, _ = model(piece, composers=torch.tensor([2, 1]))
-        following = torch.cat([(piece[:, 1:] > 0).double(), piece[:, :1]], dim=1)
-        logits, _ = teacher_forced_logits(model.output, features, following, torch.zeros(2, 12).double())
+        next_frame = torch.cat([(piece[:, 1:] > 0).double(), piece[:, :1]], dim=1)
+        logits, _ = teacher_forced_logits(model.output, features, next_frame, torch.zeros(2, 12).double())
         found.append([features.hidden, features.pitches, features.recent, logits])
     for known, other in zip(*found, strict=True):
         ahead = t if known is found[0][-1] else t + 1  # logits of a joint output may know the frame they score
@@ -119,15 +119,71 @@ def test_a_piece_in_any_parts_gives_the_same(tiny_model, parts, shape, span):
 def test_step_by_step_logits_are_those_of_one_pass_and_the_state_is_bounded(exact):
     model, frames, inputs = exact(attention_span=6, copy_span=9), frames_of(60), inputs_of(60)
     whole, state = model(frames, **inputs)[0], None
-    following, pedal = (frames_of(60, seed=8) > 0).double(), inputs_of(60, seed=9)["pedal"]
-    wanted, _ = teacher_forced_logits(model.output, whole, following, pedal)
+    next_frame, pedal = (frames_of(60, seed=8) > 0).double(), inputs_of(60, seed=9)["pedal"]
+    wanted, _ = teacher_forced_logits(model.output, whole, next_frame, pedal)
     for t in range(60):
         step = {name: each[:, t : t + 1] for name, each in inputs.items()}
         features, state = model(frames[:, t : t + 1], state, **step)
-        logits, _ = teacher_forced_logits(model.output, features, following[:, t : t + 1], pedal[:, t : t + 1])
+        logits, _ = teacher_forced_logits(model.output, features, next_frame[:, t : t + 1], pedal[:, t : t + 1])
         torch.testing.assert_close(logits, wanted[:, t : t + 1])
-        caches = [state.copies, *(layer.cache for layer in state.layers)]
+        caches = [state.copy, *(layer.attention for layer in state.layers)]
         assert max(cache.buffer.shape[1] for cache in caches) <= 2 * 9 + 1
+
+
+@pytest.mark.parametrize(("n_before", "n_after", "rows"), [(1, 5, [2, 2]), (7, 1, [0]), (20, 15, [1, 0, 1, 2])])
+@torch.no_grad()
+def test_a_selected_state_goes_on_as_if_its_rows_had_always_been_there(tiny_model, n_before, n_after, rows):
+    model, composers = tiny_model(composers=BOTH, copy_span=9).double(), torch.tensor([0, 2, 1])
+    rows = torch.tensor(rows)
+    frames, inputs = frames_of(n_before + n_after, batch=3), inputs_of(n_before + n_after, batch=3)
+    others = frames_of(n_after, batch=len(rows), seed=3)  # rows that descend from one row differ from here on
+    _, state = model(frames[:, :n_before], None, composers, **{k: x[:, :n_before] for k, x in inputs.items()})
+    chosen = state.select(rows)
+    found, original = [], []
+    for t in range(n_after):
+        now = {k: x[:, n_before + t : n_before + t + 1] for k, x in inputs.items()}
+        of_rows = {k: x[rows] for k, x in now.items()}
+        features, chosen = model(others[:, t : t + 1], chosen, composers[rows], **of_rows)
+        found.append(features)
+        features, state = model(frames[:, n_before + t : n_before + t + 1], state, composers, **now)
+        original.append(features)
+    whole = torch.cat([frames[rows, :n_before], others], dim=1)
+    wanted, _ = model(whole, None, composers[rows], **{k: x[rows] for k, x in inputs.items()})
+    check_same([torch.cat(each, dim=1) for each in zip(*found)], wanted.map(lambda x: x[:, n_before:]))
+    wanted, _ = model(frames, None, composers, **inputs)  # the state that was copied goes on undisturbed
+    check_same([torch.cat(each, dim=1) for each in zip(*original)], wanted.map(lambda x: x[:, n_before:]))
+
+
+class GRU(torch.nn.GRU):
+    """A recurrent cell that only this test knows."""
+
+    def __init__(self, n_inputs, hidden_size):
+        super().__init__(n_inputs, hidden_size, batch_first=True)
+        self.input_weight = self.weight_ih_l0
+
+    def forward(self, x, state=None):
+        """Run the layer; its state is one tensor (batch, hidden_size)."""
+        x, hidden = super().forward(x, None if state is None else state[None])
+        return x, hidden[0]
+
+
+def test_another_recurrent_cell_is_one_class_and_one_name(monkeypatch):
+    monkeypatch.setitem(CELLS, "gru", GRU)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "attention_size": 4, "attention_span": 6, "copy_heads": 1, "pitch_reach": 2}
+    model, frames = AttentionLSTM(ModelConfig(n_pitches=5, cell="gru", dropout=0.1, **sizes)), frames_of(20).float()
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.02), []
+    for _ in range(20):
+        features = model(frames[:, :-1])[0].map(lambda x: x.flatten(0, 1))
+        losses.append(frame_loss(model.output, features, 127 * frames[:, 1:].flatten(0, 1), torch.zeros(38)).nll.mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 0.5
+    with torch.no_grad():
+        whole, _ = model.eval()(frames)
+        _, state = model(frames[:, :7])
+        check_same(model(frames[1:, 7:8], state.select(torch.tensor([1])))[0], whole.map(lambda x: x[1:, 7:8]))
 
 
 @torch.no_grad()
@@ -140,7 +196,7 @@ def test_the_pieces_of_a_batch_do_not_meet(exact):
 
 
 @torch.no_grad()
-def test_a_key_is_heard_however_soft_and_by_how_loud_it_is(exact):
+def test_a_note_is_heard_however_soft_and_by_its_velocity(exact):
     model = exact()
     silent, soft, loud = torch.tensor([0.0, 1e-12, 0.5]).double()[:, None, None, None] * torch.ones(1, 4, 5)
     heard = [model(frames)[0].hidden for frames in (silent, soft, loud)]
@@ -163,7 +219,8 @@ def test_a_new_model_begins_as_a_plain_lstm_with_an_open_forget_gate():
     model = AttentionLSTM(ModelConfig(n_pitches=5, hidden_size=8, pitch_reach=2)).double()
     frames = frames_of(10)
     x = torch.cat([(frames > 0).double(), frames, torch.zeros(2, 10, 1 + N_BEAT_FEATURES).double()], dim=-1)
-    for lstm in model.lstms:
+    for layer in model.layers:
+        lstm = layer.cell
         x = lstm(x)[0]
         assert ((lstm.bias_ih_l0 + lstm.bias_hh_l0).view(4, 8) == torch.tensor([[0], [1], [0], [0]])).all()
     torch.testing.assert_close(model(frames)[0].hidden, x)
@@ -222,7 +279,7 @@ def test_other_settings_are_kept_and_composers_may_come_as_a_list():
 
 
 @torch.no_grad()
-def test_a_reach_beyond_the_keyboard_covers_all_of_it(exact):
+def test_a_radius_beyond_the_keyboard_covers_all_of_it(exact):
     model, frames = exact(n_pitches=3, pitch_reach=7), frames_of(6, n_pitches=3)
     features, _ = model(frames)
     logits, _ = teacher_forced_logits(model.output, features, torch.ones(2, 6, 3).double(), torch.ones(2, 6).double())
@@ -238,3 +295,10 @@ def test_each_part_can_be_left_out(tiny_model, absent):
     assert logits.isfinite().all()
     n_weights = sum(weight.numel() for weight in model.parameters())
     assert n_weights < sum(weight.numel() for weight in tiny_model(pitch_reach=2).parameters())
+
+
+@torch.no_grad()
+def test_a_head_that_predicts_no_pedal_does_not_hear_it(exact):
+    model, frames, inputs = exact(output="independent"), frames_of(6), inputs_of(6)
+    heard = [model(frames, **inputs | {"pedal": pedal})[0].hidden for pedal in (inputs["pedal"], None)]
+    assert torch.equal(*heard)

@@ -3,14 +3,15 @@
 import json
 import pickle
 import random
+import re
 import struct
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from musicgen.training import CheckpointError, checkpoint, load_checkpoint, save_checkpoint
@@ -91,8 +92,8 @@ def test_a_loaded_model_is_ready_to_be_evaluated_and_can_be_trained_on(saved):
     model = load_checkpoint(saved(lambda model: model.train())).model
     assert not model.training
     model(torch.ones(1, 3, 5))[0].hidden.sum().backward()
-    lstms = {name: weight.grad for name, weight in model.named_parameters() if name.startswith("lstms.")}
-    assert lstms and all(gradient is not None for gradient in lstms.values())
+    gradients = [weight.grad for weight in model.layers.parameters()]
+    assert gradients and all(gradient is not None for gradient in gradients)
 
 
 def test_a_loaded_model_no_longer_depends_on_the_file(saved):
@@ -172,8 +173,8 @@ def without_bias(model):
         (config_with(output="telepathy"), "output must be one of independent, shared, joint, not 'telepathy'"),
         (config_with(pitch_reach=3), "output.lower.convolution.weight is .*, but its config asks for"),
         (config_with(attention_span=7), r"distance_bias is \[6\], but its config asks for \[7\]"),
-        (config_with(n_layers=3, n_attention_layers=3), "attentions.2.* is missing, but its config asks for"),
-        (config_with(n_attention_layers=1), "attentions.0.* asks for nothing"),
+        (config_with(n_layers=3, n_attention_layers=3), "layers.2.attention.* is missing, but its config asks for"),
+        (config_with(n_attention_layers=1), "layers.0.attention.* asks for nothing"),
         (config_with(n_layers=17), "n_layers must be a whole number from 1 to 16, not 17"),
         (config_with(hidden_size=10**12), "hidden_size must be"),
         (config_with(dropout="much"), "dropout must lie in 0..0.9, not 'much'"),
@@ -288,20 +289,26 @@ def test_half_precision_is_loaded_as_float32(small, tmp_path):
     assert (tmp_path / "full.safetensors").stat().st_size - path.stat().st_size >= 2 * n_weights - 64
 
 
-OLD_FIELDS = {"pitch_size": "key_size", "pitch_reach": "key_reach", "n_pitches": "n_keys"}
+def old_name(name):
+    """The name that a tensor had before layers were modules."""
+    for new, old in {
+        r"layers\.(\d)\.cell": r"lstms.\1",
+        r"layers\.(\d)\.attention": r"attentions.\1",
+        "null_key": "no_match",
+        "skip": "persistence",
+    }.items():
+        name = re.sub(new, old, name)
+    return name
 
 
-def test_an_old_record_has_old_names_and_lacks_the_new_parts(tiny_model, tmp_path):
-    new = {"copy_heads": 0, "pedal": False, "beats": False, "velocity_context": False}
-    model, path = tiny_model(**new), tmp_path / "old.safetensors"
-    old = {OLD_FIELDS.get(name, name): value for name, value in asdict(model.config).items() if name not in new}
-    with patch.object(checkpoint, "asdict", lambda config: old):
-        save_checkpoint(path, model, {}, {})
+def test_tensors_with_old_names_are_loaded(small, saved):
+    path = saved()
     with safe_open(path, "pt") as file:
-        assert "key_reach" in file.metadata()["record"] and "copy_heads" not in file.metadata()["record"]
-    loaded = load_checkpoint(path).model
-    assert loaded.config == model.config
-    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+        tensors = {old_name(name): file.get_tensor(name) for name in file.keys()}
+        record = file.metadata()["record"]
+    assert {"model.lstms.1.weight_hh_l0", "model.output.pedal.persistence.bias"} < tensors.keys()
+    save_file(tensors, path, {"record": record, "sha256": checkpoint.digest(tensors, record)})
+    torch.testing.assert_close(load_checkpoint(path).model.state_dict(), small().state_dict(), rtol=0, atol=0)
 
 
 MARKUP = "<img src=x onerror=alert(1)>"

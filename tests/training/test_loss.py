@@ -8,7 +8,7 @@ import torch
 from batches import batch_of
 
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.heads import HELD, UP, frame_loss, teacher_forced_logits
+from musicgen.model.heads import ACTIVE_LOGIT, INACTIVE_LOGIT, frame_loss, teacher_forced_logits
 from musicgen.training.optim import has_bfloat16
 from musicgen.training.trainer import OPTIMIZERS, SCHEDULES, TrainConfig, next_frame_loss
 
@@ -82,8 +82,8 @@ def test_a_new_model_is_the_markov_chain_of_the_constants(output):
     model = AttentionLSTM(ModelConfig(n_pitches=2, hidden_size=8, pitch_reach=2, output=output))
     frames = np.array([[[0, 9], [99, 0], [99, 0], [0, 20]]], np.uint8)
     scored = next_frame_loss(model, batch_of(frames, np.array([4]), np.array([0])), FLOAT32)
-    struck, silent = math.log1p(math.exp(-UP)), math.log1p(math.exp(UP))
-    held, released = math.log1p(math.exp(-UP - HELD)), math.log1p(math.exp(UP + HELD))
+    struck, silent = math.log1p(math.exp(-INACTIVE_LOGIT)), math.log1p(math.exp(INACTIVE_LOGIT))
+    held, released = math.log1p(math.exp(-ACTIVE_LOGIT)), math.log1p(math.exp(ACTIVE_LOGIT))
     of_each_frame = [struck + released, held + silent, released + struck]
     assert scored.nll.item() == pytest.approx(sum(of_each_frame), rel=1e-5)
 
@@ -111,18 +111,19 @@ def velocity_losses(model, velocities):
         return frame_loss(model.output, features, torch.from_numpy(frames[:, 2]), torch.zeros(1)).velocity_nll
 
 
-def test_a_velocity_costs_the_log_of_128_if_all_are_equally_likely(small):
+def test_a_velocity_costs_the_log_of_all_bins_and_of_the_width_of_its_own(small):
     model = small()
     with torch.no_grad():
         model.output.velocity[-1].weight.zero_()
         model.output.velocity[-1].bias.fill_(0.3)
-    assert velocity_losses(model, [1, 0, 127, 64]).tolist() == pytest.approx([math.log(128)] * 3, rel=1e-6)
+    wanted = [math.log(32 * width) for width in (3, 4, 4)]
+    assert velocity_losses(model, [1, 0, 127, 64]).tolist() == pytest.approx(wanted)
 
 
 def test_the_probabilities_of_all_velocities_sum_to_1(small):
     alone = {velocity: velocity_losses(small(), [0, velocity, 0, 0]) for velocity in range(1, 128)}
     probability = {velocity: math.exp(-loss) for velocity, loss in alone.items()}
-    assert sum(probability.values()) + probability[1] == pytest.approx(1, rel=1e-5)  # 0 has its bin, but never comes
+    assert sum(probability.values()) == pytest.approx(1, rel=1e-5)
     assert all(probability[v] == pytest.approx(probability[4 * (v // 4) + 1]) for v in probability)
 
 

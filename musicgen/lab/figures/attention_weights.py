@@ -22,7 +22,7 @@ def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
     if not roll.n_frames:
         raise ValueError("the roll has no frames: choose at least one")
     frames, given = _inputs(model, roll, (roll.n_frames - 1) / roll.fps, None)
-    return model._inputs(frames, **given)
+    return model.inputs(frames, **given)
 
 
 @torch.inference_mode()
@@ -55,25 +55,24 @@ def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
     return dict(zip(names, torch.stack(rows, dim=1).cpu().numpy()))
 
 
-def attention_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> list[Tensor]:
-    """Return the weights of each attention cell as a list of tensors (batch, n_frames, n_frames)."""
-    return [weights for cell, weights in _weights(model, frames, *args, **inputs) if cell is not model.copy]
-
-
-def copy_weights(model: AttentionLSTM, frames: Tensor, *args, **inputs: Tensor) -> Tensor:
-    """Return the weights of copy attention (batch, heads, n_frames, n_frames + 1); the last column is "no match"."""
-    return _weights(model, frames, *args, **inputs)[-1][1]
-
-
 @torch.no_grad()
-def _weights(model: AttentionLSTM, *args, **inputs: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """Run a model, and return the attention weights of each of its cells."""
-    cells, found = [cell for cell in model.modules() if hasattr(cell, "weights")], []
-    hooks = [cell.register_forward_pre_hook(lambda *call: found.append(call)) for cell in cells]
-    model(*args, **inputs)
-    for hook in hooks:
-        hook.remove()
-    return [(cell, cell.weights(*arguments[:-1])) for cell, arguments in found]
+def attention_weights(model: AttentionLSTM, inputs: Tensor) -> list[Tensor]:
+    """Return the weights of each attention cell as a list of tensors (batch, n_frames, n_frames).
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+    inputs : Tensor, shape (batch, n_frames, n_inputs)
+        From `AttentionLSTM.inputs`.
+    """
+    found = []
+    n_plain = model.config.n_layers - model.config.n_attention_layers
+    for number, layer in enumerate(model.layers):
+        states, _ = layer.cell(inputs)
+        if number >= n_plain:
+            found.append(layer.attention.weights(states))
+        inputs, _ = layer.attention(states)
+    return found
 
 
 @torch.inference_mode()
@@ -103,7 +102,8 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
     if not model.config.n_attention_layers:
         raise ValueError("the model has no attention layer")
     frames, given = _inputs(model, roll, seconds, composer)
-    return np.stack([weights[0, -1].cpu().numpy() for weights in attention_weights(model, frames, **given)])
+    weights = attention_weights(model, model.inputs(frames, **given))
+    return np.stack([each[0, -1].cpu().numpy() for each in weights])
 
 
 @torch.inference_mode()
@@ -118,17 +118,18 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     Returns
     -------
     numpy.ndarray, shape (n_heads, n_frames + 1)
-        The last column is the weight of "no match". Rows sum to 1.
+        The last column is the weight of the null key: "no match". Rows sum to 1.
 
     Raises
     ------
     ValueError
         If the moment lies outside the piece, the model has no copy attention, or it does not know the composer.
     """
-    if not _copies(model):
+    if not model.config.copies:
         raise ValueError("the model has no copy attention")
     frames, given = _inputs(model, roll, seconds, composer)
-    return copy_weights(model, frames, **given)[0, :, -1].cpu().numpy()
+    features, _ = model(frames, **given)
+    return model.copy.weights(features.hidden, features.pitches)[0, :, -1].cpu().numpy()
 
 
 @torch.inference_mode()
@@ -146,10 +147,10 @@ def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: s
         Weighted averages of the onsets one and two frames after the matches, and of the pitches that sound one frame
         after them.
     """
-    if not _copies(model):
+    if not model.config.copies:
         raise ValueError("the model has no copy attention")
     frames, given = _inputs(model, roll, seconds, composer)
-    copied = model(frames, **given)[0].copied[0, -1]  # (K, 3 * n_heads)
+    copied = model(frames, **given)[0].copied_notes[0, -1]  # (K, 3 * n_heads)
     return copied.unflatten(-1, (-1, 3)).permute(1, 2, 0).cpu().numpy()
 
 
@@ -186,7 +187,7 @@ def next_pitches(
     share = sampled.mean(dim=0).cpu().numpy()
     likely = np.argsort(-share, kind="stable")[:k]
     predicted = np.zeros(len(likely), NEXT_DTYPE)
-    held = features.on[0].cpu().numpy() > 0
+    held = features.active[0].cpu().numpy() > 0
     predicted["pitch"], predicted["probability"], predicted["held"] = likely + LOWEST_PITCH, share[likely], held[likely]
     return predicted[predicted["probability"] > 0]
 
@@ -220,17 +221,13 @@ def chord_at(
     frames, given = _inputs(model, roll, (later[0] - 0.5) / roll.fps, composer)
     features = model(frames, **given)[0].map(lambda each: each[0, -1:])
     following, struck = roll[later[0] : later[0] + 1], np.flatnonzero(roll.onsets[later[0]])
-    played = torch.tensor(following.active, dtype=features.on.dtype, device=frames.device)
+    played = torch.tensor(following.active, dtype=features.active.dtype, device=frames.device)
     pedal = torch.tensor(0.0 if following.pedal is None else following.pedal, dtype=played.dtype, device=frames.device)
     chances = {}
-    for name, lower in {"given the notes below": played, "if none below is struck": played * features.on}.items():
+    for name, lower in {"given the notes below": played, "if none below is struck": played * features.active}.items():
         chance = teacher_forced_logits(model.output, features, lower, pedal.expand(1))[0][0].sigmoid()
         chances[name] = {pitch_name(i + LOWEST_PITCH): float(chance[i]) for i in struck.tolist()}
     return chances
-
-
-def _copies(model: AttentionLSTM) -> bool:
-    return model.config.copy_heads > 0 and model.config.output != "independent"
 
 
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
@@ -261,7 +258,7 @@ def moment_figure(
         As in `attention_at`. A part that the model does not have is left out.
     title : str
     """
-    n_attention, n_copy = model.config.n_attention_layers, int(_copies(model))
+    n_attention, n_copy = model.config.n_attention_layers, int(model.config.copies)
     n_rows = max(1, n_attention + n_copy)
     figure = Figure(12, 1.2 + 2.4 * n_rows)
     grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))

@@ -146,7 +146,8 @@ def _control(each: Field, start: Settings) -> list:
 
 
 def _choice(each: Field, start: Settings) -> list:
-    options = Dropdown(options=each.metadata["choices"], value=getattr(start, each.name), layout=Layout(width="190px"))
+    names = tuple(each.metadata["choices"])
+    options = Dropdown(options=names, value=getattr(start, each.name), layout=Layout(width="190px"))
     return [options, options]
 
 
