@@ -22,7 +22,7 @@ _HOMES = {
         "next_pitches",
         "moment_figure",
     ),
-    "figures.charts": ("plot_bars", "plot_validation"),
+    "figures.charts": ("plot_bars", "plot_ladder", "plot_validation"),
     "panels.runs": ("load_runs", "show_runs"),
     "panels.forms": ("form", "follow"),
     "panels.composing": ("GenerationPanel", "ComposePanel"),

@@ -108,3 +108,13 @@ def test_a_legend_covers_no_curve():
 def test_the_alternative_text_of_a_run_tells_its_losses():
     figure = charts.plot_training(np.array([[1, 8.0, 0.1]]), [], {"Markov": 4.14}, n_updates=9, title="run-1").figure
     assert figure.alt == "run-1. In nats per frame: training loss 8.00, Markov baseline 4.14."
+
+
+def test_a_ladder_keeps_the_order_of_its_steps_and_tells_every_loss():
+    ax = charts.plot_ladder({"marginal": 11.27, "Markov": 2.4, "worse again": 2.604})
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["marginal", "Markov", "worse again"] and ax.yaxis_inverted()
+    assert texts_of(ax) == ["11.27 →", "2.40", "2.60"]
+    assert ax.lines[0].get_xdata().max() < 3, "the others are not pressed together"
+    assert texts_of(charts.plot_ladder({"marginal": 11.27})) == ["11.27"]
+    assert "marginal 11.27, Markov 2.40, worse again 2.60" in ax.figure.alt
