@@ -90,7 +90,7 @@ def corpus(pieces: list) -> Iterator[dict]:
 @torch.inference_mode()
 def rerun(model: AttentionLSTM, n_frames: int) -> None:
     """Generate as many tutorials do: run the model on a whole window for each new frame."""
-    window = torch.from_numpy(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
+    window = torch.tensor(shipped_prime("Bach", 8).velocity).repeat(7, 1)[None, :RERUN_WINDOW] / 127
     for _ in range(n_frames):
         features, _ = model(window)
         last, uniform = features.map(lambda x: x[:, -1]), torch.rand(1, 88)

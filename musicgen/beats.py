@@ -109,16 +109,32 @@ def metronome(
         return None
     rubato = rubato if bpm or not in_strict_time(beats) else 0.0
     period = 60 / bpm if bpm else float(np.median(np.diff(beats[:, 0])))
-    if not bpm and len(downbeats) > 1:
-        beats_per_bar = int(np.median(np.diff(downbeats)))
+    if not bpm:
+        beats_per_bar = _beats_per_bar(downbeats, len(beats), beats_per_bar)
     if not len(beats):
-        beats, downbeats = np.array([[start, 1.0]]), np.array([0])
-    n_more = max(1, math.ceil((end - beats[-1, 0]) / period) + 1) + 1
+        beats = np.array([[start, 1.0]])
+        downbeats = np.array([0])
+    last = beats[-1, 0]
+    n_more = max(1, math.ceil((end - last) / period) + 1) + 1
     periods = period * np.exp(_drift(2 * n_more, rubato, random)) if rubato else np.full(n_more, period)
-    times = beats[-1, 0] + periods.round(6).cumsum()  # whole microseconds, as in a MIDI file
+    times = last + periods.round(6).cumsum()  # whole microseconds, as in a MIDI file
     times = times[: np.searchsorted(times, end) + 3]
     number = len(beats) - (downbeats[-1] if len(downbeats) else 0) + np.arange(len(times))
     return np.concatenate([beats, np.column_stack([times, number % beats_per_bar == 0])])
+
+
+def _beats_per_bar(downbeats: np.ndarray, n_beats: int, default: int) -> int:
+    """Return the median length of the known bars, or a default.
+
+    The first bar does not count if it may be an upbeat.
+    """
+    lengths = np.diff(downbeats)
+    if len(lengths) > 1:
+        return int(np.median(lengths[1:]))
+    n_last = n_beats - downbeats[-1] if len(downbeats) else 0  # beats in the bar that is not complete
+    if len(lengths) == 1 and n_last <= lengths[0]:
+        return int(lengths[0])
+    return max(default, n_last) if len(lengths) else default
 
 
 def in_strict_time(beats: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,17 @@ import numpy as np
 from musicgen.beats import beat_features
 from musicgen.midi.performance import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, check_fps, pad
-from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, user_cache, write_checked
+from musicgen.utils.arrays import read_only
+from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, write_checked
 from musicgen.utils.limits import OverLimit, bounded
 from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 
-SAMPLER_VERSION = 4  # part of the cache key: raise it when the sampler changes
-FILE_SECONDS, FILE_BYTES = 20.0, 1_000_000_000  # limits for one file, a hundred times what a long performance takes
+SAMPLER_VERSION = 5  # part of the cache key: raise it when the sampler changes
+# Limits for one file, a hundred times what a long performance takes.
+FILE_SECONDS = 20.0
+FILE_BYTES = 1_000_000_000
 KEPT_ROLLS = 128  # decompressed rolls in memory
 ROLL_FIELDS = ("velocity", "fps", "pedal", "beats")
 
@@ -40,7 +44,7 @@ class Piece:
 
     Its `name` is the path below the folder of the corpus, with forward slashes. Without a table, the `composer` is
     "unknown" and the `title` the name of the file. `split` is "train", "validation" or "test", and `beats` are
-    annotated beats, as in `PianoRoll`.
+    annotated beats, as in `PianoRoll`; they are read-only.
     """
 
     path: Path
@@ -49,6 +53,10 @@ class Piece:
     title: str
     split: str
     beats: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self):
+        if self.beats is not None:
+            object.__setattr__(self, "beats", read_only(np.asarray(self.beats)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ class RollCache(Sequence):
     entries : list of bytes
         The compressed roll of each piece.
     lengths : numpy.ndarray of int, shape (n_pieces,)
-        In frames.
+        In frames; read-only.
     skipped : list of (str, str)
         The name of each file that could not be sampled, and the reason.
     dropped : dict of str to int
@@ -79,13 +87,17 @@ class RollCache(Sequence):
     dropped: dict[str, int]
     key: str
 
+    def __post_init__(self):
+        object.__setattr__(self, "lengths", read_only(np.asarray(self.lengths)))
+
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __getitem__(self, index: int | slice) -> "PianoRoll | RollCache":
         if isinstance(index, slice):
             return self._subset(list(range(len(self)))[index])
-        roll, beats = decompress(self.entries[index]), self.pieces[index].beats
+        roll = decompress(self.entries[index])
+        beats = self.pieces[index].beats
         return roll if beats is None else replace(roll, beats=beats)
 
     def summary(self) -> dict:
@@ -110,7 +122,8 @@ class RollCache(Sequence):
 
     def _subset(self, chosen: list[int]) -> "RollCache":
         key = hashlib.sha256(f"{self.key} {chosen}".encode()).hexdigest()[:16]
-        pieces, entries = ([each[i] for i in chosen] for each in (self.pieces, self.entries))
+        pieces = [self.pieces[i] for i in chosen]
+        entries = [self.entries[i] for i in chosen]
         return replace(self, pieces=pieces, entries=entries, lengths=self.lengths[chosen], key=key)
 
     @classmethod
@@ -148,7 +161,7 @@ def prepare(
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
-    folder = Path(cache_dir) if cache_dir is not None else user_cache("musicgen")
+    folder = Path(cache_dir) if cache_dir is not None else _user_cache()
     keys = [content_hash(piece.path, MAX_FILE_BYTES, json.dumps(settings)) for piece in pieces]
     paths = [folder / f"{key[:40]}.roll" for key in keys]
     found = {path: read_checked(path) for path in dict.fromkeys(paths)}
@@ -161,18 +174,28 @@ def prepare(
     return _collect(pieces, [found[path] for path in paths], settings)
 
 
+def _user_cache() -> Path:
+    """Return the operating system's folder for caches; without a home folder, the one for temporary files."""
+    from pooch import os_cache  # imported here because it takes half a second
+
+    try:
+        return os_cache("musicgen").expanduser()
+    except RuntimeError:  # the home folder is unknown, as in some containers
+        return Path(tempfile.gettempdir()) / "musicgen"
+
+
 def _sample(path: Path, source: Path, settings: dict) -> bytes:
     """Convert one file to a roll, within limits of time and memory, and write its cache entry (report and roll)."""
-    report, roll = {}, b""
-    sampling = settings["fps"], settings["sustain"], settings["max_seconds"]
+    fps, max_seconds = settings["fps"], settings["max_seconds"]
+    roll = b""
     try:
         with bounded(FILE_SECONDS, FILE_BYTES):
             performance = read_performance(source)
-            sampled = performance.to_roll(*sampling)
-            dropped = performance.dropped_notes(settings["fps"], settings["max_seconds"])
-            report, roll = {"n_frames": sampled.n_frames, "dropped": dropped}, compress(sampled)
+            sampled = performance.to_roll(fps, settings["sustain"], max_seconds)
+            report = {"n_frames": sampled.n_frames, "dropped": performance.dropped_notes(fps, max_seconds)}
+            roll = compress(sampled)
     except (MidiError, OverLimit) as error:
-        report["reason"] = getattr(error, "reason", str(error))
+        report = {"reason": getattr(error, "reason", str(error))}
     entry = json.dumps(report).encode() + b"\n" + roll
     if roll or source.is_file():  # what cannot be opened is tried again next time
         write_checked(path, entry)
@@ -192,11 +215,17 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> R
         dropped.update(reports[index]["dropped"])
     digest = hashlib.sha256(
         json.dumps(settings).encode()
-        + b"".join(p.name.encode(errors="surrogateescape") + e for p, e in zip(pieces, entries))
+        + b"".join(piece.name.encode(errors="surrogateescape") + entry for piece, entry in zip(pieces, entries))
     )
-    rolls, lengths = [entries[index].partition(b"\n")[2] for index in good], [reports[i]["n_frames"] for i in good]
-    key = digest.hexdigest()[:16]
-    return RollCache([pieces[i] for i in good], rolls, np.array(lengths), settings["fps"], skipped, dict(dropped), key)
+    return RollCache(
+        pieces=[pieces[index] for index in good],
+        entries=[entries[index].partition(b"\n")[2] for index in good],
+        lengths=np.array([reports[index]["n_frames"] for index in good]),
+        fps=settings["fps"],
+        skipped=skipped,
+        dropped=dict(dropped),
+        key=digest.hexdigest()[:16],
+    )
 
 
 @dataclass(frozen=True)
@@ -234,7 +263,8 @@ class WindowBatches:
     """
 
     def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
-        self.rolls, self.config = rolls, config
+        self.rolls = rolls
+        self.config = config
         labels = {composer: label for label, composer in enumerate(composers, 1)}
         self.labels = np.array([labels.get(piece.composer, 0) for piece in rolls.pieces])
 
@@ -256,10 +286,13 @@ class WindowBatches:
 
     def _cut(self, random: np.random.Generator) -> np.ndarray:
         """Return the piece and the first frame of each window. Windows lie on a grid with a random offset."""
-        step, cuts = self.config.window_frames, []
-        for piece, (phase, length) in enumerate(zip(random.integers(step, size=len(self.rolls)), self.rolls.lengths)):
+        step = self.config.window_frames
+        offsets = random.integers(step, size=len(self.rolls))
+        cuts = []
+        for piece, (offset, length) in enumerate(zip(offsets, self.rolls.lengths)):
             if length >= 2:
-                starts = np.clip(np.arange(-phase, length - 1, step), 0, max(0, length - 1 - step))
+                # The first and the last window are moved into the piece. They are shorter only if the piece is.
+                starts = np.clip(np.arange(-offset, length - 1, step), 0, max(0, length - 1 - step))
                 cuts.append(np.column_stack([np.full_like(starts, piece), starts]))
         if not cuts:
             raise ValueError("no piece has two frames or more: there is nothing to predict")

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from musicgen.beats import check_beats
+from musicgen.utils.arrays import read_only
 
 LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
@@ -20,7 +21,8 @@ NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_fram
 class PianoRoll:
     """A piece of piano music on a constant time grid.
 
-    A run of sounding frames of one pitch is one note, with the velocity of its first frame.
+    A run of sounding frames of one pitch is one note, with the velocity of its first frame. Nothing of a roll can be
+    changed, since several readers may share it: its arrays are read-only copies of those that are given.
 
     Parameters
     ----------
@@ -59,8 +61,10 @@ class PianoRoll:
             pedal = np.asarray(self.pedal)
             if pedal is not self.pedal or pedal.dtype != bool or pedal.shape != (self.n_frames,):
                 raise ValueError(f"pedal must be a numpy array of bool of shape ({self.n_frames},)")
+            object.__setattr__(self, "pedal", read_only(pedal))
         if self.beats is not None:
-            object.__setattr__(self, "beats", check_beats(self.beats))
+            object.__setattr__(self, "beats", read_only(check_beats(self.beats)))
+        object.__setattr__(self, "velocity", read_only(self.velocity))
 
     def __eq__(self, other):
         if not isinstance(other, PianoRoll):
@@ -72,10 +76,10 @@ class PianoRoll:
         """Return a slice of frames, such as ``roll[80:160]``, as a roll that shares memory."""
         if not isinstance(frames, slice) or frames.step not in (None, 1):
             raise TypeError("index a roll with a slice of frames, such as roll[0:80]")
-        beats = self.beats
-        if beats is not None:
-            beats = beats - [frames.indices(self.n_frames)[0] / self.fps, 0]
-        return PianoRoll(self.velocity[frames], self.fps, None if self.pedal is None else self.pedal[frames], beats)
+        first = frames.indices(self.n_frames)[0]
+        pedal = None if self.pedal is None else self.pedal[frames]
+        beats = None if self.beats is None else self.beats - [first / self.fps, 0]
+        return PianoRoll(self.velocity[frames], self.fps, pedal, beats)
 
     @property
     def n_frames(self) -> int:
@@ -90,12 +94,12 @@ class PianoRoll:
     @cached_property
     def active(self) -> np.ndarray:
         """The binary matrix of the poster: bool, shape (n_frames, 88), true where a pitch sounds."""
-        return self.velocity > 0
+        return read_only(self.velocity > 0)
 
     @cached_property
     def onsets(self) -> np.ndarray:
         """The frames in which notes begin: bool, shape (n_frames, 88)."""
-        return starts_of_runs(self.active)
+        return read_only(starts_of_runs(self.active))
 
     @property
     def n_notes(self) -> int:
@@ -112,7 +116,7 @@ class PianoRoll:
         notes["velocity"] = self.velocity[starts, columns]
         notes["start_frame"] = starts
         notes["end_frame"] = lasts + 1
-        return np.sort(notes, order=["start_frame", "pitch"])
+        return read_only(np.sort(notes, order=["start_frame", "pitch"]))
 
     def transpose(self, semitones: int) -> "PianoRoll":
         """Move the music up or down by semitones, as far as its outermost notes allow."""
@@ -123,14 +127,27 @@ class PianoRoll:
         return replace(self, velocity=np.roll(self.velocity, shift, axis=1))
 
     def stretch(self, factor: float) -> "PianoRoll":
-        """Make the music slower (`factor` above 1) or faster; each note keeps at least one frame."""
-        notes, n_frames = self.notes, round(self.n_frames * factor)
+        """Make the music slower (`factor` above 1) or faster.
+
+        Each note, and each lift of the pedal, keeps at least one frame.
+        """
+        if not 0 < factor < np.inf:
+            raise ValueError(f"factor must be a finite number above 0, not {factor!r}")
+        n_frames = max(round(self.n_frames * factor), min(self.n_frames, 1))
+        notes = self.notes.copy()
         notes["start_frame"] = np.minimum(np.rint(notes["start_frame"] * factor), n_frames - 1)
         notes["end_frame"] = np.maximum(np.rint(notes["end_frame"] * factor), notes["start_frame"] + 1)
-        source = (np.arange(n_frames) / factor).astype(int).clip(max=self.n_frames - 1)
-        pedal = None if self.pedal is None else self.pedal[source]
+        pedal = None if self.pedal is None else self._stretched_pedal(factor, n_frames)
         beats = None if self.beats is None else self.beats * [factor, 1]
         return replace(PianoRoll.from_notes(notes, self.fps, n_frames), pedal=pedal, beats=beats)
+
+    def _stretched_pedal(self, factor: float, n_frames: int) -> np.ndarray:
+        source = (np.arange(n_frames) / factor).astype(int).clip(max=self.n_frames - 1)
+        pedal = self.pedal[source]
+        lifts = 1 + np.flatnonzero(self.pedal[:-1] & ~self.pedal[1:])
+        # The first frame whose source is the lift or a later one: it is down only if it passed over the lift.
+        pedal[np.searchsorted(source, lifts).clip(max=n_frames - 1)] = False
+        return pedal
 
     @classmethod
     def from_notes(cls, notes: np.ndarray, fps: int = DEFAULT_FPS, n_frames: int | None = None) -> "PianoRoll":
@@ -153,7 +170,8 @@ class PianoRoll:
             raise ValueError(f"pitches must lie in {LOWEST_PITCH}..{HIGHEST_PITCH}, the keys of a piano")
         length = n_frames if n_frames is not None else int(notes["end_frame"].max(initial=0))
         notes = np.sort(notes, order=["pitch", "start_frame", "end_frame"])
-        pitches, starts = notes["pitch"], notes["start_frame"]
+        pitches = notes["pitch"]
+        starts = notes["start_frame"]
         # The latest end so far at each pitch. An offset larger than any end keeps the pitches apart.
         offset = pitches * (length + 1)
         ends = np.maximum.accumulate(np.minimum(notes["end_frame"], length) + offset) - offset
@@ -161,8 +179,8 @@ class PianoRoll:
         has_frame_to_spare = np.diff(starts) >= 2
         ends[:-1] = np.where(again, starts[1:] - has_frame_to_spare, ends[:-1])
         velocity = np.zeros((length, N_PITCHES), np.uint8)
-        for column, start, end, loudness in zip(pitches - LOWEST_PITCH, starts, ends, notes["velocity"]):
-            velocity[start:end, column] = loudness
+        for column, start, end, value in zip(pitches - LOWEST_PITCH, starts, ends, notes["velocity"]):
+            velocity[start:end, column] = value
         return cls(velocity, fps)
 
 

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ class RawMidi:
 
     ticks_per_beat: int
     notes: list = field(default_factory=list)
-    pedal: dict = field(default_factory=lambda: defaultdict(list))
+    pedal: list = field(default_factory=list)
     tempos: list = field(default_factory=list)
     never_released: int = 0
 
@@ -33,14 +34,24 @@ class RawMidi:
         seconds += Fraction((tick - here) * tempo, self.ticks_per_beat * 10**6)
         return int(seconds * fps + Fraction(1, 2))
 
-    def pedalled(self, channel, end_tick, last_release):
+    def pedal_states(self):
+        """For each tick with a pedal: whether a channel is down through all its messages, and after them."""
+        down, states = {}, []
+        for tick, messages in groupby(self.pedal, lambda event: event[0]):
+            messages = [(channel, value >= 64) for _, value, channel in messages]
+            lifted = {channel for channel, is_down in messages if not is_down}
+            through = {channel for channel, was_down in down.items() if was_down} | dict(messages).keys()
+            down |= messages
+            states.append((tick, bool(through - lifted), any(down.values())))
+        return states
+
+    def pedalled(self, end_tick, last_release):
         """The tick in which a released note falls silent: where the pedal comes up, if it is down at the release."""
-        events = self.pedal.get(channel, [])
-        after = bisect_right(events, end_tick, key=lambda event: event[0])
-        if after == 0 or events[after - 1][1] < 64:
+        states = self.pedal_states()
+        after = bisect_right(states, end_tick, key=lambda state: state[0])
+        if after == 0 or not states[after - 1][2]:
             return end_tick
-        ups = (events[later][0] for later in range(after, len(events)) if events[later][1] < 64)
-        return next(ups, last_release)
+        return next((tick for tick, through, _ in states[after:] if not through), last_release)
 
     def piano_notes(self):
         return [note for note in self.notes if note[0] != 9 and 21 <= note[1] <= 108]
@@ -49,20 +60,20 @@ class RawMidi:
         """The roll's matrix: a pitch sounds as long as any note holds it, with the velocity of the latest onset."""
         strikes = defaultdict(list)
         last_release = max([note[4] for note in self.piano_notes()], default=0)
-        for channel, pitch, loudness, start_tick, end_tick in self.piano_notes():
-            silent_tick = self.pedalled(channel, end_tick, last_release) if sustain else end_tick
+        for _, pitch, struck, start_tick, end_tick in self.piano_notes():
+            silent_tick = self.pedalled(end_tick, last_release) if sustain else end_tick
             start, end = self.frame(start_tick, fps), self.frame(silent_tick, fps)
-            strikes[pitch].append((start, max(end, start + 1), loudness))
+            strikes[pitch].append((start, max(end, start + 1), struck))
         matrix = np.zeros((max_seconds * fps, 88), np.uint8)
         for pitch, key_strikes in strikes.items():
             key_strikes.sort()  # of those in one frame the longest, then the loudest, comes last
             next_starts = [start for start, _, _ in key_strikes[1:]] + [10**12]
             held_until = 0
-            for (start, end, loudness), next_start in zip(key_strikes, next_starts):
+            for (start, end, struck), next_start in zip(key_strikes, next_starts):
                 held_until = max(held_until, end)
                 for frame in range(start, min(held_until, next_start, len(matrix))):
                     gives_up = frame > start and frame + 1 == next_start
-                    matrix[frame, pitch - 21] = 0 if gives_up else loudness
+                    matrix[frame, pitch - 21] = 0 if gives_up else struck
         return matrix[: self.n_frames(matrix)]
 
     @staticmethod
@@ -71,13 +82,15 @@ class RawMidi:
         return np.flatnonzero(matrix.any(axis=1)).max(initial=-1) + 1
 
     def pedal_down(self, n_frames, fps=20):
-        """Whether the pedal of any channel with piano notes is down in each frame; None without pedal events."""
-        channels = {note[0] for note in self.piano_notes()} & self.pedal.keys()
-        down = np.zeros((len(channels), n_frames), bool)
-        for row, channel in zip(down, channels):
-            for tick, value in self.pedal[channel]:
-                row[self.frame(tick, fps) :] = value >= 64
-        return down.any(axis=0) if channels else None
+        """Whether the pedal is down at the end of each frame, and was not lifted in it; None without pedal events."""
+        down, lifts = np.zeros(n_frames, bool), []
+        was_down = False
+        for tick, through, is_down in self.pedal_states():
+            down[self.frame(tick, fps) :] = is_down
+            lifts += [self.frame(tick, fps)] * (was_down and not through)
+            was_down = is_down
+        down[[frame for frame in lifts if frame < n_frames]] = False
+        return down if self.pedal else None
 
 
 def steady(velocity):
@@ -113,7 +126,8 @@ def _pair(raw, events):
         elif kind in (8, 9) and waiting:
             raw.notes.append((channel, first, *waiting.popleft(), tick))
         elif kind == 11 and first == 64:
-            raw.pedal[channel].append((tick, second))
+            if channel != 9:
+                raw.pedal.append((tick, second, channel))
         elif kind == 11 and first in (120, 123):
             for (other, its_track, pitch), notes in held.items():
                 ended = [note for note in notes if other == channel and (its_track == track or note[1] < tick)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -241,6 +242,35 @@ def test_pieces_are_selected_by_their_fields(prepared):
     assert list(rolls.select(split="train").select(composer="by d")) == [rolls[2]]
     with pytest.raises(ValueError, match="no piece .*validation.*3 pieces"):
         rolls.select(split="validation")
+
+
+def test_what_several_readers_share_cannot_be_changed(prepared):
+    pieces = prepared().pieces
+    beats = np.array([[0.0, 1], [0.4, 0]])
+    rolls = prepared([replace(pieces[1], beats=beats), pieces[0]])
+    shared = (
+        rolls.lengths,
+        rolls[:1].lengths,
+        rolls.pieces[0].beats,
+        rolls[0].beats,
+        rolls[0].pedal,
+        rolls[1].velocity,
+    )
+    assert not any(array.flags.writeable for array in shared)
+    before = rolls[0].notes.tolist()
+    rolls[0].stretch(0.5)
+    assert rolls[0].notes.tolist() == before and beats.flags.writeable
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the system knows each user's folders")
+def test_without_a_home_folder_the_cache_lies_with_the_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError("uid not found")))
+    monkeypatch.setattr(dataset.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    assert len(prepare(write(tmp_path / "data", CONTENTS), progress=False)) == 3
+    assert len(list((tmp_path / "temporary" / "musicgen").iterdir())) == 3
 
 
 def test_a_slice_is_a_cache_of_those_pieces(prepared):

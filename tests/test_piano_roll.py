@@ -147,7 +147,7 @@ def test_painting_leaves_the_given_notes_alone_and_uses_the_whole_keyboard():
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.integers(1, 127), st.integers(60, 62)), max_size=6))
 def test_a_pitch_is_active_where_a_note_holds_it_but_for_single_frames_before_onsets(notes):
-    notes = notes_of(*((start, start + length, loudness, pitch) for start, length, loudness, pitch in notes))
+    notes = notes_of(*((start, start + length, velocity, pitch) for start, length, velocity, pitch in notes))
     held = np.zeros((18, 88), bool)
     for pitch, _, start, end in notes.tolist():
         held[start:end, pitch - 21] = True
@@ -217,3 +217,34 @@ def test_rolls_differ_by_their_pedal_and_their_beats():
 
 def test_the_times_of_beats_are_whole_microseconds():
     assert PianoRoll(SOME.velocity, 8, None, BEATS + [1 / 3, 0]).beats[:, 0].tolist() == [0.083333, 0.458333, 0.833333]
+
+
+def test_nothing_of_a_roll_can_be_changed():
+    velocity, pedal, beats = SOME.velocity.copy(), DOWN.copy(), BEATS.copy()
+    roll = PianoRoll(velocity, 8, pedal, beats)
+    velocity[:], pedal[:], beats[0, 0] = 1, True, -9  # the roll keeps its own
+    assert roll == PianoRoll(SOME.velocity, 8, DOWN, BEATS)
+    for part in (roll, roll[1:], roll.transpose(1)):
+        arrays = (part.velocity, part.pedal, part.beats, part.active, part.onsets, part.notes)
+        assert not any(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.parametrize(("factor", "row"), [
+    (0.5, [0, 0, 50, 50, 0, 60]),
+    (2, [0] * 8 + [50] * 6 + [0] * 6 + [60, 60]),
+    (1, [0, 0, 0, 0, 50, 50, 50, 0, 0, 0, 60]),
+])  # fmt: skip
+def test_a_stretched_roll_is_slower_and_the_roll_itself_stays(factor, row):
+    roll = roll_of({60: [0, 0, 0, 0, 50, 50, 50, 0, 0, 0, 60]})
+    for _ in range(2):
+        assert roll.stretch(factor).velocity[:, 39].tolist() == row
+    with pytest.raises(ValueError, match="factor must be"):
+        roll.stretch(0)
+
+
+@given(arrays(bool, st.integers(1, 30)), st.floats(0.5, 2))
+def test_each_lift_of_the_pedal_is_left_in_a_stretched_roll(pedal, factor):
+    roll = PianoRoll(np.zeros((len(pedal), 88), np.uint8), 20, pedal).stretch(factor)
+    for lift in 1 + np.flatnonzero(pedal[:-1] & ~pedal[1:]):
+        where = int(lift * factor)
+        assert not roll.pedal[where : where + 2].all() or where >= roll.n_frames - 1

@@ -98,7 +98,7 @@ def continue_rolls(
     velocity[:, :n_prime] = torch.from_numpy(np.stack([prime.velocity for prime in primes]))
     if has_pedal := config.pedal and model.output.pedal is not None:
         for row, prime in zip(pedal, primes):
-            row[:n_prime] = 0 if prime.pedal is None else torch.from_numpy(prime.pedal)
+            row[:n_prime] = 0 if prime.pedal is None else torch.tensor(prime.pedal)
     phases = torch.from_numpy(np.stack([beat_features(each, velocity.shape[1] + 1, fps) for each in beats]))
     _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime, fps)
     pedals = pedal.numpy() > 0 if has_pedal else [None] * len(primes)

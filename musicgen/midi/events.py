@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 TEXT, END_OF_TRACK, SET_TEMPO, TIME_SIGNATURE = 0x01, 0x2F, 0x51, 0x58
+NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte; the lower is the channel
 SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF = 64, 120, 123
 CONTROLS = (SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF)
 LARGEST_NUMBER = 2**28 - 1  # four bytes of seven bits
@@ -34,6 +35,8 @@ class MidiEvents:
         Ticks per quarter note.
     messages : list of (int, int, int, int, int)
         (tick, status, pitch or controller, value, track): notes, sustain pedal, all notes off, all sound off.
+    programs : list of (int, int, int)
+        Choices of an instrument as (tick, channel, program 0..127).
     tempos : list of (int, int)
         (tick, microseconds per quarter note).
     metres : list of (int, int, int)
@@ -46,6 +49,7 @@ class MidiEvents:
 
     ticks_per_beat: int = 0
     messages: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    programs: list[tuple[int, int, int]] = field(default_factory=list)
     tempos: list[tuple[int, int]] = field(default_factory=list)
     metres: list[tuple[int, int, int]] = field(default_factory=list)
     texts: list[bytes] = field(default_factory=list)
@@ -54,13 +58,21 @@ class MidiEvents:
     def extend(self, track: "MidiEvents") -> None:
         """Add the events of a track."""
         self.messages += track.messages
+        self.programs += track.programs
         self.tempos += track.tempos
         self.metres += track.metres
         self.texts += track.texts
+        for warning in track.warnings:
+            self.warn(warning)
+
+    def warn(self, warning: str) -> None:
+        """Add a warning once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def sort(self) -> None:
         """Sort the events by tick, with a stable sort."""
-        for events in (self.messages, self.tempos, self.metres):
+        for events in (self.messages, self.programs, self.tempos, self.metres):
             events.sort(key=itemgetter(0))
 
 
@@ -97,44 +109,48 @@ def read_events(content: bytes) -> MidiEvents:
     """
     if content[:4] != b"MThd":
         raise BrokenFile("not a MIDI file: it does not begin with MThd")
-    start = 8 + int.from_bytes(content[4:8], "big")
-    if not 14 <= start <= len(content):
+    header_end = 8 + int.from_bytes(content[4:8], "big")
+    if not 14 <= header_end <= len(content):
         raise BrokenFile("broken MIDI file: its header has the wrong length")
-    kind, n_expected, division = (int.from_bytes(content[at : at + 2], "big") for at in (8, 10, 12))
+    kind = int.from_bytes(content[8:10], "big")
+    n_expected = int.from_bytes(content[10:12], "big")
+    division = int.from_bytes(content[12:14], "big")
     if kind > 2:
         raise BrokenFile(f"type {kind}, but only types 0, 1 and 2 are defined")
     events = MidiEvents()
-    n_tracks = _read_chunks(content, start, n_expected, events)
+    n_tracks = _read_chunks(content, header_end, n_expected, events)
     if n_tracks != n_expected:
-        events.warnings.append(f"number of tracks: {n_expected} by the header, {n_tracks} in the file")
+        events.warn(f"number of tracks: {n_expected} by the header, {n_tracks} in the file")
     if kind == 2 and n_tracks > 1:
-        events.warnings.append("type 2: the tracks are read as if they were played together")
+        events.warn("type 2: the tracks are read as if they were played together")
     events.sort()
     _set_division(events, division)
     return events
 
 
-def _read_chunks(content: bytes, at: int, n_expected: int, events: MidiEvents) -> int:
+def _read_chunks(content: bytes, position: int, n_expected: int, events: MidiEvents) -> int:
     """Read all chunks that follow a position, and return the number of tracks."""
     n_tracks = 0
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
-        chunk, n_missing = content[at + 8 : at + 8 + size], at + 8 + size - len(content)
+    while position + 8 <= len(content):
+        name = content[position : position + 4]
+        size = int.from_bytes(content[position + 4 : position + 8], "big")
+        start = position + 8
+        is_cut = start + size > len(content)
         if name == b"MTrk":
             try:
-                track, n_read = _read_track(chunk, n_tracks, n_missing > 0)
+                track, n_read = _read_track(content[start : start + size], n_tracks, is_cut)
             except BrokenFile:
                 if n_tracks < n_expected:
                     raise
                 break
             events.extend(track)
             n_tracks += 1
-            size = n_read if n_missing > 0 else size
-        at += 8 + size
-    if at != len(content) and n_tracks < n_expected:
+            size = n_read if is_cut else size  # a wrong size: the next chunk follows the End of Track
+        position = start + size
+    if position != len(content) and n_tracks < n_expected:
         raise BrokenFile("broken MIDI file: it ends too early")
-    if at != len(content):
-        events.warnings.append("unreadable bytes after the last track")
+    if position != len(content):
+        events.warn("unreadable bytes after the last track")
     return n_tracks
 
 
@@ -145,7 +161,8 @@ def _set_division(events: MidiEvents, division: int) -> None:
     elif 256 - (division >> 8) in SMPTE_RATES:
         rate, tempo = SMPTE_RATES[256 - (division >> 8)]
         events.ticks_per_beat = rate * (division & 0xFF)
-        events.tempos, events.metres = [(0, tempo)], []
+        events.tempos = [(0, tempo)]
+        events.metres = []
     if not events.ticks_per_beat:
         raise BrokenFile("a resolution of 0 ticks, or of an unknown kind")
 
@@ -155,69 +172,95 @@ def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int
 
     The track ends at its End of Track event.
     """
-    track, at, tick, running = MidiEvents(), 0, 0, None
+    track = MidiEvents()
+    position = 0
+    tick = 0
+    running = None  # the status of the last channel message, which the next one may leave out
     try:
-        while at < len(data):
-            delta, at = _read_number(data, at)
+        while position < len(data):
+            delta, position = _read_number(data, position)
             tick += delta
-            status = data[at] if data[at] >= 0x80 else running
-            at += data[at] >= 0x80
+            status = running
+            if data[position] >= 0x80:
+                status = data[position]
+                position += 1
             if status is None:
                 raise BrokenFile("broken MIDI file: data without a status byte")
             if status < 0xF0:
-                at, running = _read_message(data, at, status, tick, number, track.messages), status
-            elif status == 0xFF and data[at] == END_OF_TRACK:
-                return track, _read_meta(data, at, tick, track)
+                position = _read_message(data, position, status, tick, number, track)
+                running = status
+            elif status == 0xFF and data[position] == END_OF_TRACK:
+                return track, _read_meta(data, position, tick, track)
             elif status == 0xFF:
-                at = _read_meta(data, at, tick, track)
-            elif status in (0xF0, 0xF7):
-                size, at = _read_number(data, at)
-                at += size
+                position = _read_meta(data, position, tick, track)
+            elif status in (0xF0, 0xF7):  # system exclusive, or any bytes behind an escape
+                size, position = _read_number(data, position)
+                position += size
             elif status in N_SYSTEM_BYTES:
-                at += N_SYSTEM_BYTES[status]
+                position += N_SYSTEM_BYTES[status]
             else:
                 raise BrokenFile(f"broken MIDI file: an undefined status byte, {status:#x}")
-    except IndexError:
-        at = len(data) + 1
-    if is_cut or at > len(data):
+    except IndexError:  # the data end within an event
+        position = len(data) + 1
+    if is_cut or position > len(data):
         raise BrokenFile("broken MIDI file: it ends too early, or a track does")
-    return track, at
+    return track, position
 
 
-def _read_message(data: bytes, at: int, status: int, tick: int, number: int, messages: list) -> int:
+def _read_message(data: bytes, position: int, status: int, tick: int, number: int, track: MidiEvents) -> int:
     """Read a channel message, and return the position after it."""
-    first = data[at]
-    second = 0 if 0xC0 <= status < 0xE0 else data[at + 1]
-    if status < 0xA0 or 0xB0 <= status < 0xC0:
+    kind = status >> 4
+    first = data[position]
+    if kind in (0xC, 0xD):  # the messages of one data byte
+        if kind == PROGRAM and first <= 127:
+            track.programs.append((tick, status & 0x0F, first))
+        return position + 1
+    second = data[position + 1]
+    if kind in (NOTE_OFF, NOTE_ON, CONTROL):
         if first > 127 or second > 127:
             raise BrokenFile("broken MIDI file: a data byte above 127")
-        if status < 0xA0 or first in CONTROLS:
-            messages.append((tick, status, first, second, number))
-    return at + (1 if 0xC0 <= status < 0xE0 else 2)
+        if kind != CONTROL or first in CONTROLS:
+            track.messages.append((tick, status, first, second, number))
+    return position + 2
 
 
-def _read_meta(data: bytes, at: int, tick: int, track: MidiEvents) -> int:
+def _read_meta(data: bytes, position: int, tick: int, track: MidiEvents) -> int:
     """Read a meta event and return the position after it."""
-    kind = data[at]
-    size, at = _read_number(data, at + 1)
-    content = data[at : at + size]
+    kind = data[position]
+    size, position = _read_number(data, position + 1)
+    content = data[position : position + size]
     if kind == SET_TEMPO:
-        if len(content) != 3 or not any(content):
-            raise BrokenFile("a tempo event that is malformed, or of 0 microseconds")
-        track.tempos.append((tick, int.from_bytes(content, "big")))
+        if len(content) != 3:
+            track.warn(f"a tempo event of {len(content)} bytes, not 3")
+        if content:
+            track.tempos.append((tick, _tempo_of(content)))
     elif kind == TIME_SIGNATURE and len(content) >= 2 and content[0] and content[1] <= LARGEST_DENOMINATOR:
         track.metres.append((tick, content[0], 2 ** content[1]))
     elif kind == TEXT:
         track.texts.append(content)
-    return at + size
+    return position + size
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def _tempo_of(content: bytes) -> int:
+    """Return the microseconds per quarter note of a tempo event.
+
+    They have three bytes. Like other readers, it takes the first three of more, and zeros for those that are missing;
+    but four bytes of which the first is 0 are a number of 32 bits.
+    """
+    if len(content) == 4 and content[0] == 0:
+        content = content[1:]
+    tempo = int.from_bytes(content[:3].ljust(3, b"\0"), "big")
+    if not tempo:
+        raise BrokenFile("a tempo event of 0 microseconds")
+    return tempo
+
+
+def _read_number(data: bytes, position: int) -> tuple[int, int]:
     """Read a variable-length number; return it and the position after it."""
-    value = data[at] & 0x7F
-    while data[at] >= 0x80:
-        at += 1
-        value = value << 7 | data[at] & 0x7F
+    value = data[position] & 0x7F
+    while data[position] >= 0x80:
+        position += 1
+        value = value << 7 | data[position] & 0x7F
         if value > LARGEST_NUMBER:
             raise BrokenFile("broken MIDI file: a number of more than four bytes")
-    return value, at + 1
+    return value, position + 1

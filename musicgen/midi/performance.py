@@ -1,21 +1,24 @@
 """From a MIDI file to piano notes with pedal and tempo, and from these to a piano roll."""
 
-from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from musicgen.midi.events import SUSTAIN, BrokenFile, read_events, unpack
+from musicgen.midi.events import BrokenFile, read_events, unpack
+from musicgen.midi.pairing import DRUM_CHANNEL, pair_notes, pedal_moves
 from musicgen.midi.tempo_map import TempoMap
 from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, LOWEST_PITCH, NOTE_DTYPE, PianoRoll, check_fps
+from musicgen.utils.arrays import read_only
 
 MAX_FILE_BYTES = 4_000_000
 MAX_SECONDS = 420.0
-DRUM_CHANNEL = 9
-PEDAL_DOWN = 64
 BEATS_TEXT = "The tempo map follows the beats."  # in a file that is written from a roll with beats
-RAW_NOTE_DTYPE = np.dtype([(name, np.int64) for name in ("pitch", "velocity", "channel", "start_tick", "end_tick")])
+# General MIDI's 128 programs are 16 families of 8.
+FAMILIES = (
+    "piano", "chromatic percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass",
+    "reed", "pipe", "synth lead", "synth pad", "synth effects", "ethnic", "percussive", "sound effects",
+)  # fmt: skip
 
 
 class MidiError(ValueError):
@@ -23,8 +26,11 @@ class MidiError(ValueError):
 
     def __init__(self, path: Path | str, reason: str):
         name = repr(str(path))  # escapes what is not printable
-        super().__init__(f"{name if len(name) < 160 else '...' + name[-150:]}: {reason}")
-        self.path, self.reason = Path(path), reason
+        if len(name) >= 160:
+            name = f"...{name[-150:]}"
+        super().__init__(f"{name}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
 
     def __reduce__(self):
         return MidiError, (self.path, self.reason)
@@ -38,9 +44,10 @@ class Performance:
     ----------
     path : Path
     notes : numpy.ndarray
-        Structured: pitch, velocity, channel, start_tick, end_tick.
-    pedal : dict of int to list of (int, int)
-        For each channel, (tick, value 0..127) of the sustain pedal in ascending order.
+        Structured: pitch, velocity, channel, start_tick, end_tick; read-only.
+    pedal : tuple of (int, bool)
+        The moves of the sustain pedal, which all channels share, as (tick, whether it is down from there on) in
+        ascending order. Empty if the file does not mention it.
     tempo_map : TempoMap
     dropped : dict of str to int
         Number of dropped notes by reason: ``never_released``, ``drums``, ``off_the_piano``.
@@ -52,11 +59,14 @@ class Performance:
 
     path: Path
     notes: np.ndarray
-    pedal: dict[int, list[tuple[int, int]]]
+    pedal: tuple[tuple[int, bool], ...]
     tempo_map: TempoMap
     dropped: dict[str, int]
     warnings: tuple[str, ...] = ()
     beats_known: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "notes", read_only(self.notes))
 
     def to_roll(self, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS) -> PianoRoll:
         """Sample the performance into a piano roll. Each note lasts at least one frame.
@@ -88,10 +98,12 @@ class Performance:
         """Sample the first `n_beats` quarter notes, counted from the first note; at most 7 minutes."""
         if not 0 < n_beats <= 10_000:
             raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
-        n_frames, first = self.frame_of_beat(n_beats, fps), int(self._start_frames(fps).min())
+        n_frames = self.frame_of_beat(n_beats, fps)
         if not n_frames:
             raise MidiError(self.path, f"{n_beats:g} beats are less than a frame")
-        return self._complete(self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS))), first)
+        first = int(self._start_frames(fps).min())
+        roll = self._sample(fps, False, first, min(n_frames, _limit(fps, MAX_SECONDS)))
+        return self._complete(roll, first)
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
         """Return the length in frames of the first `n_beats` quarter notes, counted from the first note."""
@@ -115,7 +127,8 @@ class Performance:
         """Sample the notes that begin at frame `first` or later, for at most `n_frames` frames."""
         ends = self._pedalled_ends() if sustain else self.notes["end_tick"]
         notes = np.empty(len(self.notes), NOTE_DTYPE)
-        notes["pitch"], notes["velocity"] = self.notes["pitch"], self.notes["velocity"]
+        notes["pitch"] = self.notes["pitch"]
+        notes["velocity"] = self.notes["velocity"]
         notes["start_frame"] = self._start_frames(fps) - first
         notes["end_frame"] = np.maximum(self.tempo_map.frames(ends, fps) - first, notes["start_frame"] + 1)
         n_frames = min(n_frames, int(notes["end_frame"].max()))
@@ -124,27 +137,38 @@ class Performance:
 
     def _complete(self, roll: PianoRoll, first: int) -> PianoRoll:
         """Add the pedal and the beats to a roll that begins in frame `first`."""
-        down = None
-        for channel in self.pedal.keys() & set(self.notes["channel"].tolist()):
-            ticks, values = np.array(self.pedal[channel]).T
-            frames = self.tempo_map.frames(ticks, roll.fps) - first
-            event = np.searchsorted(frames, np.arange(roll.n_frames), side="right") - 1
-            down = (event >= 0) & (values[event] >= PEDAL_DOWN) | (down if down is not None else False)
+        pedal = self._sample_pedal(roll.fps, first, roll.n_frames) if self.pedal else None
         beats = self.tempo_map.beats(first, first + roll.n_frames, roll.fps) if self.beats_known else None
-        return replace(roll, pedal=down, beats=beats)
+        return replace(roll, pedal=pedal, beats=beats)
+
+    def _sample_pedal(self, fps: int, first: int, n_frames: int) -> np.ndarray:
+        """Return whether the pedal is down at the end of each frame; each lift leaves at least one frame up."""
+        ticks, is_down = self._pedal_arrays()
+        frames = self.tempo_map.frames(ticks, fps) - first
+        move = np.searchsorted(frames, np.arange(n_frames), side="right") - 1  # the last one in or before each frame
+        down = (move >= 0) & is_down[move]
+        is_lift = ~is_down
+        is_lift[0] = False  # the first position is no move
+        lifts = frames[is_lift]
+        down[lifts[(lifts >= 0) & (lifts < n_frames)]] = False  # also if it is down again at the end of that frame
+        return down
 
     def _pedalled_ends(self) -> np.ndarray:
         """Move each release while the pedal is down to the tick at which the pedal comes up."""
-        ends = self.notes["end_tick"].copy()
-        never, last_release = np.iinfo(np.int64).max, ends.max(initial=0)
-        for channel, events in self.pedal.items():
-            ticks, values = np.array(events).T
-            next_up = np.minimum.accumulate(np.where(values < PEDAL_DOWN, ticks, never)[::-1])[::-1]
-            next_up[next_up == never] = last_release
-            event = np.searchsorted(ticks, ends, side="right") - 1
-            held = (self.notes["channel"] == channel) & (event >= 0) & (values[event] >= PEDAL_DOWN)
-            ends = np.where(held, next_up[event], ends)
-        return ends
+        ends = self.notes["end_tick"]
+        if not self.pedal:
+            return ends
+        ticks, is_down = self._pedal_arrays()
+        never = np.iinfo(np.int64).max
+        next_up = np.minimum.accumulate(np.where(is_down, never, ticks)[::-1])[::-1]
+        next_up[next_up == never] = ends.max(initial=0)  # if it stays down, notes ring to the last release
+        move = np.searchsorted(ticks, ends, side="right") - 1
+        is_held = (move >= 0) & is_down[move]
+        return np.where(is_held, next_up[move], ends)
+
+    def _pedal_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        ticks, is_down = zip(*self.pedal)
+        return np.array(ticks, np.int64), np.array(is_down, bool)
 
 
 def read_midi(
@@ -159,6 +183,7 @@ def read_performance(path: Path | str, content: bytes | None = None) -> Performa
 
     Notes are paired per track, channel and pitch, first in, first out. All-notes-off and all-sound-off end the notes
     of their channel. Channel 10, pitches that a piano lacks and notes that are never released are dropped and counted.
+    The notes of other instruments are read as piano, with a warning. All channels share one pedal.
 
     Parameters
     ----------
@@ -181,17 +206,38 @@ def read_performance(path: Path | str, content: bytes | None = None) -> Performa
         events = read_events(unpack(_read_bytes(path) if content is None else content, MAX_FILE_BYTES))
     except BrokenFile as error:
         raise MidiError(path, str(error)) from error
-    notes, pedal, n_never_released = _pair(events.messages)
+    notes, n_never_released = pair_notes(events.messages)
     is_drum = notes["channel"] == DRUM_CHANNEL
     is_off = ~is_drum & ((notes["pitch"] < LOWEST_PITCH) | (notes["pitch"] > HIGHEST_PITCH))
-    counts = {"never_released": n_never_released, "drums": int(is_drum.sum()), "off_the_piano": int(is_off.sum())}
+    dropped = {"never_released": n_never_released, "drums": int(is_drum.sum()), "off_the_piano": int(is_off.sum())}
     notes = notes[~is_drum & ~is_off]
     if not len(notes):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
         raise MidiError(path, f"no piano notes (dropped: {reasons})" if reasons else "no piano notes")
     tempo_map = TempoMap(events.ticks_per_beat, events.tempos, events.metres)
-    beats_known = BEATS_TEXT.encode() in events.texts or tempo_map.is_followed_by(notes["start_tick"])
-    return Performance(path, notes, pedal, tempo_map, counts, tuple(events.warnings), beats_known)
+    return Performance(
+        path=path,
+        notes=notes,
+        pedal=pedal_moves(events.messages),
+        tempo_map=tempo_map,
+        dropped=dropped,
+        warnings=(*events.warnings, *_other_instruments(notes, events.programs)),
+        beats_known=BEATS_TEXT.encode() in events.texts or tempo_map.is_followed_by(notes["start_tick"]),
+    )
+
+
+def _other_instruments(notes: np.ndarray, programs: list[tuple[int, int, int]]) -> list[str]:
+    """Return a warning if notes are played by programs of other families than the piano's."""
+    family = np.zeros(len(notes), np.int64)
+    for channel in np.unique(notes["channel"]):
+        chosen = [(0, 0), *((tick, program // 8) for tick, where, program in programs if where == channel)]
+        ticks, families = np.array(chosen).T
+        is_here = notes["channel"] == channel
+        last_chosen = np.searchsorted(ticks, notes["start_tick"][is_here], side="right") - 1
+        family[is_here] = families[last_chosen]
+    n_others = np.count_nonzero(family)
+    names = ", ".join(FAMILIES[number] for number in np.unique(family[family > 0]))
+    return [f"{n_others:,} notes of other instruments are read as piano: {names}"] if n_others else []
 
 
 def _limit(fps: int, max_seconds: float) -> int:
@@ -211,28 +257,3 @@ def _read_bytes(path: Path) -> bytes:
             return stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise MidiError(path, error.strerror or "it cannot be read") from error
-
-
-def _pair(messages: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, dict, int]:
-    """Pair onsets with releases. Return the notes, the pedal of each channel, and the number of unreleased notes."""
-    notes, pedal = [], defaultdict(list)
-    sounding = defaultdict(lambda: defaultdict(deque))
-    for tick, status, number, value, track in messages:
-        channel = status & 0x0F
-        if 0x90 <= status < 0xA0 and value:
-            sounding[channel][track, number].append((tick, value))
-        elif status < 0xA0:
-            waiting = sounding[channel][track, number]
-            if waiting:
-                start, velocity = waiting.popleft()
-                notes.append((number, velocity, channel, start, tick))
-        elif number == SUSTAIN:
-            pedal[channel].append((tick, value))
-        else:
-            for (other, pitch), waiting in sounding[channel].items():
-                # Each track may reset the channel when it begins: this does not end what another track just struck.
-                while waiting and (other == track or waiting[0][0] < tick):
-                    start, velocity = waiting.popleft()
-                    notes.append((pitch, velocity, channel, start, tick))
-    n_left = sum(len(waiting) for tracks in sounding.values() for waiting in tracks.values())
-    return np.array(notes, RAW_NOTE_DTYPE), dict(pedal), n_left

@@ -7,10 +7,15 @@ from itertools import groupby
 import numpy as np
 
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note
-MAX_TEMPO, MAX_TICKS_PER_BEAT, MAX_NUMERATOR = 2**24 - 1, 2**15 - 1, 2**8 - 1  # the largest that a file can hold
+# The largest values that a MIDI file can hold.
+MAX_TEMPO = 2**24 - 1
+MAX_TICKS_PER_BEAT = 2**15 - 1
+MAX_NUMERATOR = 2**8 - 1
+
 MAX_QUARTERS = 50_000
 BEAT_SECONDS = (0.05, 10.0)  # the shortest and the longest beat
-MIN_SCORE_NOTES, MIN_ON_GRID = 8, 0.9
+MIN_SCORE_NOTES = 8
+MIN_ON_GRID = 0.9  # the share of notes
 TICKS_PER_BEAT = 480  # in a file that follows a roll's beats
 
 
@@ -99,23 +104,25 @@ class TempoMap:
         onsets : numpy.ndarray of int, shape (n_notes,)
             The tick in which each note begins.
         """
-        ticks = np.unique(onsets) % self.ticks_per_beat
-        on_grid = (12 * ticks % self.ticks_per_beat == 0) | (16 * ticks % self.ticks_per_beat == 0)
+        onset_ticks = np.unique(onsets)
+        starts = np.array([0, *(start for start, _, _ in self.metres)])  # beats are counted from these
+        last_start = starts[np.searchsorted(starts, onset_ticks, side="right") - 1]
+        in_beat = (onset_ticks - last_start) % self.ticks_per_beat
+        on_grid = (12 * in_beat % self.ticks_per_beat == 0) | (16 * in_beat % self.ticks_per_beat == 0)
         return len(onsets) >= MIN_SCORE_NOTES and float(on_grid.mean()) >= MIN_ON_GRID
 
     def since(self, tick: int) -> "TempoMap":
         """Return a tempo map that begins at `tick`.
 
-        What is left of a bar there becomes a shorter bar.
+        Its first time signature is at the first beat from there on. What is left of a bar there becomes a shorter bar.
         """
-        changes = {max(at - tick, 0): tempo for at, tempo in self.changes}
-        metres = {}
-        for start, numerator, denominator in [metre for metre in self.metres if metre[0] <= tick][-1:]:
-            unit = max(4 * self.ticks_per_beat // denominator, 1)
-            n_left = (start - tick) // unit % numerator
-            metres = {0: (n_left, denominator), n_left * unit: (numerator, denominator)}
-        metres |= {at - tick: (numerator, denominator) for at, numerator, denominator in self.metres if at > tick}
-        return TempoMap(self.ticks_per_beat, [*changes.items()], sorted((at, *metre) for at, metre in metres.items()))
+        changes = {max(start - tick, 0): tempo for start, tempo in self.changes}
+        earlier = [metre for metre in self.metres if metre[0] <= tick]
+        later = [(start - tick, *fraction) for start, *fraction in self.metres if start > tick]
+        metres = _rest_of_bar(earlier[-1], tick, self.ticks_per_beat) if earlier else []
+        if later:
+            metres = [metre for metre in metres if metre[0] < later[0][0]]
+        return TempoMap(self.ticks_per_beat, list(changes.items()), metres + later)
 
     def refined(self, fps: int) -> "TempoMap | None":
         """Return a tempo map in which no two frames share a tick, or None if that takes too many ticks per beat."""
@@ -123,8 +130,9 @@ class TempoMap:
         factor = 2 * slowest * int(fps) // (self.ticks_per_beat * 10**6) + 1
         if self.ticks_per_beat * factor > MAX_TICKS_PER_BEAT:
             return None
-        finer = ([(tick * factor, *value) for tick, *value in some] for some in (self.changes, self.metres))
-        return TempoMap(self.ticks_per_beat * factor, *finer)
+        changes = [(tick * factor, tempo) for tick, tempo in self.changes]
+        metres = [(tick * factor, *fraction) for tick, *fraction in self.metres]
+        return TempoMap(self.ticks_per_beat * factor, changes, metres)
 
     def _segments(self, last_tick: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each tempo its first tick, its value, and the time at which it begins.
@@ -139,15 +147,47 @@ class TempoMap:
 
     def _beat_ticks(self, end_tick: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the ticks of the beats until shortly after `end_tick`, and whether each is a downbeat."""
-        found = [(np.zeros(0, np.int64), np.zeros(0, bool))]
-        nexts = [metre[0] for metre in self.metres[1:]] + [np.iinfo(np.int64).max]
-        for (start, numerator, denominator), stop in zip(self.metres, nexts):
-            group = 3 if denominator == 8 and numerator in (6, 9, 12) else 1
-            whole = 4 * self.ticks_per_beat * group
-            beat = np.arange(-((start - min(stop, end_tick + 2 * whole)) * denominator // whole))
-            found.append((start + beat * whole // denominator, beat % (numerator // group) == 0))
-        ticks, is_downbeat = map(np.concatenate, zip(*found))
-        return ticks, is_downbeat
+        ticks = [np.zeros(0, np.int64)]
+        is_downbeat = [np.zeros(0, bool)]
+        stops = [start for start, _, _ in self.metres[1:]] + [np.iinfo(np.int64).max]
+        for (start, numerator, denominator), stop in zip(self.metres, stops):
+            units = units_per_beat(numerator, denominator)
+            group = 4 * self.ticks_per_beat * units  # ticks in a whole note, times the units of a beat
+            n_ticks = min(stop, end_tick + 2 * group) - start
+            beat = np.arange(_ceil_divide(n_ticks * denominator, group))
+            ticks.append(start + beat * group // denominator)
+            is_downbeat.append(beat % (numerator // units) == 0)
+        return np.concatenate(ticks), np.concatenate(is_downbeat)
+
+
+def units_per_beat(numerator: int, denominator: int) -> int:
+    """Return how many units of a time signature's denominator are one beat: 3 in 6/8, 9/8 and 12/8, otherwise 1."""
+    return 3 if denominator == 8 and numerator in (6, 9, 12) else 1
+
+
+def _ceil_divide(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
+
+
+def _rest_of_bar(metre: tuple[int, int, int], tick: int, ticks_per_beat: int) -> list[tuple[int, int, int]]:
+    """Return the time signatures with which a metre goes on after `tick`, counted from there.
+
+    The first is at the first beat from `tick` on. If a bar has begun before, it is that of what is left of the bar,
+    and the second is at the next downbeat.
+    """
+    start, numerator, denominator = metre
+    units = units_per_beat(numerator, denominator)
+    group = 4 * ticks_per_beat * units
+    beat = _ceil_divide((tick - start) * denominator, group)  # the number of the first beat from `tick` on
+    n_left = -beat % (numerator // units)
+    first_beat = start + beat * group // denominator - tick
+    if n_left == 0:
+        return [(first_beat, numerator, denominator)]
+    downbeat = start + (beat + n_left) * group // denominator - tick
+    n_units = n_left * units
+    if units_per_beat(n_units, denominator) != units:  # 3/8 would be three beats, 6/8 of 7/8 two
+        n_units = numerator  # a whole bar, which the next time signature cuts short
+    return [(first_beat, n_units, denominator), (downbeat, numerator, denominator)]
 
 
 def tempo_map_of_beats(beats: np.ndarray | None) -> TempoMap | None:
@@ -167,22 +207,38 @@ def tempo_map_of_beats(beats: np.ndarray | None) -> TempoMap | None:
     """
     if beats is None or (beats[:, 0] >= 0).sum() < 2:
         return None
-    clock = np.rint(beats[:, 0] * 10**6).astype(np.int64)
+    clock = np.rint(beats[:, 0] * 10**6).astype(np.int64)  # in microseconds
+    tempos = np.diff(clock)
     first = int(np.searchsorted(clock, 0))
-    start, tempos = int(clock[first]), np.diff(clock)
-    lead = max(round(TICKS_PER_BEAT * start / int(tempos[max(first - 1, 0)])), 1) if start else 0
-    changes = [(0, round(TICKS_PER_BEAT * start / lead))] if lead else []
+    start = int(clock[first])
+    changes = []
+    lead = 0  # the ticks before the first beat
+    if start:
+        tempo_before = int(tempos[max(first - 1, 0)])
+        lead = max(round(TICKS_PER_BEAT * start / tempo_before), 1)
+        changes.append((0, round(TICKS_PER_BEAT * start / lead)))
     changes += [(lead + TICKS_PER_BEAT * beat, tempo) for beat, tempo in enumerate(tempos[first:].tolist())]
     if not all(1 <= tempo <= MAX_TEMPO for _, tempo in changes):
         return None
-    downbeats = np.flatnonzero(beats[first:, 1]).tolist()
-    bars = list(zip(downbeats, np.diff(downbeats).tolist()))
-    if bars and downbeats[0]:
-        bars.insert(0, (0, downbeats[0]))
+    bars = _bars(beats[first:, 1])
     if any(length > MAX_NUMERATOR for _, length in bars):
         bars = []
     metres = [(lead + TICKS_PER_BEAT * beat, length, 4) for beat, length in _changes(bars)]
     return TempoMap(TICKS_PER_BEAT, _changes(changes), metres)
+
+
+def _bars(is_downbeat: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first beat and the length of each bar; none if no bar is complete."""
+    downbeats = np.flatnonzero(is_downbeat).tolist()
+    if len(downbeats) < 2:
+        return []
+    bars = list(zip(downbeats, np.diff(downbeats).tolist()))
+    if downbeats[0]:
+        bars.insert(0, (0, downbeats[0]))
+    # The last bar is as long as the one before, or longer if it has more beats already: that one may be an upbeat.
+    n_last = len(is_downbeat) - downbeats[-1]
+    bars.append((downbeats[-1], max(n_last, bars[-1][1])))
+    return bars
 
 
 def _changes(timed: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -1,9 +1,8 @@
-"""Atomic writes, checked files, the user's cache folder, and printable names."""
+"""Atomic writes, checked files, and printable names."""
 
 import hashlib
 import io
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,15 +104,6 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
     """Return the arrays that `pack` stored."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def user_cache(name: str) -> Path:
-    """Return the operating system's folder for caches of programs."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / name / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / name
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
 
 
 def free_run_dir(parent: Path | str, name: str) -> Path:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from raw_midi import any_track, midi_bytes, note, read_raw, steady, tempo
+from raw_midi import any_track, midi_bytes, note, pedal, read_raw, steady, tempo
 
 from musicgen.midi import MidiError, Performance, read_midi, read_performance, write_midi
-from musicgen.midi.performance import RAW_NOTE_DTYPE
+from musicgen.midi.pairing import RAW_NOTE_DTYPE, pedal_moves
 from musicgen.midi.tempo_map import TempoMap
 from musicgen.piano_roll import PianoRoll
 
@@ -23,13 +23,13 @@ MAESTRO = os.environ.get("MUSICGEN_MAESTRO")
 FRAME = 48  # ticks, at 480 a beat, 120 beats a minute and 20 frames a second
 
 
-def piece(*notes, tempos=(), pedal=None, metres=()):
-    """A performance of (start_tick, end_tick), (start_tick, end_tick, pitch) or (..., pitch, channel)."""
-    full = [(*note, *(60, 0)[len(note) - 2 :]) for note in notes]
-    rows = [(pitch, 64, channel, start, end) for start, end, pitch, channel in full]
+def piece(*notes, tempos=(), pedal=(), metres=()):
+    """A performance of (start_tick, end_tick) or (start_tick, end_tick, pitch), and of (tick, value) of its pedal."""
+    full = [(*note, 60)[:3] for note in notes]
+    notes = np.array([(pitch, 64, 0, start, end) for start, end, pitch in full], RAW_NOTE_DTYPE)
+    moves = pedal_moves([(tick, 0xB0, 64, value, 0) for tick, value in pedal])
     clock = TempoMap(480, list(tempos), list(metres))
-    notes = np.array(rows, RAW_NOTE_DTYPE)
-    return Performance(Path("étude.mid"), notes, pedal or {}, clock, {}, beats_known=bool(metres))
+    return Performance(Path("étude.mid"), notes, moves, clock, {}, beats_known=bool(metres))
 
 
 def notes_at(roll, pitch=60):
@@ -179,14 +179,13 @@ def test_arguments_out_of_range_are_rejected(wrong):
     ],
 )
 def test_the_pedal_holds_what_is_released_while_it_is_down(events, end):
-    performance = piece((0, 480), (0, 1440, 72, 1), pedal={0: events, 5: [(0, 127)]})
+    performance = piece((0, 480), (0, 1440, 72), pedal=events)
     assert notes_at(performance.to_roll(sustain=True)) == [(0, end // FRAME)]
-    assert notes_at(performance.to_roll(sustain=True), 72) == [(0, 30)]  # on another channel
     assert notes_at(performance.to_roll()) == [(0, 10)]
 
 
 def test_a_key_struck_again_under_the_pedal_stays_two_notes():
-    performance = piece((0, 100), (480, 600), pedal={0: [(50, 127), (960, 0)]})
+    performance = piece((0, 100), (480, 600), pedal=[(50, 127), (960, 0)])
     assert notes_at(performance.to_roll(sustain=True)) == [(0, 9), (10, 20)]
 
 
@@ -207,7 +206,7 @@ def test_the_first_beats_are_the_beginning_of_the_roll():
 
 @pytest.mark.parametrize("silence", [0, 480 * 32 + 13, 480 * 2000])  # the last is longer than seven minutes
 def test_the_first_beats_are_counted_from_the_first_note(silence):
-    performance = piece((silence, silence + 100), (silence + 480, silence + 9600, 72), pedal={0: [(60, 99)]})
+    performance = piece((silence, silence + 100), (silence + 480, silence + 9600, 72), pedal=[(60, 99)])
     prime = performance.first_beats(8)
     assert prime.notes.tolist() == [(60, 64, 0, 2), (72, 64, 10, 80)]
     assert prime.pedal.all() == (silence > 0)
@@ -226,24 +225,72 @@ def test_a_prime_that_is_shorter_than_requested_shows_it():
 @pytest.mark.parametrize(
     ("events", "frames"),  # of the ticks 0..479, in which the pedal is down
     [
-        ({0: [(0, 127)]}, range(10)),
-        ({0: [(48, 64), (96, 63)]}, [1]),
-        ({0: [(24, 100), (71, 0)]}, []),  # both in frame 1
-        ({0: [(48, 100), (100, 0), (110, 100), (192, 0)]}, [1, 2, 3]),  # up and down in one frame
-        ({0: [(0, 0), (48, 100), (96, 0)], 1: [(240, 100), (288, 0)]}, [1, 5]),  # two channels with notes
-        ({0: [(0, 0)]}, []),
+        ([(0, 127)], range(10)),
+        ([(48, 64), (96, 63)], [1]),
+        ([(24, 100), (71, 0)], []),  # both in frame 1
+        ([(48, 100), (100, 0), (110, 100), (192, 0)], [1, 3]),  # up and down again within frame 2
+        ([(48, 100), (100, 0), (100, 100), (192, 0)], [1, 3]),  # in one tick
+        ([(48, 100), (144, 0), (150, 90), (160, 0), (165, 90), (288, 0)], [1, 2, 4, 5]),  # twice within frame 3
+        ([(0, 90), (0, 0), (0, 100), (48, 30)], [0]),  # the first position is no lift
+        ([(0, 0)], []),
     ],
 )
-def test_the_pedal_is_sampled_for_each_frame(events, frames):
-    performance = piece((0, 480), (0, 96, 72, 1), pedal=events)
-    roll = performance.to_roll()
+def test_the_pedal_of_a_frame_is_that_of_its_end_and_each_lift_leaves_a_frame_up(events, frames):
+    roll = piece((0, 480), pedal=events).to_roll()
     assert np.flatnonzero(roll.pedal).tolist() == list(frames)
-    assert np.array_equal(roll.velocity, piece((0, 480), (0, 96, 72, 1)).to_roll().velocity)
-
-
-def test_the_pedal_of_a_channel_without_piano_notes_does_not_count():
-    assert piece((0, 480), pedal={1: [(0, 127)]}).to_roll().pedal is None
+    assert np.array_equal(roll.velocity, piece((0, 480)).to_roll().velocity)
     assert piece((0, 480)).to_roll().pedal is None
+
+
+@pytest.mark.parametrize(
+    ("events", "moves"),
+    [
+        ([pedal(0, 0, 2)], [(0, False)]),  # on a channel without notes
+        ([pedal(5, 99, 2), pedal(70, 9, 2)], [(5, True), (70, False)]),
+        ([pedal(5, 99, 0), pedal(8, 99, 1), pedal(70, 9, 0), pedal(90, 9, 1)], [(5, True), (90, False)]),
+        ([pedal(5, 99, 0), pedal(70, 9, 0), pedal(70, 99, 1)], [(5, True)]),  # handed over without a break
+        (
+            [pedal(5, 99, 0), pedal(5, 99, 1), pedal(70, 9, 0), pedal(70, 99, 0), pedal(70, 9, 1), pedal(70, 99, 1)],
+            [(5, True), (70, False), (70, True)],  # both are lifted in one tick
+        ),
+        ([pedal(5, 99, 9)], []),  # of the drums
+    ],
+)
+def test_a_piano_on_several_channels_has_one_pedal(scratch, events, moves):
+    (scratch / "hands.mid").write_bytes(midi_bytes([note(0, 9, 60, channel=0) + note(0, 9, 40, channel=1), events]))
+    assert read_performance(scratch / "hands.mid").pedal == tuple(moves)
+
+
+def test_a_pedal_on_a_channel_of_its_own_holds_the_notes_of_all_channels(scratch):
+    hands = note(0, 240, 60, channel=0) + note(0, 480, 40, channel=1)
+    (scratch / "hands.mid").write_bytes(midi_bytes([hands, [pedal(0, 127, 2), pedal(912, 0, 2)]]))
+    assert read_midi(scratch / "hands.mid", sustain=True).notes.tolist() == [(40, 64, 0, 19), (60, 64, 0, 19)]
+
+
+def program(tick, number, channel=0):
+    return tick, bytes([0xC0 | channel, number])
+
+
+@pytest.mark.parametrize(
+    ("events", "warnings"),
+    [
+        ([program(0, 7)], []),  # the piano's family ends here
+        ([program(0, 40, 1)], []),  # on a channel without notes
+        ([program(481, 40)], []),  # behind the notes
+        ([program(0, 40), program(0, 3)], []),
+        ([program(0, 40)], ["2 notes of other instruments are read as piano: strings"]),
+        ([program(480, 127), program(0, 19)], ["2 notes of other instruments are read as piano: organ, sound effects"]),
+    ],
+)
+def test_other_instruments_are_read_as_piano_with_a_warning(scratch, events, warnings):
+    (scratch / "band.mid").write_bytes(midi_bytes([note(0, 9, 60) + note(480, 489, 60), events]))
+    performance = read_performance(scratch / "band.mid")
+    assert (performance.to_roll().n_notes, list(performance.warnings)) == (2, warnings)
+
+
+def test_the_notes_of_a_performance_are_read_only(scratch):
+    with pytest.raises(ValueError, match="read-only"):
+        piece((0, 9)).notes["pitch"] += 1
 
 
 def test_the_error_is_one_printable_line_and_survives_another_process():
@@ -301,11 +348,12 @@ def roll_of(few_keys, fps, draw=None):
 
 @settings(deadline=None)
 @given(cells, rates, st.data())
-def test_a_written_roll_is_read_as_the_same_roll(scratch, few_keys, fps, draw):
+def test_a_written_roll_is_read_as_the_same_roll_and_the_file_ends_with_the_pedal_up(scratch, few_keys, fps, draw):
     roll, path = roll_of(few_keys, fps, draw), scratch / "written.mid"
     write_midi(roll, path)
     written = path.read_bytes()
     assert read_midi(path, fps) == roll
+    assert not any(is_down for _, is_down in read_performance(path).pedal[-1:])
     assert np.array_equal(read_raw(written).velocity(int(fps), max_seconds=60), roll.velocity)
     write_midi(read_midi(path, fps), path)
     assert path.read_bytes() == written

@@ -147,6 +147,38 @@ def test_an_excerpt_that_begins_within_a_bar_is_written_with_a_shorter_first_bar
     assert read_midi(path).beats[:, 0] == pytest.approx(roll.beats[2:, 0], abs=1e-5)
 
 
+@pytest.mark.parametrize("microseconds", [500_000, 600_000])
+@pytest.mark.parametrize("time", [(4, 2), THREE, SIX, (9, 3), (12, 3), (7, 3), (2, 1)])
+@pytest.mark.parametrize("late", [240, 720, 1680])  # whole frames
+def test_a_prime_that_begins_off_the_beat_is_written_with_its_beats_at_the_same_times(time, late, microseconds):
+    performance = read_performance("piece.mid", score(time, [(0, microseconds)], n_notes=32, shift=late))
+    prime = performance.first_beats(14)
+    written = read(midi.midi_bytes(prime, 0, performance.prime_tempo_map)).beats
+    beats = prime.beats[prime.beats[:, 0] >= 0]
+    assert written[:, 0] == pytest.approx(beats[:, 0], abs=1e-5)
+    assert written[1:, 1].tolist() == beats[1:, 1].tolist()  # what is left of a bar is a bar
+
+
+def test_half_a_beat_late_leaves_the_file_without_a_metre_until_the_first_beat():
+    performance = read_performance("piece.mid", score((4, 2), [(0, 500_000)], n_notes=32, shift=240))
+    prime = performance.first_beats(8)
+    assert prime.beats[:5].tolist() == [[-0.25, 1], [0.25, 0], [0.75, 0], [1.25, 0], [1.75, 1]]
+    content = midi.midi_bytes(prime, 0, performance.prime_tempo_map)
+    assert time_events(content) == [(0, 120), (0.5, "3/4"), (3.5, "4/4")]
+    assert read(content).beats[:5].tolist() == [[0.25, 1], [0.75, 0], [1.25, 0], [1.75, 1], [2.25, 0]]
+
+
+def test_a_short_first_bar_is_followed_by_whole_ones():
+    upbeat = midi_bytes([[metre(0, 1, 2), metre(480, *THREE), *scale(24, 240)]])
+    performance = read_performance("piece.mid", upbeat)
+    downbeats = [True, True, False, False, True, False, False, True]
+    assert performance.to_roll().beats[:8, 1].tolist() == downbeats
+    assert TempoMap(480, [], [(0, 4, 4), (480, 3, 4)]).since(240).metres == [(240, 3, 4)]
+    for n_beats in (4, 8):  # also where no whole bar is known
+        written = midi.midi_bytes(performance.first_beats(n_beats))
+        assert read(written).beats[:n_beats, 1].tolist() == downbeats[:n_beats]
+
+
 @pytest.mark.parametrize(
     ("tick", "metres"),
     [

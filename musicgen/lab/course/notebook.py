@@ -129,7 +129,7 @@ def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
     """Return the loss of the marginal and the Markov baseline in nats per frame."""
     sums, n_frames = {"marginal": 0.0, "Markov": 0.0}, 0
     for roll in rolls:
-        before, after = (torch.from_numpy(roll.active[part]) for part in (slice(None, -1), slice(1, None)))
+        before, after = (torch.tensor(roll.active[part]) for part in (slice(None, -1), slice(1, None)))
         for name, p in (("marginal", baselines.marginal), ("Markov", torch.where(before, *baselines.markov.flip(0)))):
             sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
         n_frames += len(after)
