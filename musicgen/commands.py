@@ -194,6 +194,8 @@ def choose_prime(
         return None, None
     if not performance:
         return shipped_prime(composer, args.beats), f"{composer}: {PRIMES[composer].title}"
+    for warning in performance.warnings:
+        say(f"{args.prime}: {warning}")
     prime = performance.first_beats(args.beats)
     if prime.n_frames < performance.frame_of_beat(args.beats):
         say(f"{args.prime}: shorter than {args.beats:g} beats; the prime is {prime.duration_seconds:g} s long")
