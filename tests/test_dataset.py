@@ -90,9 +90,9 @@ def test_processes_that_prepare_the_same_corpus_at_once_all_get_it(tmp_path):
     write(tmp_path / "data", CONTENTS)
     command = [sys.executable, "-m", "musicgen", "prepare", str(tmp_path / "data"), "--json"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "shared")}
-    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [json.loads(process.communicate(timeout=60)[0]) for process in started]
-    assert said == [said[0]] * 3 and said[0]["n_sampled"] == 3 and [p.returncode for p in started] == [0, 0, 0]
+    assert said == [said[0]] * 2 and said[0]["n_sampled"] == 3 and [p.returncode for p in started] == [0, 0]
     entries = list((tmp_path / "shared" / "musicgen").iterdir())
     assert len(entries) == 3 and all(read_checked(path) is not None for path in entries)
 
@@ -160,7 +160,7 @@ def test_a_damaged_entry_is_recreated_and_no_other(tmp_path, prepared, sampled, 
 def test_a_flipped_bit_anywhere_in_an_entry_is_noticed(tmp_path, prepared):
     first, path = list(prepared()), next((tmp_path / "cache").glob("*.roll"))
     whole = path.read_bytes()
-    for at in range(0, len(whole), max(1, len(whole) // 100)):
+    for at in range(0, len(whole), max(1, len(whole) // 25)):
         flip(path, at, 1 << at % 8)
         assert list(prepared()) == first
         assert path.read_bytes() == whole, at

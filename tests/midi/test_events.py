@@ -171,7 +171,7 @@ def test_a_broken_file_is_rejected_with_its_name_and_the_reason(path, content, r
     assert re.search(reason, check_rejected(path))
 
 
-@pytest.mark.parametrize("n_bytes", [5, 8, 9, 10, 5000, 30_000])
+@pytest.mark.parametrize("n_bytes", [5, 10, 30_000])
 @pytest.mark.parametrize("event", ["903c40", "803c00", "ff5103ffffff", "b04040", "ff2f00"])
 def test_a_time_of_more_than_the_standards_four_bytes_is_rejected(path, n_bytes, event):
     events = b"\xff" * (n_bytes - 1) + b"\x7f" + bytes.fromhex(event) + b"\1\x80\x3c\0" + track_bytes(note(1, 2, 62))
@@ -180,7 +180,7 @@ def test_a_time_of_more_than_the_standards_four_bytes_is_rejected(path, n_bytes,
 
 
 def test_a_file_that_unpacks_to_gigabytes_is_rejected_without_unpacking_it(path):
-    path.write_bytes(gzip.compress(bytes(10**8), 1))
+    path.write_bytes(gzip.compress(bytes(4 * 10**7), 1))
     tracemalloc.start()
     try:
         assert "larger than" in check_rejected(path)
@@ -206,8 +206,8 @@ def test_a_huge_time_is_not_carried_through_all_that_follows_it(path):
 
 
 def test_very_many_notes_and_tempo_changes_are_read_in_bounded_time(path):
-    changes = b"\1\xff\x51\x03\7\xa1\x20" * 110_000
-    check_survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 110_000]))
+    changes = b"\1\xff\x51\x03\7\xa1\x20" * 30_000
+    check_survives(path, midi_bytes([changes + track_bytes([]), b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 30_000]))
 
 
 def test_a_file_cut_off_at_any_byte_is_survived(path):
@@ -218,7 +218,7 @@ def test_a_file_cut_off_at_any_byte_is_survived(path):
 one_edit = st.tuples(st.integers(0, len(SOUND)), st.integers(0, 6), st.binary(max_size=6))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(one_edit, min_size=1, max_size=4))
 def test_a_sound_file_with_any_bytes_replaced_inserted_or_lost_is_survived(path, edits):
     content = SOUND
@@ -233,25 +233,22 @@ def test_any_bytes_in_a_track_are_survived(path, chunk):
     check_survives(path, midi_bytes([note(0, 9, 60), b"\0\x90\x3c\x40\7\x3c\0" + chunk]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(any_file)
-def test_a_complete_file_of_odd_chunks_and_events_is_read_as_by_an_independent_reader(path, content):
+def test_any_complete_file_is_read_as_by_an_independent_reader_and_if_symusic_reads_it(path, content):
     path.write_bytes(content)
     expected = read_raw(content).velocity()
     if len(expected):
         assert np.array_equal(read_midi(path).velocity, expected)
     else:
         assert check_rejected(path).startswith("no piano notes")
+        assert not pitches_by_symusic(path)
 
 
-@settings(max_examples=300, deadline=None)
-@given(any_file)
-def test_no_file_is_rejected_that_symusic_reads_and_that_contains_piano_notes(path, content):
+def pitches_by_symusic(path):
     symusic = pytest.importorskip("symusic")
-    path.write_bytes(content)
     try:
         tracks = symusic.Score(path).tracks
     except RuntimeError:
-        return
-    if any(21 <= note.pitch <= 108 for track in tracks if not track.is_drum for note in track.notes):
-        assert read_midi(path).n_notes
+        return []
+    return [note.pitch for track in tracks if not track.is_drum for note in track.notes if 21 <= note.pitch <= 108]

@@ -326,7 +326,7 @@ def check_against_the_bytes(path, scratch, fps=20, sustain=False, max_seconds=42
     return roll.n_frames
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(any_track, min_size=1, max_size=3), st.sampled_from([1, 24, 96]), sampling)
 def test_any_file_equals_an_independent_reading_of_its_bytes(scratch, tracks, ticks_per_beat, how):
     (scratch / "any.mid").write_bytes(midi_bytes(tracks, ticks_per_beat))
