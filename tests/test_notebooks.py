@@ -1,11 +1,18 @@
 """The notebooks: their form, and that they run, also twice and with other settings.
 
-By default they are checked as committed, and 00 and 02 are executed. MUSICGEN_RUN_NOTEBOOKS=1 executes all of them.
+By default they are checked as committed, and 02 is executed. MUSICGEN_RUN_NOTEBOOKS=1 executes all of them, with a
+wheel that is installed elsewhere; MUSICGEN_ORDERS=10 in ten random orders.
 """
 
 import ast
 import os
+import random
 import re
+import shutil
+import subprocess
+import symtable
+import sys
+import tomllib
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +26,8 @@ PATHS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 notebooks = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 run_all = bool(os.environ.get("MUSICGEN_RUN_NOTEBOOKS"))
+QUICK = ("02",)  # what is executed in every run of the tests
+N_ORDERS = int(os.environ.get("MUSICGEN_ORDERS", 2 if run_all else 1))  # 10 for a release
 
 
 def read(path):
@@ -46,8 +55,8 @@ def headings(notebook, level):
     return re.findall(rf"^{'#' * level} (.+)$", "\n".join(sources(notebook, "markdown")), re.MULTILINE)
 
 
-def execute(notebook, folder):
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute()
+def execute(notebook, folder, environment=None):
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute(env=environment)
     return notebook
 
 
@@ -93,8 +102,12 @@ def test_it_shows_first_and_explains_then_in_short_cells(path):
     notebook = read(path)
     before = notebook.cells[: next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")]
     assert sum(n_words(cell.source) for cell in before) <= 55
-    lengths = [len(source.splitlines()) for source in sources(notebook, "code")]
-    assert median(lengths) <= 8 and max(lengths) <= 12
+    code = sources(notebook, "code")
+    assert median(len(source.splitlines()) for source in code) <= 6
+    defines = (ast.FunctionDef, ast.ClassDef)
+    for source in code:
+        is_building = any(isinstance(node, defines) for node in ast.parse(source).body)
+        assert len(source.splitlines()) <= (45 if is_building else 12), source
 
 
 @notebooks
@@ -103,19 +116,93 @@ def test_asserts_have_messages(path):
     assert all(node.msg for node in nodes if isinstance(node, ast.Assert))
 
 
-def twice(notebook, **settings):
-    """Return a notebook with every code cell, then every code cell again, after a change of the settings."""
+def names_in(source):
+    """Return what each name of a cell's top level is bound by, and the names that the cell reads from other cells."""
+    bound, read = {}, set()
+    for statement in ast.parse(source).body:
+        table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+        assigned = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+        is_block = hasattr(statement, "body")  # a loop assigns its variable before it reads it
+        read |= read_by(table) - set(bound) - (assigned if is_block else set())
+        bound |= dict.fromkeys(assigned, ast.unparse(statement))
+    return bound, read
+
+
+def read_by(table):
+    """Return the names that a scope and those inside it take from outside."""
+    names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced() and symbol.is_global()}
+    if table.get_type() == "module":
+        names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
+    return names.union(*(read_by(child) for child in table.get_children()))
+
+
+def clashes(codes):
+    """Return the names that stand for two things: bound differently in two cells, and read by another cell."""
+    found = [names_in(code) for code in codes]
+    meanings = {}
+    for bound, _ in found:
+        for name, statement in bound.items():
+            meanings.setdefault(name, set()).add(statement)
+    read_elsewhere = set().union(*(read for _, read in found))
+    again = {name for bound, read in found for name in bound.keys() & read}  # x = f(x) does something else each time
+    return {name for name, statements in meanings.items() if len(statements) > 1 and name in read_elsewhere} | again
+
+
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [
+        (["x = 1", "y = x", "x = 2"], {"x"}),
+        (["x = 1", "x = x + 1"], {"x"}),
+        (["import a", "for x in a.b: print(x)", "x = [x for x in a.c]\nprint(x)"], set()),
+        (["def f(x): return x + y", "y = 1", "y = 2"], {"y"}),
+        (["from a import b", "from a import b", "b()"], set()),
+        (["from a import b", "b = 2", "b()"], {"b"}),
+        (["x = 1\nx += 1", "def f(x): return x", "print(f(2))"], set()),
+    ],
+)
+def test_a_name_for_two_things_is_found(codes, names):
+    assert clashes(codes) == names
+
+
+@notebooks
+def test_no_two_cells_use_one_name_for_two_things(path):
+    assert clashes(sources(read(path), "code")) == set()
+
+
+@notebooks
+def test_it_reads_nothing_of_the_repository(path):
+    """What a notebook reads is in the package: it also runs in Colab and with a wheel. It may write beside itself."""
+    strings = [
+        node.value
+        for source in sources(read(path), "code")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    outside = [text for text in strings if text.startswith("../") and not re.match(r"\.\./(data|runs|outputs)\b", text)]
+    assert outside == []
+    assert not [text for text in strings if re.match(r"(benchmarks|docs|tests|notebooks)/", text)]
+
+
+def in_orders(notebook, n_orders):
+    """Return a notebook with every code cell, then all of them in reverse order, then in `n_orders` random orders."""
     code = [cell for cell in cells(notebook, "code") if not is_live(cell)]
-    again = [nbformat.v4.new_code_cell(cell.source) for cell in code]
-    at = next(i for i, cell in enumerate(again) if "FULL_RUN" in cell.source)
+    again = list(reversed(code))
+    for number in range(n_orders):
+        again += random.Random(number).sample(code, len(code))
+    copies = [nbformat.v4.new_code_cell(cell.source) for cell in again]
+    return nbformat.v4.new_notebook(cells=[*code, *copies], metadata=notebook.metadata)
+
+
+def with_settings(notebook, **settings):
+    """Return a notebook with every code cell, with a change of the settings behind their cell."""
+    code = [nbformat.v4.new_code_cell(cell.source) for cell in cells(notebook, "code") if not is_live(cell)]
+    at = next(i for i, cell in enumerate(code) if "FULL_RUN" in cell.source)
     change = nbformat.v4.new_code_cell("\n".join(f"{name} = {value}" for name, value in settings.items()))
-    return nbformat.v4.new_notebook(
-        cells=[*code, *again[: at + 1], change, *again[at + 1 :]], metadata=notebook.metadata
-    )
+    return nbformat.v4.new_notebook(cells=[*code[: at + 1], change, *code[at + 1 :]], metadata=notebook.metadata)
 
 
 SETTINGS = {
-    "00": {"COMPOSER": '"Liszt"', "SEED": 5, "SECONDS": 14},
+    "00": {"OPENING": '"Liszt"', "STYLE": '"Mozart"', "SEED": 5, "SECONDS": 14},
     "01": {"PIECE": 7},
     "02": {"PIECE": 9, "SECONDS": 5},
     "04": {
@@ -130,12 +217,45 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return the environment of a kernel: with MUSICGEN_RUN_NOTEBOOKS=1, a wheel that is installed elsewhere."""
+    if not run_all:
+        return dict(os.environ)
+    folder = tmp_path_factory.mktemp("installed")
+    shutil.copytree(FOLDER.parent / "musicgen", folder / "source" / "musicgen")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(FOLDER.parent / name, folder / "source")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", folder / "wheel", folder / "source"], check=True)
+    shutil.rmtree(folder / "source")
+    return os.environ | {"PYTHONPATH": str(folder / "wheel")}
+
+
 @notebooks
-def test_every_cell_runs_again_with_other_settings(path, tmp_path):
-    if not run_all and path.stem[:2] not in ("01", "02"):
+def test_every_cell_runs_again_in_any_order(path, tmp_path, installed):
+    if not run_all and path.stem[:2] not in QUICK:
         pytest.skip("MUSICGEN_RUN_NOTEBOOKS=1 runs it: minutes")
     (tmp_path / "notebooks").mkdir()
-    execute(twice(read(path), **SETTINGS[path.stem[:2]]), tmp_path / "notebooks")
+    execute(in_orders(read(path), N_ORDERS), tmp_path / "notebooks", installed)
+
+
+@notebooks
+def test_every_cell_runs_with_other_settings(path, tmp_path, installed):
+    if not run_all and path.stem[:2] not in QUICK:
+        pytest.skip("MUSICGEN_RUN_NOTEBOOKS=1 runs it: minutes")
+    (tmp_path / "notebooks").mkdir()
+    execute(with_settings(read(path), **SETTINGS[path.stem[:2]]), tmp_path / "notebooks", installed)
+
+
+def test_a_wheel_holds_every_file_that_the_package_reads():
+    settings = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    package = FOLDER.parent / "musicgen"
+    packed = {
+        path for glob in settings["tool"]["setuptools"]["package-data"]["musicgen"] for path in package.glob(glob)
+    }
+    read = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert read - packed == set()
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)

@@ -44,11 +44,7 @@ def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> 
     ValueError
         If there is no opening of the composer, or it has fewer beats.
     """
-    if composer not in PRIMES:
-        raise ValueError(f"no opening by {composer!r} is bundled, only by {', '.join(PRIMES)}")
-    piece = _piece(PRIMES[composer].file)
-    roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
-    return first_annotated_beats(roll, n_beats)
+    return first_annotated_beats(_recording(composer, fps), n_beats)
 
 
 def first_annotated_beats(roll: PianoRoll, n_beats: float = 8) -> PianoRoll:
@@ -70,6 +66,12 @@ def _piece(ending: str) -> Piece:
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
     """Return the complete performance that begins with a `shipped_prime`, from its first note."""
-    piece = _piece(PRIMES[composer].file)
-    roll = replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)
+    roll = _recording(composer, fps)
     return roll[roll.notes["start_frame"][0] :]
+
+
+def _recording(composer: str, fps: int) -> PianoRoll:
+    if composer not in PRIMES:
+        raise ValueError(f"no opening by {composer!r} is bundled, only by {', '.join(PRIMES)}")
+    piece = _piece(PRIMES[composer].file)
+    return replace(read_performance(piece.path).to_roll(fps), beats=piece.beats)

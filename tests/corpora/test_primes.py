@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from musicgen.corpora.folder import load_corpus
-from musicgen.corpora.primes import PRIMES, shipped_prime
+from musicgen.corpora.primes import PRIMES, prime_recording, shipped_prime
 from musicgen.corpora.sample import sample_corpus
 from musicgen.midi import read_midi
 
@@ -41,6 +41,11 @@ def test_primes_are_not_taken_from_the_test_split(composer):
 def test_what_is_not_there_is_refused(composer, n_beats, words):
     with pytest.raises(ValueError, match=words):
         shipped_prime(composer, n_beats)
+
+
+def test_a_recording_by_another_composer_is_refused():
+    with pytest.raises(ValueError, match="no opening by 'Mozart' is bundled, only by Bach, Beethoven"):
+        prime_recording("Mozart")
 
 
 def test_the_sample_has_all_splits_beats_and_less_than_a_megabyte():

@@ -45,7 +45,7 @@ def test_the_architecture_states_what_a_pitch_sees_of_the_others(output):
     config = config_of(hidden_size=192, output=output, pitch_size=12, pitch_reach=20, composers=("Bach", "Liszt"))
     texts = texts_of(plot_architecture(config))
     assert "LSTM 1: 176 + composer → 192" in texts
-    assert "linear: 192 → 88 × 12" in texts
+    assert "linear: 192 → 88 pitches × 12" in texts
     (known,) = (text for text in texts if "the 20 pitches on either side" in text)
     assert ("lower pitches of the next frame" in known) == (output == "joint")
 
@@ -77,4 +77,4 @@ def test_the_architecture_shows_copy_attention_pedal_and_beats_if_the_model_has_
 
 def test_the_alternative_text_lists_the_layers():
     alt = plot_architecture(config_of(hidden_size=192, n_layers=2, n_attention_layers=0)).figure.alt
-    assert alt.index("LSTM 1") < alt.index("LSTM 2: 192 → 192") < alt.index("linear: 192 → 88 × 16")
+    assert alt.index("LSTM 1") < alt.index("LSTM 2: 192 → 192") < alt.index("linear: 192 → 88 pitches × 16")

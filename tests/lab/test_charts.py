@@ -27,6 +27,13 @@ def test_bars_are_sorted_and_labelled_with_their_values(values, labels):
     assert max(text.get_window_extent().x1 for text in ax.texts) < ax.get_window_extent().x1 - 5
 
 
+def test_bars_keep_their_order_on_request():
+    ax = charts.plot_bars({"5 Hz": 27.0, "10 Hz": 7.0, "20 Hz": 0.1, "40 Hz": 0.0, "80 Hz": 0.0}, in_order=True)
+    from_the_top = [label.get_text() for label in ax.get_yticklabels()][::-1]
+    assert from_the_top == ["5 Hz", "10 Hz", "20 Hz", "40 Hz", "80 Hz"]
+    assert ax.figure.alt.startswith("Bars: 5 Hz 27, 10 Hz 7, 20 Hz 0.1")
+
+
 def test_the_alternative_text_of_bars_names_the_longest():
     figure = charts.plot_bars({"Bach": 3, "Chopin": 1200, "Liszt": 7.5}, xlabel="pieces").figure
     assert figure.alt == "pieces: Chopin 1,200, Liszt 7.5, Bach 3."

@@ -1,6 +1,7 @@
-"""The measured results that notebook 06 shows: tables and figures of ``benchmarks/results``."""
+"""The measured results that notebook 06 shows, as tables and figures."""
 
 import csv
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,26 @@ from musicgen.lab.figures.charts import plot_runs
 from musicgen.lab.figures.html import table
 from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 
-RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+# Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
+MEASURED = files("musicgen.lab.course") / "measured"
 
 
 def read_results(name: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file in ``benchmarks/results``.
+    """Return the rows of a table of measured results: "likeness", "lesions", "ablation" or "ablation_shipped".
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file: results come only with a clone of the repository.
+    ValueError
+        If there is no such table; the message names those that there are.
     """
-    path = RESULTS / f"{name}.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: the results come only with a clone of the repository")
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    tables = {Path(file.name).stem: file for file in MEASURED.iterdir()}
+    if name not in tables:
+        raise ValueError(f"there are no results {name!r}, only {', '.join(sorted(tables))}")
+    return list(csv.DictReader(tables[name].read_text(encoding="utf-8").splitlines()))
 
 
 def show_results(name: str, columns: tuple[str, ...]) -> HTML:
-    """Return some columns of a CSV file in ``benchmarks/results`` as an HTML table."""
+    """Return some columns of a table of `read_results` as an HTML table."""
     rows = [[row[column] for column in columns] for row in read_results(name)]
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 
@@ -53,7 +54,7 @@ def plot_ablation(
     Parameters
     ----------
     name : str
-        The CSV file in ``benchmarks/results``: "ablation", or "ablation_shipped".
+        The table of `read_results`: "ablation", or "ablation_shipped".
     measures : tuple of str
         Columns of the file.
     """

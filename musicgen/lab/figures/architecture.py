@@ -60,7 +60,7 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
     if config.output == "independent":
         return [*steps, (f"linear: {size} → {n_pitches}", GREEN, logits), ("next frame: logits", GREY, "")], asides
     embedded = f"(batch, frames, {n_pitches}, {config.pitch_size})"
-    steps.append((f"linear: {size} → {n_pitches} × {config.pitch_size}", GREEN, embedded))
+    steps.append((f"linear: {size} → {n_pitches} pitches × {config.pitch_size}", GREEN, embedded))
     for step, colour, aside in _added(config):
         asides.append((len(steps), len(steps), aside, colour, "", ""))
         steps.append((f"+ {step}", colour, embedded))

@@ -97,18 +97,28 @@ def _draw_baselines(ax: Axes, baselines: dict[str, float]) -> None:
         ax.text(1.01, nll, f"{literal(name)}\n{nll:.2f}", va="center", transform=ax.get_yaxis_transform())
 
 
-def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "") -> Axes:
-    """Draw a horizontal bar with its value for each name, the longest on top."""
+def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "", in_order: bool = False) -> Axes:
+    """Draw a horizontal bar with its value for each name.
+
+    Parameters
+    ----------
+    values : dict of str to float
+    ax : Axes, optional
+    xlabel : str
+    in_order : bool
+        Keep the order of `values`, the first on top, as for rates or steps. By default the longest is on top.
+    """
     ax = axes_for(ax, 8, 1 + 0.3 * len(values))
-    names, lengths = zip(*sorted(values.items(), key=lambda item: item[1]))
+    upwards = list(values.items())[::-1] if in_order else sorted(values.items(), key=lambda item: item[1])
+    names, lengths = zip(*upwards)
     bars = ax.barh(range(len(names)), lengths, color=BLUE)
     ax.set_yticks(range(len(names)), [literal(name) for name in names])
     labels = [f"{length:,.0f}" if length >= 1000 else f"{length:.3g}" for length in lengths]
     ax.bar_label(bars, labels, padding=3)
     ax.margins(x=0.2, y=0.02)  # room for the values
     ax.set_xlabel(xlabel)
-    longest = ", ".join(f"{name} {length:,.4g}" for name, length in list(zip(names, lengths))[:-6:-1])
-    describe(ax, f"{xlabel or 'Bars'}: {longest}{', ...' if len(names) > 5 else ''}")
+    topmost = ", ".join(f"{name} {length:,.4g}" for name, length in upwards[:-6:-1])
+    describe(ax, f"{xlabel or 'Bars'}: {topmost}{', ...' if len(names) > 5 else ''}")
     return ax
 
 

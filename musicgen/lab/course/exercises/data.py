@@ -227,7 +227,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         tolerance=0,
     ),
     "02-6": FunctionExercise(
-        '''def pad(rolls):
+        '''def pad_with_silence(rolls):
     """Return one array, shape (pieces, frames of the longest, pitches): shorter rolls are silent at the end."""''',
         (
             Case((_SMALL_ROLLS[:1],), _pad(_SMALL_ROLLS[:1]), "One roll needs no padding, but a first axis."),
