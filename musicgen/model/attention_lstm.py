@@ -11,6 +11,7 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.attention import CausalAttention, CopyAttention, KVCache, NoAttention
 from musicgen.model.features import PedalState, PitchHistory, PitchState, pedal_history
 from musicgen.model.heads import HEADS, FrameFeatures
+from musicgen.piano_roll import N_PITCHES
 from musicgen.utils.settings import Settings, check_names, setting
 
 COMPOSER_SIZE = 32  # size of a composer's embedding
@@ -82,6 +83,7 @@ class ModelConfig(Settings):
     pedal: bool = setting("Hear and predict the sustain pedal, but not with ``independent``.", True)
     beats: bool = setting("Accept beat features as input.", True)
     velocity_context: bool = setting("Let a velocity depend on those below it and on recent ones nearby.", True)
+    home: bool = setting("Accept the profile of the opening as input of the head.", False)
     composers: tuple[str, ...] = setting("Composers whose style can be requested.", ())
 
     def __post_init__(self):
@@ -89,6 +91,8 @@ class ModelConfig(Settings):
         if self.n_attention_layers > self.n_layers:
             allowed = f"a whole number from 0 to {self.n_layers}, not {self.n_attention_layers}"
             raise ValueError(f"n_attention_layers must be {allowed} (n_layers is {self.n_layers})")
+        if self.home and (self.n_pitches != N_PITCHES or self.output == "independent"):
+            raise ValueError(f"home needs {N_PITCHES} pitches and another output than independent")
         object.__setattr__(self, "composers", check_names("composers", self.composers))
 
     @property
@@ -226,6 +230,7 @@ class AttentionLSTM(nn.Module):
         composers: Tensor | None = None,
         pedal: Tensor | None = None,
         beats: Tensor | None = None,
+        home: Tensor | None = None,
     ) -> tuple[FrameFeatures, ModelState]:
         """Return for each frame the features from which the output head predicts the next frame.
 
@@ -241,6 +246,8 @@ class AttentionLSTM(nn.Module):
             1 where the sustain pedal is down; by default it is up.
         beats : Tensor of float, shape (batch, n_frames, N_BEAT_FEATURES), optional
             `beats.beat_features` of the frames to be predicted, one frame ahead of `frames`; by default unknown.
+        home : Tensor of float, shape (batch, n_pitches, N_HOME_FEATURES), optional
+            `home.home_features` of the opening of each piece; by default unknown.
 
         Returns
         -------
@@ -265,7 +272,10 @@ class AttentionLSTM(nn.Module):
         copy_state = None
         if self.copy is not None:
             copied_notes, copy_state = self.copy(x, pitches, state and state.copy)  # (B, T, K, 3 h)
-        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes)
+        home_embedding = None
+        if self.config.home and home is not None:
+            home_embedding = self.output.home(home)[:, None].expand(-1, T, -1, -1)  # (B, T, K, S)
+        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes, home_embedding)
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 
     def inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:

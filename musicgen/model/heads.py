@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR, lower_velocities
+from musicgen.model.home import Home
 
 N_VELOCITIES = 32  # bins of MIDI velocities
 BIN_WIDTH = 128 // N_VELOCITIES
@@ -48,6 +49,8 @@ class FrameFeatures(NamedTuple):
         `beats.beat_features` of the frame to be predicted.
     copied_notes : Tensor, shape (..., n_pitches, 3 * copy_heads), or None
         What copy attention retrieved.
+    home : Tensor, shape (..., n_pitches, pitch_size), or None
+        The opening of the piece, embedded by `Home`.
     """
 
     hidden: Tensor
@@ -56,6 +59,7 @@ class FrameFeatures(NamedTuple):
     pedal: Tensor
     beats: Tensor | None = None
     copied_notes: Tensor | None = None
+    home: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FrameFeatures":
         """Apply a function to every tensor."""
@@ -73,7 +77,7 @@ class PitchOutput(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        Its `hidden_size`, `n_pitches`, `pitch_size`, `pitch_reach`, `copy_heads`, `pedal`, `beats` and
+        Its `hidden_size`, `n_pitches`, `pitch_size`, `pitch_reach`, `copy_heads`, `pedal`, `beats`, `home` and
         `velocity_context`.
     joint : bool
         A pitch also sees the lower pitches of its own frame. Otherwise the pitches of a frame are independent given
@@ -95,6 +99,7 @@ class PitchOutput(nn.Module):
         self.beats = None
         if config.beats:
             self.beats = nn.Sequential(nn.Linear(N_BEAT_FEATURES, 48), nn.ReLU(), nn.Linear(48, size))
+        self.home = Home(size) if config.home else None  # used once per piece, by `AttentionLSTM.forward`
         self.pedal = PedalOutput(config.hidden_size, size) if config.pedal else None
         self.middle = nn.Linear(size, size)
         self.last = nn.Linear(size, 1)
@@ -118,6 +123,8 @@ class PitchOutput(nn.Module):
             x = x + self.copied(features.copied_notes)
         if self.beats is not None:
             x = x + self.beats(features.beats)[..., None, :]
+        if features.home is not None:
+            x = x + features.home
         if self.pedal is not None:
             x = x + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
         return x

@@ -53,7 +53,7 @@ def test_the_architecture_states_what_a_pitch_sees_of_the_others(output):
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
 @pytest.mark.parametrize("output", ["independent", "joint"])
 def test_no_texts_of_the_architecture_overlap(n_layers, output):
-    parts = {"copy_heads": 4, "copy_span": 640, "pedal": True, "beats": True, "composers": ("Bach",)}
+    parts = {"copy_heads": 4, "pedal": True, "beats": True, "home": True, "composers": ("Bach",)}
     config = config_of(n_layers=n_layers, n_attention_layers=n_layers, output=output, **parts)
     ax = plot_architecture(config)
     ax.figure.draw_without_rendering()
@@ -63,15 +63,15 @@ def test_no_texts_of_the_architecture_overlap(n_layers, output):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_the_architecture_shows_copy_attention_pedal_and_beats_if_the_model_has_them():
-    config = config_of(hidden_size=192, copy_heads=3, copy_span=500, pedal=True, beats=True)
+def test_the_architecture_shows_copy_attention_pedal_beats_and_home_if_the_model_has_them():
+    config = config_of(hidden_size=192, copy_heads=3, copy_span=500, pedal=True, beats=True, home=True)
     texts = texts_of(plot_architecture(config))
     assert "LSTM 1: 192 → 192" in texts  # 2 × 88 pitches, 1 for the pedal, 15 for the beats
     assert "pitches, velocities, pedal, beats" in texts
     assert any("3 heads search the\nlast 500 frames (25 s)" in text for text in texts)
-    assert {"+ the notes that followed", "+ the next pedal and beats"} <= set(texts)
+    assert {"+ the notes that followed", "+ the next pedal and beats", "+ the opening"} <= set(texts)
     plain = texts_of(plot_architecture(config_of(hidden_size=192)))
-    assert not any("copy" in text or "pedal" in text or "beat" in text for text in plain)
+    assert not any("copy" in text or "pedal" in text or "beat" in text or "opening" in text for text in plain)
     assert "LSTM 1: 176 → 192" in plain
 
 

@@ -100,6 +100,9 @@ def _added(config) -> list[Step]:
     if known := _known(config):
         of_next = "of the next frame:\n" + ";\n".join(texts[name] for name in known)
         added.append((f"the next {' and '.join(known)}", PURPLE, of_next))
+    if getattr(config, "home", False):
+        opening = "home: pitch classes, register and\ntexture of the opening, if given"
+        added.append(("the opening", PURPLE, opening))
     return added
 
 
