@@ -8,14 +8,21 @@ QUIET_SECONDS = 30.0  # between two lines where standard error is not a terminal
 
 
 class _Lines:
-    """A stream that writes each state of a progress bar on its own line."""
+    """A stream that writes each state of a progress bar on its own line.
+
+    The lines go to standard error. In a notebook they go to standard output, since standard error has a red box there.
+    """
+
+    def __init__(self):
+        in_notebook = type(sys.stderr).__module__.startswith("ipykernel")
+        self.stream = sys.stdout if in_notebook else sys.stderr
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
-            sys.stderr.write(line + "\n")
+            self.stream.write(line + "\n")
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        self.stream.flush()
 
 
 def progress_bar(

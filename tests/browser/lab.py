@@ -1,5 +1,6 @@
 """JupyterLab as a person meets it: a server of its own, and a page that watches what goes wrong and what is loaded."""
 
+import importlib.util
 import os
 import secrets
 import socket
@@ -12,11 +13,19 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import pytest
+
 HOST = "127.0.0.1"
 QUIET = {"@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
 ERRORS = ".musicgen-error, .jupyter-widgets-error-widget"
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 SLOW = 180_000  # milliseconds
+SCROLLS = """
+selector => [...document.querySelectorAll(selector)].flatMap(part => [part, ...part.querySelectorAll('*')])
+  .filter(node => /auto|scroll/.test(getComputedStyle(node).overflowX) && node.clientWidth
+    && node.scrollWidth > node.clientWidth)
+  .map(node => `${node.className}: ${node.scrollWidth} in ${node.clientWidth} pixels`)
+"""
 
 
 @contextmanager
@@ -137,9 +146,9 @@ class Lab:
                         or seen[-2:-1] == seen[-1:], 500)  # fmt: skip
         button.click()
 
-    def wait_for_another(self, picture, before):
-        """Wait until an image is no longer the one whose `src` was `before`."""
-        self.page.wait_for_function("([node, src]) => node.src !== src", arg=[picture.element_handle(), before])
+    def wait_for_another(self, part, before):
+        """Wait until the pictures in a part of the page are no longer those `before`."""
+        self.wait_until(lambda: self.pictures(part) not in (before, []))
 
     def pictures(self, part):
         """List the sources of the pictures in a part of the page, those of figures that are outputs, too."""
@@ -153,6 +162,10 @@ class Lab:
             self.page.wait_for_timeout(every)
         raise AssertionError("what was waited for did not come")
 
+    def scroll_bars(self, selector):
+        """List the elements of some parts of the page that are wider than their box, and show a scroll bar."""
+        return self.page.evaluate(SCROLLS, selector)
+
     def show(self, locator, path):
         """Save a picture of a part of the page, which is made high enough to hold it."""
         before = self.page.viewport_size
@@ -160,6 +173,22 @@ class Lab:
         locator.scroll_into_view_if_needed()
         locator.screenshot(path=path)
         self.page.set_viewport_size(before)
+
+
+def faults_of_access(frame, selector):
+    """List what axe calls serious or critical in the parts of a page or frame: a control without a name, pale text."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    if package is None:
+        pytest.skip("axe is not installed: pip install --editable '.[test]'")
+    frame.evaluate(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+    found = frame.evaluate("selector => axe.run({ include: [selector] }, { iframes: false })", selector)
+    assert found["passes"], f"there is no {selector}"
+    return [
+        f"{fault['id']}: {node['html'][:150]}"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
 
 
 def play(lab, part, while_it_plays=lambda: None):

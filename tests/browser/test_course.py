@@ -54,17 +54,6 @@ def run_again(lab):
     assert all(int(number) > last for number in lab.prompts())
 
 
-@pytest.fixture
-def picture():
-    """Save a picture of a part of a page, where pictures are asked for."""
-
-    def save(lab, locator, name):
-        if folder := os.environ.get("MUSICGEN_SCREENSHOTS"):
-            lab.show(locator, Path(folder) / f"{name}.png")
-
-    return save
-
-
 @pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
     lab = course(name)

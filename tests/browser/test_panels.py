@@ -4,7 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
-from lab import play
+from lab import faults_of_access, play
 
 from musicgen.midi import write_midi
 from musicgen.piano_roll import PianoRoll
@@ -20,7 +20,8 @@ from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.lab.panels.forms import follow, form
-from musicgen.lab.panels.composing import GenerationPanel
+from musicgen.lab.panels.composing import ComposePanel, GenerationPanel
+from musicgen.lab import explore_moments
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training import TrainConfig, Trainer
 from musicgen.lab.panels.training import TrainingPanel, train_and_watch
@@ -39,7 +40,9 @@ sizes, recipe = form(ModelConfig, **SIZES), form(TrainConfig, n_epochs=400)
 history = train_and_watch(make_trainer("plain", sizes.value, TrainConfig(n_epochs=2)), {"Markov": 3.0})
 """,
     "TrainingPanel(make_trainer, {'model': sizes, 'training': recipe}, {'Markov': 3.0}, 'runs')",
-    "GenerationPanel(load_checkpoint(SHIPPED_CHECKPOINT).model, load_corpus('midi'), 'made', seconds=8)",
+    "model = load_checkpoint(SHIPPED_CHECKPOINT).model\nGenerationPanel(model, load_corpus('midi'), 'made', seconds=8)",
+    "ComposePanel(model)",
+    "explore_moments(model, rolls[0], 'A piece')",
 ]
 
 
@@ -68,13 +71,34 @@ def opened(lab, folder, music):
     return lab
 
 
+@pytest.mark.parametrize("width", [1280, 1400])
+def test_no_panel_has_a_scroll_bar_below(opened, width, picture):
+    before = opened.page.viewport_size
+    opened.page.set_viewport_size(before | {"width": width})
+    opened.page.wait_for_timeout(300)
+    for name in ("follow", "training", "generation", "compose", "explorer"):
+        picture(opened, opened.page.locator(f".musicgen-{name}"), f"panel-{name}-{width}")
+    assert opened.scroll_bars(".musicgen-panel") == []
+    opened.page.set_viewport_size(before)
+
+
+def test_every_control_has_a_name_and_every_text_enough_contrast(opened):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("what I play")
+    panel.locator(".musicgen-keyboard .key").first.wait_for()
+    assert faults_of_access(opened.page, ".musicgen-panel") == []
+    names = panel.locator("input:visible, select:visible, [role=slider]:visible")
+    assert {"temperature", "seed", "Begin with", "beats"} <= {each.get_attribute("aria-label") for each in names.all()}
+    panel.locator("select").first.select_option("a shipped opening")
+
+
 def test_a_slider_that_is_moved_changes_the_figure(opened):
     panel = opened.page.locator(".musicgen-follow")
-    before = panel.locator("img").get_attribute("src")
+    before = opened.pictures(panel)
     handle = panel.locator(".musicgen-n_layers .noUi-handle")
     handle.focus()
     handle.press("ArrowRight")
-    opened.wait_for_another(panel.locator("img"), before)
+    opened.wait_for_another(panel, before)
     assert panel.locator(".musicgen-n_layers input").input_value() == "3"
     assert opened.errors() == []
 
@@ -95,9 +119,8 @@ def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     panel = opened.page.locator(".musicgen-training")
     opened.click(panel, "Train")
     panel.locator(".musicgen-message", has_text="left").wait_for()
-    figure = panel.locator("img").first
-    before = figure.get_attribute("src")
-    opened.wait_for_another(figure, before)
+    opened.wait_for_another(panel, opened.pictures(panel))
+    assert "training loss" in panel.locator("img").first.get_attribute("alt")
     opened.click(panel, "Stop")
     panel.locator(".musicgen-message", has_text="after 0:").wait_for()
     assert (folder / "runs" / "run-1" / "latest.safetensors").is_file()
@@ -135,6 +158,8 @@ def test_a_file_of_ones_own_is_continued_and_heard(opened, music, folder):
     opened.click(panel, "Compose")
     panel.locator(".musicgen-message", has_text="8 s of music").wait_for()
     frame = play(opened, panel)
+    player = next(each for each in opened.page.frames if each.query_selector("#player"))
+    assert faults_of_access(player, "body") == []
     assert loudness_after(opened, frame, folder, seconds=4.5) > 0.05, "the prime ends after four seconds"
     assert opened.errors() == []
 

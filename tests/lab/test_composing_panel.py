@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musicgen.corpora.folder import Piece
-from musicgen.lab.panels.composing import GenerationPanel, thumbnail
+from musicgen.lab.panels.composing import ComposePanel, GenerationPanel, thumbnail
 from musicgen.midi import MidiError, midi_bytes, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 
@@ -68,6 +68,9 @@ def test_a_piece_is_composed_shown_kept_saved_and_taken_out(panel, tmp_path):
     assert (first.take.config.seed, second.take.config.seed) == (0, 1)
     panel.show(first.take)
     assert panel.take is first.take
+    assert '"frames": 120' in panel.shown.value.replace("&quot;", '"')
+    panel.only_new.value = True
+    assert '"frames": 80' in panel.shown.value.replace("&quot;", '"'), "four beats of two seconds are left out"
     first._save()
     assert "saved" in first.message.value and len(list((tmp_path / "made").iterdir())) == 3
     first._remove()
@@ -110,5 +113,10 @@ def test_where_widgets_are_dead_it_still_tells_what_it_is(panel):
     assert "temperature" in panel._repr_mimebundle_()["text/html"]
 
 
+def test_the_small_panel_begins_with_any_style(tiny_model):
+    panel = ComposePanel(tiny_model(n_pitches=88, composers=("Bach",)))
+    assert panel.composer.label == "any"
+
+
 def test_a_thumbnail_has_a_line_for_each_note(music):
-    assert thumbnail(music, 20).count("M") == music.n_notes == 2
+    assert thumbnail(music, 20, "<b>").count("M") == music.n_notes == 2

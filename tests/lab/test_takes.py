@@ -39,6 +39,11 @@ def test_a_piece_is_composed_with_or_without_a_prime(tiny_model, take):
     assert compose(model, None, "silence", GenerationConfig(seconds=1), None).prime_frames == 0
 
 
+def test_only_what_is_new_is_the_rest_of_the_piece(take):
+    rest = take.continuation
+    assert (rest.prime_frames, rest.roll.n_frames, rest.roll.notes.tolist()) == (0, 20, [(64, 90, 0, 20)])
+
+
 def test_a_name_that_is_not_utf8_is_saved(tmp_path):
     roll = PianoRoll(np.full((20, 88), 0, np.uint8))
     files = Take(roll, 0, "half \udcff\u202e", None, GenerationConfig(seconds=1)).save(tmp_path)

@@ -8,6 +8,7 @@ from ipywidgets import (
     HTML,
     BoundedFloatText,
     Box,
+    Checkbox,
     Dropdown,
     FileUpload,
     FloatSlider,
@@ -24,7 +25,7 @@ from musicgen.dataset import Piece
 from musicgen.generation import GenerationConfig
 from musicgen.lab.figures.html import escape
 from musicgen.lab.panels.forms import form, settings_table
-from musicgen.lab.panels.panel import FRAME, Message, Panel, button
+from musicgen.lab.panels.panel import FRAME, Message, Panel, button, labelled
 from musicgen.lab.panels.takes import Take, compose
 from musicgen.lab.player import player
 from musicgen.lab.player.keyboard import PianoKeyboard
@@ -32,7 +33,7 @@ from musicgen.midi import Performance, read_performance
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 
-ROW = {"align_items": "center", "grid_gap": "6px", "flex_flow": "row wrap"}
+ROW = {"align_items": "center", "grid_gap": "6px", "flex_flow": "row wrap", "overflow": "visible"}
 HOW_TO = "<i>A panel to compose with: run this cell in JupyterLab.</i>"
 Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
 
@@ -51,8 +52,8 @@ class PrimeChooser(VBox):
         self.shipped = Dropdown(options=shipped, value="Chopin", layout=Layout(width="420px"))
         self.piece = Dropdown(options=listed, layout=Layout(width="420px"))
         ways: dict[str, tuple[Widget, Callable[[], Opening]]] = {
-            "a shipped opening": (self.shipped, self._from_score),
-            "a piece of the corpus": (self.piece, self._from_corpus),
+            "a shipped opening": (labelled("opening", self.shipped), self._from_score),
+            "a piece of the corpus": (labelled("piece", self.piece), self._from_corpus),
             "a MIDI file of mine": (Box([self.upload, self.message], layout=Layout(**ROW)), self._from_upload),
             "what I play": (self.keyboard, self._from_keyboard),
             "nothing": (Label("The model starts from silence."), lambda: (None, "Out of silence")),
@@ -63,8 +64,8 @@ class PrimeChooser(VBox):
         self.way = Dropdown(options=list(ways), layout=Layout(width="190px"))
         stack = Stack([widget for widget, _ in ways.values()], selected_index=0, layout=Layout(margin="4px 0"))
         self.way.observe(lambda change: setattr(stack, "selected_index", self.way.index), "value")
-        row = [Label("Begin with"), self.way, Label("beats"), self.beats]
-        super().__init__([Box(row, layout=Layout(**ROW)), stack])
+        row = [labelled("Begin with", self.way), labelled("beats", self.beats)]
+        super().__init__([Box(row, layout=Layout(**ROW)), stack], layout=Layout(overflow="visible"))
 
     def opening(self) -> Opening:
         """Return the chosen prime and its name; ValueError if there is none yet."""
@@ -117,20 +118,25 @@ class GenerationPanel(Panel):
         self.model, self.folder = model, Path(folder)
         self.prime, self.form = PrimeChooser(pieces), form(GenerationConfig, **({"seconds": 30.0} | start))
         composers = [("nobody", ""), *((name, name) for name in model.config.composers)]
-        self.composer = Dropdown(options=composers, layout=Layout(width="190px"))
+        self.composer = Dropdown(options=composers, value="", layout=Layout(width="190px"))
+        self.only_new = Checkbox(False, indent=False, layout=Layout(width="auto"))
         self.message, self.shown, self.gallery = Message(), HTML(layout=Layout(width="100%")), VBox()
         self.take: Take | None = None
         self.go = button("Compose", "music", "let the model continue the opening", self._compose, "primary")
         self.another = button("Another", "random", "compose once more, with the next seed", self._compose_another)
         self.keep = button("Keep", "heart", "put this piece into the gallery", self._keep)
-        style = Box([Label("In the style of"), self.composer], layout=Layout(**ROW))
+        self.only_new.observe(lambda _: self.take and self.show(self.take), "value")
+        style = [labelled("In the style of", self.composer), labelled("only what is new", self.only_new)]
         buttons = Box([self.go, self.another, self.keep, self.message], layout=Layout(**ROW, margin="6px 0"))
+        style = Box(style, layout=Layout(**ROW))
         super().__init__([self.prime, style, self.form, buttons, self.shown, self.gallery], self._instead, **FRAME)
         self.add_class("musicgen-generation")
 
     def show(self, take: Take) -> None:
-        """Show a piece in the player."""
-        self.take, self.shown.value = take, player(take.roll, take.title, take.prime_frames).html
+        """Show a piece in the player, without its prime if only what is new is asked for."""
+        self.take = take
+        heard = take.continuation if self.only_new.value else take
+        self.shown.value = player(heard.roll, heard.title, heard.prime_frames).html
 
     def _compose(self) -> None:
         with self.message.errors():
@@ -162,7 +168,7 @@ class GenerationPanel(Panel):
 
 
 class ComposePanel(Panel):
-    """A smaller panel with five controls: composer, opening, temperature, length and seed.
+    """A smaller panel with five controls: style, opening, temperature, length and seed.
 
     Parameters
     ----------
@@ -172,9 +178,9 @@ class ComposePanel(Panel):
     def __init__(self, model: AttentionLSTM):
         self.model, self.message, self.shown = model, Message(), HTML(layout=Layout(width="100%"))
         wide = {"layout": Layout(width="480px"), "style": {"description_width": "110px"}}
-        composers = [("any", None), *((name, name) for name in model.config.composers)]
+        composers = [("any", ""), *((name, name) for name in model.config.composers)]
         openings = [(f"{composer}: {prime.title}", composer) for composer, prime in PRIMES.items()]
-        self.composer = Dropdown(options=composers, description="composer", **wide)
+        self.composer = Dropdown(options=composers, value="", description="in the style of", **wide)
         self.opening = Dropdown(options=openings, description="opening", **wide)
         self.temperature = FloatSlider(0.85, min=0.7, max=1.2, step=0.05, description="temperature", **wide)
         self.seconds = IntSlider(20, min=10, max=60, description="seconds", **wide)
@@ -189,7 +195,7 @@ class ComposePanel(Panel):
             self.message.tell("composing ...")
             config = GenerationConfig(float(self.seconds.value), self.temperature.value, seed=self.seed.value)
             prime = shipped_prime(self.opening.value)
-            take = compose(self.model, prime, PRIMES[self.opening.value].title, config, self.composer.value)
+            take = compose(self.model, prime, PRIMES[self.opening.value].title, config, self.composer.value or None)
             self.shown.value = player(take.roll, take.title, take.prime_frames).html
             self.message.tell(f"{take.roll.n_notes} notes")
 
@@ -199,7 +205,7 @@ class GalleryItem(Box):
 
     def __init__(self, take: Take, panel: GenerationPanel):
         self.take, self.panel, self.message = take, panel, Message()
-        picture = HTML(thumbnail(take.roll, take.prime_frames), layout=Layout(flex="none"))
+        picture = HTML(thumbnail(take.roll, take.prime_frames, take.title), layout=Layout(flex="none"))
         changed = [
             f"{name.replace('_', ' ')} {value:g}"
             for name, value in vars(take.config).items()
@@ -209,7 +215,7 @@ class GalleryItem(Box):
         buttons = [
             button("Play", "play", "show it in the player", lambda: panel.show(take)),
             button("Save", "save", "write it as MIDI, sound and settings", self._save),
-            button("", "trash", "remove it from the gallery", self._remove),
+            button("Remove", "trash", "remove it from the gallery", self._remove),
         ]
         text = VBox([HTML(f'<div style="line-height: 1.5">{about}</div>'), Box(buttons), self.message])
         super().__init__([picture, text], layout=Layout(grid_gap="12px", margin="8px 0 0", **FRAME))
@@ -217,20 +223,22 @@ class GalleryItem(Box):
 
     def _save(self) -> None:
         with self.message.errors():
-            files = self.take.save(self.panel.folder)
+            take = self.take.continuation if self.panel.only_new.value else self.take
+            files = take.save(self.panel.folder)
             self.message.tell("saved " + ", ".join(path.name for path in files))
 
     def _remove(self) -> None:
         self.panel.gallery.children = tuple(each for each in self.panel.gallery.children if each is not self)
 
 
-def thumbnail(roll: PianoRoll, prime_frames: int) -> str:
-    """Return a small SVG picture of a roll, without axes."""
+def thumbnail(roll: PianoRoll, prime_frames: int, title: str) -> str:
+    """Return a small SVG picture of a roll, without axes; its alternative text names the title."""
     lines = "".join(
         f"M{note['start_frame']} {110 - note['pitch']}h{note['end_frame'] - note['start_frame']}" for note in roll.notes
     )
     return (
-        f'<svg width="240" height="72" viewBox="0 20 {roll.n_frames} 72" preserveAspectRatio="none" role="img">'
+        f'<svg width="240" height="72" viewBox="0 20 {roll.n_frames} 72" preserveAspectRatio="none" role="img" '
+        f'aria-label="piano roll of {escape(title)}">'
         f'<rect y="20" width="{roll.n_frames}" height="72" fill="#808080" fill-opacity=".1"/>'
         f'<rect y="20" width="{prime_frames}" height="72" fill="#56B4E9" fill-opacity=".3"/>'
         f'<path d="{lines}" stroke="#0072B2" stroke-width="1.6"/></svg>'

@@ -23,4 +23,6 @@ def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seco
 
     draw()
     slider.observe(draw, "value")
-    return Panel([slider, message, picture], lambda: picture.value)
+    panel = Panel([slider, message, picture], lambda: picture.value)
+    panel.add_class("musicgen-explorer")
+    return panel

@@ -20,13 +20,18 @@ from ipywidgets import (
 
 from musicgen.lab.figures.html import escape
 from musicgen.lab.figures.style import Axes, figure_html
-from musicgen.lab.panels.panel import Message, Panel
+from musicgen.lab.panels.panel import Message, Panel, labelled
 from musicgen.utils.settings import Settings, help_of
 
 WIDEST_SLIDER = 10_000  # a wider range gets no slider
 MANY_TIMES = 50  # if the highest value is this many times the lowest, the slider is logarithmic
 LARGEST_EXACT = 2**53 - 1  # the largest whole number that a browser represents exactly
-COLUMNS = {"display": "grid", "grid_template_columns": "repeat(auto-fit, minmax(320px, 1fr))", "grid_gap": "0 28px"}
+COLUMNS = {
+    "display": "grid",
+    "overflow": "visible",
+    "grid_template_columns": "repeat(auto-fit, minmax(320px, 1fr))",
+    "grid_gap": "0 28px",
+}
 
 
 class Form(Panel):
@@ -130,9 +135,7 @@ def _is_shown(each: Field) -> bool:
 
 def _row(name: str, text: str, parts: list) -> Box:
     """Return a row of the form: the name of a setting, with its help as tooltip, and its widgets."""
-    style = "border-bottom: 1px dotted; cursor: help; line-height: 1.2"
-    label = f'<span style="{style}" title="{escape(text)}">{name.replace("_", " ")}</span>'
-    row = Box([HTML(label, layout=Layout(width="138px", flex="none")), *parts], layout=Layout(align_items="center"))
+    row = labelled(name.replace("_", " "), *parts, help=text, width="138px")
     row.add_class(f"musicgen-{name}")
     return row
 

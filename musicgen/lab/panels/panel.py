@@ -1,14 +1,25 @@
-"""Common parts of the panels: a box, a message, a button, a picture."""
+"""Common parts of the panels: a box, labels, a message, a button."""
 
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from ipywidgets import HTML, Button, Layout, VBox, Widget
+import anywidget
+from ipywidgets import HTML, Box, Button, Layout, VBox, Widget
 
 from musicgen.lab.figures.html import escape
 
 FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 12px"}
+
+
+class ControlNames(anywidget.AnyWidget):
+    """An invisible part of a panel that names its controls for screen readers: see ``names.js``."""
+
+    _esm = Path(__file__).with_name("names.js")
+
+    def __init__(self):
+        super().__init__(layout=Layout(display="none"))
 
 
 class Panel(VBox):
@@ -24,15 +35,20 @@ class Panel(VBox):
     """
 
     def __init__(self, children: list[Widget], instead: Callable[[], str], **layout: str):
-        super().__init__(children, layout=Layout(**layout))
+        super().__init__([*children, ControlNames()], layout=Layout(**{"overflow": "visible"} | layout))
         self.instead = instead
+        self.add_class("musicgen-panel")
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
         return {**super()._repr_mimebundle_(**kwargs), "text/html": self.instead()}
 
 
 class Message(HTML):
-    """One line below the controls: the progress, or an error in red."""
+    """One line below the controls: the progress, or an error in red. Screen readers announce it."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_class("musicgen-live")
 
     def tell(self, text: str) -> None:
         """Show the progress."""
@@ -55,6 +71,28 @@ class Message(HTML):
             self.complain(str(error))
         except Exception:
             self.complain(traceback.format_exc())
+
+
+def labelled(name: str, *controls: Widget, help: str = "", width: str = "auto") -> Box:
+    """Return a row with the name of a setting and its controls; the name is also theirs for screen readers.
+
+    Parameters
+    ----------
+    name : str
+    controls : Widget
+    help : str
+        The tooltip of the name.
+    width : str
+        Of the name, as in CSS.
+    """
+    tooltip = (
+        f' style="border-bottom: 1px dotted; cursor: help; line-height: 1.2" title="{escape(help)}"' if help else ""
+    )
+    label = HTML(f"<span{tooltip}>{escape(name)}</span>", layout=Layout(width=width, flex="none"))
+    label.add_class("musicgen-label")
+    row = Box([label, *controls], layout=Layout(align_items="center", grid_gap="6px", overflow="visible"))
+    row.add_class("musicgen-row")
+    return row
 
 
 def button(text: str, icon: str, help: str, act: Callable[[], None], style: str = "") -> Button:

@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from musicgen.generation import GenerationConfig, generate
@@ -44,6 +44,12 @@ class Take:
         """A title with the prime, the style and the seed."""
         style = f", in the style of {self.composer}" if self.composer else ""
         return f"{self.begun_with}{style}, seed {self.config.seed}"
+
+    @property
+    def continuation(self) -> "Take":
+        """Only what is new: the piece without its prime."""
+        roll = self.roll[self.prime_frames :]
+        return replace(self, roll=roll, prime_frames=0)
 
     def save(self, folder: Path | str) -> list[Path]:
         """Save the piece as MIDI, sound and settings under an unused name, and return the paths."""

@@ -134,7 +134,7 @@ class TrainingPanel(Panel):
         self.resume = button("Go on", "forward", "continue the run that was stopped", self._resume)
         self.bar, self.message = FloatProgress(max=1, layout=Layout(width="160px")), Message()
         self.figure, self.table, self.curves = (HTML(layout=Layout(max_width="800px")) for _ in range(3))
-        row = Layout(align_items="center", grid_gap="6px", margin="6px 0", flex_flow="row wrap")
+        row = Layout(align_items="center", grid_gap="6px", margin="6px 0", flex_flow="row wrap", overflow="visible")
         controls = Box([self.start, self.stop, self.resume, self.bar, self.message], layout=row)
         tab = Tab(list(forms.values()), titles=list(forms))
         super().__init__([tab, controls, self.figure, self.table, self.curves], self._instead)

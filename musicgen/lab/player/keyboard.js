@@ -8,6 +8,7 @@ const PLACES = ["KeyA", "KeyW", "KeyS", "KeyE", "KeyD", "KeyF", "KeyT", "KeyG", 
 const LETTERS = "AWSEDFTGYHUJKOLP;";
 const TYPED_VELOCITY = 80;
 
+const nameOf = (pitch) => `${NAMES[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
 const isBlack = (pitch) => [1, 3, 6, 8, 10].includes(pitch % 12);
 
 /** A plain tone of two partials that fades; the real sound comes from Python. */
@@ -51,14 +52,18 @@ function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "musicgen-keyboard";
   root.tabIndex = 0;
+  root.setAttribute("role", "group");
   root.setAttribute("aria-label", "piano keyboard");
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab would take A, D and L as commands
   const told = document.createElement("span");
   told.className = "told";
+  const status = document.createElement("span"); // for screen readers: it changes less often than what is seen
+  status.className = "status";
+  status.setAttribute("role", "status");
   const record = button("● Record", "record", () => (state === "idle" ? arm() : finish()));
   const bar = document.createElement("div");
   bar.className = "bar";
-  bar.append(record, button("Clear", "clear", () => { notes = []; finish(); }), told);
+  bar.append(record, button("Clear", "clear", () => { notes = []; finish(); }), told, status);
   const piano = document.createElement("div");
   piano.className = "piano";
   root.append(bar, piano);
@@ -66,6 +71,7 @@ function render({ model, el }) {
 
   const seconds = () => (performance.now() - began) / 1000;
   const tell = (text) => { told.textContent = text; };
+  const announce = (text) => { status.textContent = text; };
   const tellNotes = () => {
     const played = model.get("notes");
     const end = Math.max(0, ...played.map((note) => note[3]));
@@ -78,6 +84,7 @@ function render({ model, el }) {
     root.classList.add("recording");
     root.focus();
     tell("Recording begins with the first note ...");
+    announce(told.textContent);
   }
 
   function finish() {
@@ -89,12 +96,14 @@ function render({ model, el }) {
     model.set("notes", notes);
     model.save_changes();
     tellNotes();
+    announce(told.textContent);
   }
 
   function strike(pitch, velocity) {
     if (down.has(pitch) || pitch < FIRST || pitch > LAST) return;
     if (state === "armed") {
       [state, began] = ["recording", performance.now()];
+      announce("Recording");
       timer = setInterval(() => {
         const left = model.get("seconds") - seconds();
         left > 0 ? tell(`recording, ${left.toFixed(1)} s left`) : finish();
@@ -113,14 +122,21 @@ function render({ model, el }) {
     if (state === "recording") notes.push([pitch, note.velocity, note.start, Math.min(seconds(), model.get("seconds"))]);
   }
 
+  /** Play a key that was pressed by the enter key or by a screen reader. */
+  function tap(pitch) {
+    strike(pitch, TYPED_VELOCITY);
+    setTimeout(() => release(pitch), 300);
+  }
+
   // The keys: white ones side by side, black ones over the gaps between them.
   const whites = [];
   for (let pitch = FIRST; pitch <= LAST; pitch++) if (!isBlack(pitch)) whites.push(pitch);
   for (let pitch = FIRST; pitch <= LAST; pitch++) {
-    const key = document.createElement("div"), place = pitch - 60;
-    key.className = isBlack(pitch) ? "key black" : "key white";
+    const key = button("", isBlack(pitch) ? "key black" : "key white", (event) => event.detail || tap(pitch)), place = pitch - 60;
+    key.tabIndex = pitch === 60 ? 0 : -1; // one stop of the tab key; the arrows move on from there
     key.dataset.pitch = pitch;
-    key.title = `${NAMES[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
+    key.title = nameOf(pitch);
+    key.setAttribute("aria-label", nameOf(pitch));
     const before = whites.filter((white) => white < pitch).length;
     key.style.left = `${(100 / whites.length) * (isBlack(pitch) ? before - 0.3 : before)}%`;
     key.style.width = `${(100 / whites.length) * (isBlack(pitch) ? 0.6 : 1)}%`;
@@ -152,6 +168,13 @@ function render({ model, el }) {
   piano.addEventListener("pointercancel", lift);
 
   root.addEventListener("keydown", (event) => {
+    const from = Number(event.target.dataset.pitch), step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (from && step && keys.has(from + step)) {
+      keys.get(from).tabIndex = -1;
+      keys.get(from + step).tabIndex = 0;
+      keys.get(from + step).focus();
+      event.preventDefault();
+    }
     const place = PLACES.indexOf(event.code);
     if (place < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -163,7 +186,11 @@ function render({ model, el }) {
   root.addEventListener("keyup", (event) => {
     if (held.delete(event.code)) release(60 + PLACES.indexOf(event.code));
   });
-  root.addEventListener("blur", () => { held.clear(); [...down.keys()].forEach(release); });
+  root.addEventListener("focusout", (event) => {
+    if (root.contains(event.relatedTarget)) return;
+    held.clear();
+    [...down.keys()].forEach(release);
+  });
 
   model.on("change:notes", tellNotes);
   tellNotes();
