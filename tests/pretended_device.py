@@ -23,7 +23,7 @@ torch.inference_mode = torch.no_grad  # a wrapped tensor cannot be used in infer
 from musicgen.dataset import Piece, WindowBatches, WindowConfig, prepare  # noqa: E402
 from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
 from musicgen.generation import GenerationConfig, generate  # noqa: E402
-from musicgen.lab.figures.attention_weights import attention_at  # noqa: E402
+from musicgen.lab.figures.moments import attention_at  # noqa: E402
 from musicgen.midi import write_midi  # noqa: E402
 from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
 from musicgen.piano_roll import PianoRoll  # noqa: E402

@@ -11,8 +11,15 @@ _HOMES = {
     "player": ("Player",),
     "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison", "to_roll"),
     "figures.architecture": ("plot_architecture",),
-    "figures.attention_plots": ("plot_gates", "plot_attention", "plot_attended", "plot_copied", "plot_next_pitches"),
-    "figures.attention_weights": (
+    "figures.moment_plots": (
+        "plot_gates",
+        "plot_attention",
+        "plot_attended",
+        "plot_copied",
+        "plot_next_pitches",
+        "moment_figure",
+    ),
+    "figures.moments": (
         "lstm_gates",
         "lstm_inputs",
         "attention_at",
@@ -20,7 +27,6 @@ _HOMES = {
         "copied_at",
         "chord_at",
         "next_pitches",
-        "moment_figure",
     ),
     "figures.charts": ("plot_bars", "plot_ladder", "plot_validation"),
     "panels.runs": ("load_runs", "show_runs"),

@@ -174,7 +174,7 @@ def test_what_is_played_on_the_keyboard_is_continued(opened):
         opened.page.keyboard.press(letter, delay=150)
     keyboard.locator('.key[data-pitch="55"]').click(delay=150)
     opened.click(keyboard, "Stop")
-    keyboard.get_by_text("5 notes in").wait_for()
+    keyboard.locator(".told", has_text="5 notes in").wait_for()
     assert opened.page.locator(".jp-Cell").count() == n_cells
     opened.click(panel, "Compose")
     panel.locator("iframe[title*='What was played']").wait_for()

@@ -19,7 +19,7 @@ def music():
 
 
 @pytest.fixture
-def panel(tiny_model, tmp_path, music):
+def panel(tiny_model, tmp_path, music, quick_sound):
     write_midi(music, tmp_path / "piece.mid")
     piece = Piece(tmp_path / "piece.mid", "piece.mid", "Somebody", "Two notes", "test")
     return GenerationPanel(tiny_model(n_pitches=88, composers=("Bach",)), [piece], tmp_path / "made", seconds=6)
@@ -70,7 +70,7 @@ def test_a_piece_is_composed_shown_kept_saved_and_taken_out(panel, tmp_path):
     assert panel.take is first.take
     assert '"frames": 120' in panel.shown.value.replace("&quot;", '"')
     panel.only_new.value = True
-    assert '"frames": 80' in panel.shown.value.replace("&quot;", '"'), "four beats of two seconds are left out"
+    assert '"frames": 94' in panel.shown.value.replace("&quot;", '"'), "the prime of 26 frames is left out"
     first._save()
     assert "saved" in first.message.value and len(list((tmp_path / "made").iterdir())) == 3
     first._remove()

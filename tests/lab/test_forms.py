@@ -16,8 +16,8 @@ from musicgen.training.trainer import OPTIMIZERS, TrainConfig
 
 
 def slider_of(made, name):
-    rows = {row._dom_classes[0].removeprefix("musicgen-"): row for row in made.children[0].children}
-    (slider,) = [part for part in rows[name].children if isinstance(part, (FloatSlider, FloatLogSlider))]
+    (row,) = [row for row in made.children[0].children if f"musicgen-{name}" in row._dom_classes]
+    (slider,) = [part for part in row.children if isinstance(part, (FloatSlider, FloatLogSlider))]
     return slider
 
 

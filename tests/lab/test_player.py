@@ -1,7 +1,6 @@
 import io
 import json
 import re
-import sys
 from base64 import b64decode
 
 import matplotlib
@@ -15,7 +14,6 @@ import matplotlib.pyplot as plt
 
 from musicgen.lab.figures.style import COLOURS
 from musicgen.lab.player import Player, player
-from musicgen.lab.player.sound import Sound
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
@@ -27,12 +25,9 @@ MARKUP = "</script><img src=x onerror=alert(1)> \"&amp;' <!-- $x {0} \udce9"
 
 
 @pytest.fixture(autouse=True)
-def quick_sound(monkeypatch, request):
-    """Render silence; the tests of audio are elsewhere."""
+def quiet_unless_heard(request):
     if "browser" not in request.fixturenames:
-        monkeypatch.setattr(
-            sys.modules["musicgen.lab.player.player"], "render", lambda roll: Sound(np.zeros(800, np.float32), 8000)
-        )
+        request.getfixturevalue("quick_sound")
 
 
 def data_of(shown):
@@ -195,9 +190,11 @@ def test_the_midi_file_and_the_sound_can_be_saved(page, tmp_path):
 
 def colours_in(find):
     """Return the colours of all pixels of the first canvas."""
-    script = "it => [...it.getContext('2d').getImageData(0, 0, it.width, it.height).data].join()"
-    pixels = np.array(find("roll").evaluate(script).split(","), int).reshape(-1, 4)
-    return {"#" + bytes(pixel[:3].tolist()).hex() for pixel in np.unique(pixels, axis=0)}
+    script = """it => {
+        const pixels = it.getContext("2d").getImageData(0, 0, it.width, it.height).data;
+        return [...new Set(new Uint32Array(pixels.buffer))];
+    }"""
+    return {"#" + pixel.to_bytes(4, "little")[:3].hex() for pixel in find("roll").evaluate(script)}
 
 
 def test_the_canvas_shows_notes_and_pedal_in_the_same_colours_in_both_themes(page):

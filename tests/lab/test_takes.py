@@ -22,7 +22,7 @@ def test_its_title_tells_what_it_takes_to_make_it_again(take):
     assert take.title == "../Étude: <b>, in the style of Frédéric Chopin, seed 7"
 
 
-def test_it_is_saved_under_a_plain_name_and_never_over_another(take, tmp_path):
+def test_it_is_saved_under_a_plain_name_and_never_over_another(take, tmp_path, quick_sound):
     first, second = take.save(tmp_path / "new"), take.save(tmp_path / "new")
     assert [path.name for path in first] == [f"etude-b-frederic-chopin-1{end}" for end in (".mid", ".wav", ".json")]
     assert [path.name for path in second] == [f"etude-b-frederic-chopin-2{end}" for end in (".mid", ".wav", ".json")]
@@ -44,7 +44,7 @@ def test_only_what_is_new_is_the_rest_of_the_piece(take):
     assert (rest.prime_frames, rest.roll.n_frames, rest.roll.notes.tolist()) == (0, 20, [(64, 90, 0, 20)])
 
 
-def test_a_name_that_is_not_utf8_is_saved(tmp_path):
+def test_a_name_that_is_not_utf8_is_saved(tmp_path, quick_sound):
     roll = PianoRoll(np.full((20, 88), 0, np.uint8))
     files = Take(roll, 0, "half \udcff\u202e", None, GenerationConfig(seconds=1)).save(tmp_path)
     assert json.loads(files[-1].read_text("utf-8"))["begun_with"] == "half \ufffd\\u202e"

@@ -15,6 +15,9 @@ from musicgen.training import TrainConfig, Trainer
 SIZES = {"n_pitches": 5, "hidden_size": 8, "n_layers": 1, "n_attention_layers": 0, "output": "independent"}
 
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
 class Sequences:
     """Four batches an epoch."""
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.lab.figures.attention_weights import attention_weights
+from musicgen.lab.figures.moments import attention_weights
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.model.attention_lstm import CELLS
 from musicgen.model.heads import frame_loss, teacher_forced_logits

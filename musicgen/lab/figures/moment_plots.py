@@ -9,8 +9,22 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 from matplotlib.transforms import ScaledTranslation
 
+from musicgen.lab.figures.moments import attention_at, copy_at, next_pitches
 from musicgen.lab.figures.rolls import pitch_name, plot_roll
-from musicgen.lab.figures.style import BLUE, COLOURS, GREY, ORANGE, PALETTE, axes_for, describe, fading, subplots
+from musicgen.lab.figures.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    ORANGE,
+    PALETTE,
+    Figure,
+    axes_for,
+    describe,
+    fading,
+    literal,
+    subplots,
+)
+from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
 SECONDS_AFTER = 2  # how much of the piece is drawn after the moment
@@ -210,3 +224,32 @@ def plot_next_pitches(predicted: np.ndarray, ax: Axes | None = None) -> Axes:
     likely = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, predicted["probability"]))
     describe(ax, f"The most likely pitches in the next frame: {likely}")
     return ax
+
+
+def moment_figure(
+    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None, title: str = ""
+) -> Figure:
+    """Draw one moment of a piece: attention weights, the matches of copy attention, and the likely next pitches.
+
+    Parameters
+    ----------
+    model, roll, seconds, composer
+        As in `attention_at`. A part that the model does not have is left out.
+    title : str
+    """
+    n_attention, n_copy = model.config.n_attention_layers, int(model.config.copies)
+    n_rows = max(1, n_attention + n_copy)
+    figure = Figure(12, 1.2 + 2.4 * n_rows)
+    grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))
+    axes: list = []
+    for row in range(n_attention + n_copy):
+        share = axes[0] if axes else None
+        axes.append(figure.add_subplot(grid[row, 0], sharex=share, sharey=share if row < n_attention else None))
+    if n_attention:
+        first_layer = model.config.n_layers - n_attention + 1
+        plot_attended(roll, attention_at(model, roll, seconds, composer), first_layer, axes[:n_attention])
+    if n_copy:
+        plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
+    plot_next_pitches(next_pitches(model, roll, seconds, 16, composer), figure.add_subplot(grid[:, 1]))
+    figure.suptitle(literal(title))
+    return figure

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from musicgen.lab.figures import attention_plots as plots
-from musicgen.lab.figures.attention_weights import NEXT_DTYPE
+from musicgen.lab.figures import moment_plots as plots
+from musicgen.lab.figures.moments import NEXT_DTYPE
 from musicgen.lab.figures.style import BLUE, ORANGE
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 

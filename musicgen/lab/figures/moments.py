@@ -5,9 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from musicgen.beats import beat_features
-from musicgen.lab.figures.attention_plots import plot_attended, plot_copied, plot_next_pitches
 from musicgen.lab.figures.rolls import pitch_name
-from musicgen.lab.figures.style import Figure, literal
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
@@ -245,32 +243,3 @@ def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     }
     frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
     return frames, {name: torch.tensor(array, device=device) for name, array in given.items()}
-
-
-def moment_figure(
-    model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None, title: str = ""
-) -> Figure:
-    """Draw one moment of a piece: attention weights, the matches of copy attention, and the likely next pitches.
-
-    Parameters
-    ----------
-    model, roll, seconds, composer
-        As in `attention_at`. A part that the model does not have is left out.
-    title : str
-    """
-    n_attention, n_copy = model.config.n_attention_layers, int(model.config.copies)
-    n_rows = max(1, n_attention + n_copy)
-    figure = Figure(12, 1.2 + 2.4 * n_rows)
-    grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))
-    axes: list = []
-    for row in range(n_attention + n_copy):
-        share = axes[0] if axes else None
-        axes.append(figure.add_subplot(grid[row, 0], sharex=share, sharey=share if row < n_attention else None))
-    if n_attention:
-        first_layer = model.config.n_layers - n_attention + 1
-        plot_attended(roll, attention_at(model, roll, seconds, composer), first_layer, axes[:n_attention])
-    if n_copy:
-        plot_copied(roll, copy_at(model, roll, seconds, composer), axes[-1])
-    plot_next_pitches(next_pitches(model, roll, seconds, 16, composer), figure.add_subplot(grid[:, 1]))
-    figure.suptitle(literal(title))
-    return figure

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.lab.figures.attention_weights import (
+from musicgen.lab.figures.moment_plots import moment_figure
+from musicgen.lab.figures.moments import (
     attention_at,
     chord_at,
     copied_at,
     copy_at,
     lstm_gates,
     lstm_inputs,
-    moment_figure,
     next_pitches,
 )
 from musicgen.piano_roll import PianoRoll
