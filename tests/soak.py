@@ -12,7 +12,6 @@ import threading
 import time
 from argparse import ArgumentParser
 from pathlib import Path
-from unittest import mock
 
 import torch
 from raw_midi import midi_bytes, note
@@ -22,7 +21,7 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import WindowBatches, WindowConfig, prepare
 from musicgen.evaluation.likelihood import mean_nll
-from musicgen.generation.generate import GenerationConfig, _Sampler, generate
+from musicgen.generation import GenerationConfig, generate
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training import SHIPPED_CHECKPOINT, TrainConfig, Trainer, load_checkpoint
 from musicgen.utils.limits import resident_bytes
@@ -73,15 +72,12 @@ def compose(path: Path, minutes: float) -> Log:
 def compose_ten_minutes(path: Path, minutes: float) -> Log:
     """Generate one piece of ten minutes, with a row for each minute of music."""
     log, model = Log(path, "ten minutes of music", 0), load_checkpoint(SHIPPED_CHECKPOINT).model
-    frames, next_frame = itertools.count(1), _Sampler.next_frame
 
-    def count(*arguments):
-        if next(frames) % 1200 == 0:
+    def count(n_frames: int) -> None:
+        if n_frames % 1200 == 0:
             log.add()
-        return next_frame(*arguments)
 
-    with mock.patch.object(_Sampler, "next_frame", count):
-        generate(model, None, GenerationConfig(600, seed=1, top_p=0.97))
+    generate(model, None, GenerationConfig(600, seed=1, top_p=0.97), callback=count)
     return log
 
 

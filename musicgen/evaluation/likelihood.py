@@ -20,6 +20,7 @@ from musicgen.model.heads import (
     velocity_bins,
 )
 from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
+from musicgen.utils.inference import for_inference
 
 CHUNK_FRAMES = 512
 SHAPES = {"marginal": (N_PITCHES,), "markov": (2, N_PITCHES), "velocity": (N_VELOCITIES,), "pedal": (2,)}
@@ -118,6 +119,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     ----------
     .. [1] Bay, Ehmann and Downie, "Evaluation of multiple-F0 estimation and tracking systems", ISMIR 2009.
     """
+    model = for_inference(model)
     sums: dict[str, float] = {}
     for scored in _teacher_forced(model, rolls):
         for name, value in (
@@ -157,6 +159,7 @@ def piece_nlls(
     n_frames : numpy.ndarray of int, shape (n_pieces,)
         All frames but the first of each piece.
     """
+    model = for_inference(model)
     nll, n_frames = np.zeros(len(rolls)), np.zeros(len(rolls), int)
     for scored in _teacher_forced(model, rolls, composers, with_beats):
         np.add.at(nll, scored.pieces, scored.loss(model).nll.double().cpu().numpy())
@@ -179,7 +182,7 @@ def _teacher_forced(
 ) -> Iterator[Scored]:
     """Run a model over whole pieces, in batches of similar length, and yield `Scored` frames."""
     rolls = list(rolls)
-    device = next(model.eval().parameters()).device
+    device = next(model.parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
     if all(roll.n_frames < 2 for roll in rolls):
         raise ValueError("no piece has two frames or more: there is nothing to predict")

@@ -1,6 +1,6 @@
 """Continue a prime frame by frame, with the same modules as in training."""
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from musicgen.beats import beat_features, metronome
+from musicgen.generation import sampling
 from musicgen.generation.repetition import RepetitionPenalty
-from musicgen.generation.sampling import frame_by_frame, limit_polyphony, median_velocity, top_p_mask
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import N_CHOICES, N_VELOCITIES, FrameFeatures, decode_frame, velocity_in_bin
+from musicgen.model.attention_lstm import ModelState
+from musicgen.model.heads import N_CHOICES, FrameFeatures, velocity_in_bin
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
+from musicgen.utils.inference import for_inference, single_thread
 from musicgen.utils.settings import Settings, setting
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
-RATE_DECAY = 0.995  # of the running means that keep the number of onsets constant, over about 10 s
+Callback = Callable[[int], bool | None]  # takes the number of new frames; returns whether to stop
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,25 @@ class GenerationConfig(Settings):
 
 
 def generate(
-    model: AttentionLSTM, prime: PianoRoll | None, config: GenerationConfig, composer: str | None = None
+    model: AttentionLSTM,
+    prime: PianoRoll | None,
+    config: GenerationConfig,
+    composer: str | None = None,
+    callback: Callback | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
 
     Parameters
     ----------
     model : AttentionLSTM
-        Trained on rolls with the prime's frame rate.
+        Trained on rolls with the prime's frame rate. It is not changed, and several threads may use it at once.
     prime : PianoRoll or None
         The opening, for example `Performance.first_beats`; without one the piece starts from silence.
     config : GenerationConfig
     composer : str, optional
         One of ``model.config.composers``.
+    callback : callable, optional
+        Called after each frame with the number of new frames. If it returns true, the piece ends there.
 
     Returns
     -------
@@ -70,12 +78,18 @@ def generate(
     n_new = round(config.seconds * prime.fps) - prime.n_frames
     if n_new < 0:
         raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
-    return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)])[0]
+    return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)], callback)[0]
 
 
-@frame_by_frame
+@torch.inference_mode()
 def continue_rolls(
-    model: AttentionLSTM, primes: list[PianoRoll], n_frames: int, config: GenerationConfig, composers: list[int]
+    model: AttentionLSTM,
+    primes: list[PianoRoll],
+    n_frames: int,
+    config: GenerationConfig,
+    composers: list[int],
+    callback: Callback | None = None,
+    device: torch.device | str = "cpu",
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
 
@@ -90,131 +104,343 @@ def continue_rolls(
         Its `seconds` is not used.
     composers : list of int
         From `ModelConfig.label_of`, one per prime.
+    callback : callable, optional
+        Called after each frame with the number of new frames. If it returns true, the pieces end there.
+    device : torch.device or str
+        Where to compute. Frame by frame, a graphics card is faster only for many pieces at once.
+
+    Returns
+    -------
+    list of PianoRoll
     """
-    n_prime, fps = primes[0].n_frames, primes[0].fps
-    beats = [continue_beats(prime, n_prime + n_frames, config, i) for i, prime in enumerate(primes)]
-    velocity = torch.zeros(len(primes), n_prime + n_frames, primes[0].velocity.shape[1], dtype=torch.uint8)
-    pedal = torch.zeros(velocity.shape[:2])
-    velocity[:, :n_prime] = torch.from_numpy(np.stack([prime.velocity for prime in primes]))
-    if has_pedal := config.pedal and model.output.pedal is not None:
-        for row, prime in zip(pedal, primes):
-            row[:n_prime] = 0 if prime.pedal is None else torch.tensor(prime.pedal)
-    phases = torch.from_numpy(np.stack([beat_features(each, velocity.shape[1] + 1, fps) for each in beats]))
-    _Sampler(model, config, composers).run(velocity, pedal, phases, n_prime, fps)
-    pedals = pedal.numpy() > 0 if has_pedal else [None] * len(primes)
-    return [PianoRoll(*each) for each in zip(velocity.numpy(), [fps] * len(primes), pedals, beats)]
+    guided = GuidedModel(for_inference(model, device), config.guidance_scale if any(composers) else 1.0)
+    random = torch.Generator().manual_seed(config.seed)  # on the CPU: the same numbers on every device
+    with single_thread():
+        has_pedal = config.pedal and guided.predicts_pedal
+        pieces = Continuation.of_primes(primes, n_frames, config, composers, has_pedal, device)
+        pieces.hear_prime(guided)
+        for n_new in range(1, n_frames + 1):
+            add_frame(pieces, guided, config, random)
+            if callback and callback(n_new):
+                break
+    return pieces.rolls()
+
+
+def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationConfig, random: torch.Generator) -> None:
+    """Sample the next frame of each piece: the pedal, then all pitches, then the velocities of those that are struck.
+
+    Each is drawn from its probability given everything before it.
+    """
+    features = pieces.hear_last_frame(model)
+    before = pieces.velocity[:, pieces.n_known - 1]  # (B, K)
+    inactive = before == 0
+    uniform = torch.rand(before.shape, generator=random).to(before.device)
+
+    if pieces.has_pedal:
+        pedal = sample_pedal(features, model, config, random)  # (B,)
+    else:
+        pedal = torch.zeros_like(pieces.pedal[:, 0])
+    on, logits, conditioned = sample_pitches(features, pedal, pieces, model, config, uniform)
+    on = sampling.limit_polyphony(on, inactive, logits, config.max_polyphony)
+    struck = on & inactive
+    velocity = torch.where(on, before, 0)  # a note keeps its velocity
+    if model.predicts_velocity:
+        velocity = velocity + sample_velocities(features, conditioned, struck, model, random)
+    else:
+        velocity = velocity + struck * pieces.prime_velocity
+    pieces.append(velocity, pedal)
+
+
+def sample_pedal(
+    features: FrameFeatures, model: "GuidedModel", config: GenerationConfig, random: torch.Generator
+) -> Tensor:
+    """Draw the pedal of the next frame, shape (B,): 1 where it is down."""
+    p = torch.sigmoid(model.pedal_logits(features) / config.pedal_temperature)
+    uniform = torch.rand(p.shape, generator=random).to(p.device)
+    return (uniform < p).float()
+
+
+def sample_pitches(
+    features: FrameFeatures,
+    pedal: Tensor,
+    pieces: "Continuation",
+    model: "GuidedModel",
+    config: GenerationConfig,
+    uniform: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration (see `decode_frame`).
+
+    Returns
+    -------
+    on : Tensor of bool, shape (B, K)
+    logits : Tensor, shape (B, K)
+    conditioned : Tensor
+        The embeddings of the pitches, which know those below them.
+    """
+    encoded = model.encode(features, pedal)
+    on = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K); the first guess is that nothing changes
+    inactive = ~on
+    penalty = pieces.repetition.penalty() * inactive  # (B, K)
+    logits, conditioned = model.pitch_logits(encoded, features, on)
+    logits = logits - penalty
+    gain, pieces.rate_means = onset_gain(torch.sigmoid(logits) * inactive, pieces.rate_means, config)
+    for _ in range(on.shape[1]):  # the lowest pitch that may still be wrong is right after each pass
+        p_start = sampling.sharpen(torch.sigmoid(logits), config.temperature) * gain
+        p_hold = sampling.hold_probability(logits, config.release_temperature)
+        drawn = uniform < torch.where(inactive, p_start, p_hold)
+        if torch.equal(drawn, on):
+            break
+        on = drawn
+        logits, conditioned = model.pitch_logits(encoded, features, on)
+        logits = logits - penalty
+    return on, logits, conditioned
+
+
+def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -> tuple[Tensor | float, Tensor | None]:
+    """Return factors (B, K) for the sharpened onset probabilities, so that there are as many onsets as before.
+
+    Parameters
+    ----------
+    p : Tensor, shape (B, K)
+        Onset probabilities; 0 for pitches that sound already.
+    rate_means : Tensor, shape (B, 2), or None
+        See `sampling.constant_rate`, also for the second result.
+    config : GenerationConfig
+    """
+    if config.temperature == config.onset_temperature == config.top_p == 1:
+        return 1.0, rate_means
+    weights = sampling.sharpen(p, config.temperature)
+    kept = sampling.top_p_mask(weights, config.top_p)
+    expected = p.sum(dim=-1, keepdim=True)  # (B, 1)
+    rate, rate_means = sampling.constant_rate(expected, config.onset_temperature, rate_means)
+    return sampling.gain_for_rate(weights, kept, rate), rate_means
+
+
+def sample_velocities(
+    features: FrameFeatures, conditioned: Tensor, struck: Tensor, model: "GuidedModel", random: torch.Generator
+) -> Tensor:
+    """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as `sample_pitches`."""
+    velocity = torch.zeros_like(struck, dtype=torch.uint8)  # (B, K)
+    n_struck = int(struck.sum())
+    if not n_struck:
+        return velocity
+    uniform = torch.rand(n_struck, 1, generator=random).to(struck.device)
+    number_in_bin = torch.randint(N_CHOICES, (n_struck,), generator=random).to(struck.device)
+    for _ in range(n_struck + 1):
+        bins = sampling.draw_categories(model.velocity_logits(conditioned, features, velocity, struck), uniform)
+        drawn = velocity_in_bin(bins, number_in_bin).to(torch.uint8)
+        if torch.equal(velocity[struck], drawn):
+            break
+        velocity[struck] = drawn
+    return velocity
+
+
+class GuidedModel:
+    """A model with classifier-free guidance, for B pieces.
+
+    With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
+    guides all logits. Features, embeddings and states have 2 B rows then; arguments and logits always have B.
+    This is all that generation needs of a model, so that an engine with an exported graph can take its place.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+        In evaluation mode.
+    scale : float
+        The guidance scale.
+    """
+
+    def __init__(self, model: AttentionLSTM, scale: float):
+        self.model = model
+        self.output = model.output
+        self.scale = scale
+        self.n_streams = 1 if scale == 1 else 2
+        self.predicts_pedal = model.output.pedal is not None
+        self.predicts_velocity = model.output.velocity is not None
+
+    def hear(
+        self, velocity: Tensor, pedal: Tensor, beats: Tensor, composers: Tensor, state: ModelState | None
+    ) -> tuple[FrameFeatures, ModelState]:
+        """Return the features of the last of some frames, and the new state; see `AttentionLSTM.forward`."""
+        if self.n_streams == 2:
+            composers = torch.cat([composers, torch.zeros_like(composers)])
+        frames = self._repeat(velocity / 127)
+        features, state = self.model(frames, state, composers, self._repeat(pedal), self._repeat(beats))
+        return features.map(lambda x: x[:, -1]), state
+
+    def pedal_logits(self, features: FrameFeatures) -> Tensor:
+        """Return the logits of the next pedal, shape (B,)."""
+        return self._guide(self.output.pedal.logits(features))
+
+    def encode(self, features: FrameFeatures, pedal: Tensor) -> Tensor:
+        """Return embeddings of the pitches, given the next pedal (B,)."""
+        return self.output.encode(features, self._repeat(pedal))
+
+    def pitch_logits(self, encoded: Tensor, features: FrameFeatures, on: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) of all pitches given the lower ones in `on` (B, K), and their embeddings."""
+        conditioned = self.output.condition(encoded, features, self._repeat(on.float()))
+        return self._guide(self.output.logits(conditioned, features)), conditioned
+
+    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the lower ones in `velocity`."""
+        streams = self._repeat(velocity), self._repeat(struck)
+        return self._guide(self.output.velocity_logits(conditioned, features, *streams))
+
+    def _repeat(self, x: Tensor) -> Tensor:
+        return x.repeat(self.n_streams, *[1] * (x.ndim - 1))
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
+
+
+@dataclass
+class Continuation:
+    """A batch of pieces that grow frame by frame, with all that is remembered of each between two frames.
+
+    Everything has one row per piece, so that `select` can copy and reorder pieces. B pieces, at most T frames, K
+    pitches.
+
+    Attributes
+    ----------
+    velocity : Tensor of uint8, shape (B, T, K)
+        The first `n_known` frames are known, the others are 0.
+    pedal : Tensor, shape (B, T)
+        1 where the pedal is down.
+    beat_features : Tensor, shape (B, T + 1, N_BEAT_FEATURES)
+    beats : list of numpy.ndarray or None
+        The beats of each piece, up to its last frame.
+    composers : Tensor of int, shape (B,)
+    prime_velocity : Tensor of uint8, shape (B, 1)
+        The median velocity of each prime, for models that predict none.
+    repetition : RepetitionPenalty
+    fps : int
+    has_pedal : bool
+        Otherwise the pedal is always up, and the rolls have none.
+    n_known : int
+    n_silent : int
+        Frames before the piece: a piece without a prime follows one frame of silence.
+    rate_means : Tensor, shape (B, 2), or None
+        See `sampling.constant_rate`.
+    network : ModelState or None
+        What the model remembers.
+    """
+
+    velocity: Tensor
+    pedal: Tensor
+    beat_features: Tensor
+    beats: list[np.ndarray | None]
+    composers: Tensor
+    prime_velocity: Tensor
+    repetition: RepetitionPenalty
+    fps: int
+    has_pedal: bool
+    n_known: int = 0
+    n_silent: int = 0
+    rate_means: Tensor | None = None
+    network: ModelState | None = None
+
+    @classmethod
+    def of_primes(
+        cls,
+        primes: list[PianoRoll],
+        n_new: int,
+        config: GenerationConfig,
+        composers: list[int],
+        has_pedal: bool,
+        device: torch.device | str = "cpu",
+    ) -> "Continuation":
+        """Return primes of one length with room for `n_new` frames; see `continue_rolls`."""
+        n_pieces = len(primes)
+        n_prime = primes[0].n_frames
+        fps = primes[0].fps
+        n_silent = 0 if n_prime else 1
+        n_frames = n_silent + n_prime + n_new
+        beats = [continue_beats(prime, n_prime + n_new, config, i) for i, prime in enumerate(primes)]
+        features = np.stack([beat_features(each, n_prime + n_new + 1, fps) for each in beats])
+        features = np.pad(features, [(0, 0), (n_silent, 0), (0, 0)])
+        shape = (n_pieces, n_frames, N_PITCHES)
+        primes_velocity = torch.from_numpy(np.stack([prime.velocity for prime in primes])).to(device)
+        pieces = cls(
+            velocity=torch.zeros(shape, dtype=torch.uint8, device=device),
+            pedal=torch.zeros(n_pieces, n_frames, device=device),
+            beat_features=torch.from_numpy(features).to(device),
+            beats=beats,
+            composers=torch.tensor(composers, device=device),
+            prime_velocity=sampling.median_velocity(primes_velocity),
+            repetition=RepetitionPenalty(shape, config.max_repeat, fps, device),
+            fps=fps,
+            has_pedal=has_pedal,
+            n_silent=n_silent,
+        )
+        if n_silent:
+            pieces.append(pieces.velocity[:, 0], pieces.pedal[:, 0])
+        for t in range(n_prime):
+            down = [bool(has_pedal and prime.pedal is not None and prime.pedal[t]) for prime in primes]
+            pieces.append(primes_velocity[:, t], torch.tensor(down, device=device).float())
+        return pieces
+
+    def append(self, velocity: Tensor, pedal: Tensor) -> None:
+        """Add a frame: velocities (B, K) and the pedal (B,)."""
+        t = self.n_known
+        self.velocity[:, t] = velocity
+        self.pedal[:, t] = pedal
+        struck = velocity > 0
+        if t:
+            struck = struck & (self.velocity[:, t - 1] == 0)
+        self.repetition.append(struck)
+        self.n_known += 1
+
+    def hear_prime(self, model: GuidedModel) -> None:
+        """Let the model hear all known frames but the last one."""
+        end = self.n_known - 1
+        for start in range(0, end, CHUNK_FRAMES):
+            self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
+
+    def hear_last_frame(self, model: GuidedModel) -> FrameFeatures:
+        """Let the model hear the last known frame, and return the features from which it predicts the next."""
+        return self._hear(model, slice(self.n_known - 1, self.n_known))
+
+    def _hear(self, model: GuidedModel, frames: slice) -> FrameFeatures:
+        beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
+        velocity, pedal = self.velocity[:, frames], self.pedal[:, frames]
+        features, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.network)
+        return features
+
+    def select(self, rows: Tensor) -> None:
+        """Make piece i what piece ``rows[i]`` was, with its whole past and state; there may be more rows than before.
+
+        Parameters
+        ----------
+        rows : Tensor of int, shape (n_pieces,)
+        """
+        n_pieces = len(self.composers)
+        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else value[rows])
+        self.beats = [self.beats[row] for row in rows.tolist()]
+        self.repetition.select(rows)
+        if self.network is not None:
+            n_streams = len(self.network.pitches.active) // n_pieces  # see `GuidedModel`
+            stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
+            self.network = self.network.select(stream_rows)
+
+    def rolls(self) -> list[PianoRoll]:
+        """Return the known frames of each piece as a roll."""
+        frames = slice(self.n_silent, self.n_known)
+        velocity = self.velocity[:, frames].cpu().numpy()
+        pedal = self.pedal[:, frames].cpu().numpy() > 0
+        return [
+            PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats)
+            for i, beats in enumerate(self.beats)
+        ]
 
 
 def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, number: int = 0) -> np.ndarray | None:
-    """Return the beats of a prime and their continuation, or None if the beats are unknown."""
+    """Return the beats of a prime and their continuation to `n_frames`, or None if the beats are unknown.
+
+    `number` is that of a piece in its batch; pieces have different rubato.
+    """
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
-    span, random = (prime.duration_seconds, n_frames / prime.fps), np.random.default_rng([config.seed, number])
-    return metronome(beats, *span, config.bpm, config.beats_per_bar, config.rubato, random)
-
-
-class _Sampler:
-    """Samples frames from a model with the settings of a `GenerationConfig`."""
-
-    def __init__(self, model: AttentionLSTM, config: GenerationConfig, composers: list[int]):
-        on_cpu = next(model.parameters()).device.type == "cpu"  # frame by frame, a GPU would not be faster
-        self.model = model.eval() if on_cpu else copy.deepcopy(model).cpu().eval()
-        self.output, self.config = self.model.output, config
-        self.labels, self.copies = torch.tensor(composers), 1
-        if config.guidance_scale != 1 and self.labels.any():  # run each piece also without its composer
-            self.labels, self.copies = torch.cat([self.labels, torch.zeros_like(self.labels)]), 2
-        self.random = torch.Generator().manual_seed(config.seed)
-        self.controlled = (config.temperature, config.onset_temperature, config.top_p) != (1, 1, 1)
-        self.means = None
-
-    def run(self, velocity: Tensor, pedal: Tensor, beats: Tensor, n_prime: int, fps: int) -> None:
-        """Fill in all frames of `velocity` (B, T, K) and `pedal` (B, T) after the prime."""
-        state = None
-        self.loudness = median_velocity(velocity[:, :n_prime])
-        repetition = RepetitionPenalty(velocity, self.config.max_repeat, fps)
-        for first in range(0, n_prime - 1, CHUNK_FRAMES):
-            state = self._step(velocity, pedal, beats, slice(first, min(first + CHUNK_FRAMES, n_prime - 1)), state)[1]
-        silence = torch.zeros_like(velocity[:, :1])
-        for t in range(n_prime, velocity.shape[1]):
-            if t:
-                features, state = self._step(velocity, pedal, beats, slice(t - 1, t), state)
-            else:
-                features, state = self._step(silence, pedal[:, :1] * 0, beats[:, :1], slice(0, 1), None)
-            last, self.penalty = velocity[:, t - 1] if t else silence[:, 0], repetition.at(t)
-            velocity[:, t], pedal[:, t] = self.next_frame(features.map(lambda x: x[:, -1]), last)
-
-    def _step(self, velocity: Tensor, pedal: Tensor, beats: Tensor, at: slice, state) -> tuple[FrameFeatures, object]:
-        following = beats[:, at.start + 1 : at.stop + 1] if beats.shape[1] > at.stop else beats[:, at]
-        inputs = (velocity[:, at] / 127, pedal[:, at], following)
-        frames, pedal, beats = (x.repeat(self.copies, *[1] * (x.ndim - 1)) for x in inputs)
-        return self.model(frames, state, self.labels, pedal, beats)
-
-    def next_frame(self, features: FrameFeatures, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample the velocities (B, K) and the pedal (B,) of the next frame, given the velocities `last` (B, K)."""
-        n_pieces, self.up = len(last), last == 0
-        uniform = torch.rand(last.shape, generator=self.random)
-        pedal, gain = self._next_pedal(features, n_pieces), []
-
-        def decide(logits: Tensor) -> Tensor:
-            self.logits = self._mix(logits, n_pieces) - self.penalty * self.up
-            if self.controlled and not gain:  # the first guess is that nothing changes
-                gain.append(self._gain(torch.sigmoid(self.logits)))
-            on = (uniform < self._probability(self.logits, *gain)).to(logits.dtype)
-            return on.repeat(self.copies, 1)
-
-        encoded = self.output.encode(features, pedal.repeat(self.copies))
-        following, conditioned = decode_frame(self.output, encoded, features, decide)
-        following = following[:n_pieces] > 0
-        following = limit_polyphony(following, self.up, self.logits, self.config.max_polyphony)
-        velocity = self._velocities(following & self.up, conditioned, features)
-        return torch.where(following, last, torch.zeros_like(last)) + velocity, pedal
-
-    def _mix(self, logits: Tensor, n_pieces: int) -> Tensor:
-        """Apply classifier-free guidance: extrapolate from the logits without a composer to those with one."""
-        if len(logits) == n_pieces:
-            return logits
-        told, untold = logits[:n_pieces], logits[n_pieces:]
-        return untold + self.config.guidance_scale * (told - untold)
-
-    def _next_pedal(self, features: FrameFeatures, n_pieces: int) -> Tensor:
-        if self.output.pedal is None or not self.config.pedal:
-            return torch.zeros(n_pieces)
-        logits = self._mix(self.output.pedal.logits(features), n_pieces) / self.config.pedal_temperature
-        return (torch.rand(n_pieces, generator=self.random) < torch.sigmoid(logits)).float()
-
-    def _probability(self, logits: Tensor, gain: Tensor | None = None) -> Tensor:
-        """Return the probability that each pitch sounds, after the temperatures."""
-        held = torch.sigmoid(logits / self.config.release_temperature)
-        if gain is None:
-            return torch.where(self.up, torch.sigmoid(logits), held)
-        return torch.where(self.up, torch.sigmoid(logits) ** (1 / self.config.temperature) * gain, held)
-
-    def _gain(self, p: Tensor) -> Tensor:
-        """Return factors (B, K) for the sharpened onset probabilities that keep the expected number of onsets."""
-        p = p * self.up
-        sharp = p ** (1 / self.config.temperature)
-        kept = top_p_mask(sharp, self.config.top_p)
-        expected = p.sum(-1, keepdim=True) + 1e-9
-        sharp_rate = expected ** (1 / self.config.onset_temperature)
-        rates = torch.stack([expected, sharp_rate])
-        self.means = rates if self.means is None else RATE_DECAY * self.means + (1 - RATE_DECAY) * rates
-        rate = sharp_rate * self.means[0] / self.means[1]
-        return kept * rate / (sharp * kept).sum(-1, keepdim=True).clamp(min=1e-9)
-
-    def _velocities(self, struck: Tensor, conditioned: Tensor, features: FrameFeatures) -> Tensor:
-        """Sample the velocity of each struck pitch given those below it, by iteration as in `decode_frame`."""
-        velocity = torch.zeros_like(struck, dtype=torch.uint8)
-        if self.output.velocity is None:
-            return struck * self.loudness
-        if not struck.any():
-            return velocity
-        n_struck = int(struck.sum())
-        uniform = torch.rand(n_struck, 1, generator=self.random)
-        number = torch.randint(N_CHOICES, (n_struck,), generator=self.random)
-        while True:
-            inputs = (x.repeat(self.copies, 1) for x in (velocity, struck))
-            logits = self._mix(self.output.velocity_logits(conditioned, features, *inputs), n_struck)
-            bins = (logits.softmax(-1).cumsum(-1) < uniform).sum(-1).clamp(max=N_VELOCITIES - 1)
-            drawn = velocity_in_bin(bins, number).to(torch.uint8)
-            if torch.equal(velocity[struck], drawn):
-                return velocity
-            velocity[struck] = drawn
+    random = np.random.default_rng([config.seed, number])
+    start, end = prime.duration_seconds, n_frames / prime.fps
+    return metronome(beats, start, end, config.bpm, config.beats_per_bar, config.rubato, random)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 PERIODS = (0.15, 4.0)  # seconds: shortest and longest figure
 SHORT = 0.6  # seconds: figures that are shorter, such as trills, may repeat for a proportionally shorter time
-TOLERANCE = 0.1  # seconds
+TOLERANCE = 0.1  # seconds: so much earlier or later, a note still counts as repeated
 NEW = 9  # a new onset counts as much as nine repeated ones: nine in ten must be repeated
 WINDOW = 30.0  # seconds that are searched for the start of a repetition
 PENALTY = 2.0  # logits per second
@@ -21,63 +21,87 @@ class RepetitionPenalty:
 
     Parameters
     ----------
-    velocity : Tensor, shape (n_pieces, n_frames, n_pitches)
-        The pieces, which are filled in frame by frame.
+    shape : (int, int, int)
+        Number of pieces B, most frames T, and pitches K.
     seconds : float
         For this long a figure is repeated freely.
     fps : int
+    device : torch.device or str
 
     References
     ----------
     .. [1] Keskar et al., "CTRL: A Conditional Transformer Language Model for Controllable Generation", 2019.
     """
 
-    def __init__(self, velocity: Tensor, seconds: float, fps: int):
-        self.velocity, self.fps = velocity, fps
-        shortest, self.longest = (max(1, round(period * fps)) for period in PERIODS)
-        self.reach, self.n_known = round(TOLERANCE * fps), 0
-        self.periods = torch.arange(self.longest, shortest - 1, -1)
-        self.allowed = seconds * (self.periods / fps / SHORT).clamp(max=1)
-        n_pieces, n_frames, n_pitches = velocity.shape
+    def __init__(self, shape: tuple[int, int, int], seconds: float, fps: int, device: torch.device | str = "cpu"):
+        n_pieces, n_frames, n_pitches = shape
+        shortest, longest = (max(1, round(period * fps)) for period in PERIODS)
+        self.fps = fps
+        self.n_known = 0
+        self.radius = round(TOLERANCE * fps)  # frames
+        self.longest = longest
+        self.periods = torch.arange(longest, shortest - 1, -1, device=device)  # (P,) frames
+        self.allowed_seconds = seconds * (self.periods / fps / SHORT).clamp(max=1)  # (P,)
         # Frame t has index t + longest: before the piece there is silence.
-        self.onsets = torch.zeros(n_pieces, self.longest + n_frames + self.reach, n_pitches)
-        self.near = torch.zeros_like(self.onsets)  # 1 up to `reach` frames before and after an onset
-        self.sums = torch.zeros(n_pieces, len(self.periods))  # of the scores of all frames
-        self.starts = torch.full((n_pieces, len(self.periods), n_frames), torch.inf)  # `sums` before a repeated onset
+        length = longest + n_frames + self.radius
+        self.onsets = torch.zeros(n_pieces, length, n_pitches, device=device)
+        self.near_onsets = torch.zeros_like(self.onsets)  # 1 up to `radius` frames before and after an onset
+        # A frame's score for a period is positive where its onsets repeat. A stretch of frames is a repetition if its
+        # scores sum to 0 or more, that is, if the running sum before it is not above the running sum after it.
+        n_periods = len(self.periods)
+        self.running_sum = torch.zeros(n_pieces, n_periods, device=device)  # of the scores of all frames
+        self.sum_before = torch.full((n_pieces, n_periods, n_frames), torch.inf, device=device)  # finite at repetitions
 
-    def at(self, frame: int) -> Tensor | float:
-        """Return the penalty to subtract from the onset logits of a frame: a tensor (n_pieces, n_pitches), or 0."""
-        for known in range(self.n_known, frame):
-            self._add(known)
-        self.n_known = frame
-        known, first = max(0, frame - self.reach), max(0, frame - round(WINDOW * self.fps))
-        # The longest stretch whose scores sum to 0 or more begins where the running sum was first as low as now.
-        lower = (self.starts[..., first:frame] <= self.sums[..., None]).to(torch.uint8)
-        lasting = (known - first - lower.argmax(-1)) * lower.any(-1) if frame else torch.zeros_like(self.sums)
-        excess = ((lasting + self.periods) / self.fps - self.allowed).clamp(min=0) * (lasting >= self.periods)
+    def append(self, struck: Tensor) -> None:
+        """Add the onsets of the next frame, bool (B, K), and score the frame `radius` frames before it."""
+        now = self.n_known + self.longest  # its index
+        self.onsets[:, now] = struck.float()
+        around = slice(now - self.radius, now + self.radius + 1)
+        self.near_onsets[:, around] = torch.maximum(self.near_onsets[:, around], self.onsets[:, now, None])
+        if self.n_known >= self.radius:  # now all that is near this frame is known
+            self._score(self.n_known - self.radius)
+        self.n_known += 1
+
+    def penalty(self) -> Tensor | float:
+        """Return what to subtract from the onset logits of the next frame: a tensor (B, K), or 0."""
+        if not self.n_known:
+            return 0.0
+        n_repeated = self._repeated_frames()  # (B, P)
+        lasting_seconds = (n_repeated + self.periods) / self.fps
+        excess = (lasting_seconds - self.allowed_seconds).clamp(min=0) * (n_repeated >= self.periods)
         if not excess.any():
             return 0.0
-        return (excess[..., None] * self._before(self.near, frame)).amax(1) * PENALTY
+        expected = self._one_period_before(self.near_onsets, self.n_known)  # (B, P, K)
+        return PENALTY * (excess[..., None] * expected).amax(dim=1)  # (B, K)
 
-    def _before(self, array: Tensor, frame: int) -> Tensor:
-        """Return, for each period, the frame one period before, as a tensor (n_pieces, n_periods, n_pitches)."""
-        return array[:, frame : frame + len(self.periods)]
+    def select(self, rows: Tensor) -> None:
+        """Make row i of the batch what row ``rows[i]`` was."""
+        for name in ("onsets", "near_onsets", "running_sum", "sum_before"):
+            setattr(self, name, getattr(self, name)[rows])
 
-    def _add(self, frame: int) -> None:
-        """Read a frame, and score the frame `reach` frames before it."""
-        struck = self.velocity[:, frame] > 0
-        if frame:
-            struck &= self.velocity[:, frame - 1] == 0
-        at = frame + self.longest
-        self.onsets[:, at] = struck.float()
-        self.near[:, at - self.reach : at + self.reach + 1] += struck[:, None]
-        self.near[:, at - self.reach : at + self.reach + 1].clamp_(max=1)
-        frame, at = frame - self.reach, at - self.reach
-        if frame < 0:
-            return
-        before, near_before = self._before(self.onsets, frame), self._before(self.near, frame)
-        again = near_before @ self.onsets[:, at, :, None] + before @ self.near[:, at, :, None]  # (B, L, 1)
-        n_onsets = self.onsets[:, at].sum(-1, keepdim=True) + before.sum(-1)  # (B, L)
-        scores = again[..., 0] - NEW * (n_onsets - again[..., 0])
-        self.starts[..., frame] = torch.where(scores > 0, self.sums, torch.inf)
-        self.sums = self.sums + scores
+    def _repeated_frames(self) -> Tensor:
+        """Return for each period how many frames the longest repetition up to now lasts, shape (B, P)."""
+        first = max(0, self.n_known - round(WINDOW * self.fps))
+        end = max(0, self.n_known - self.radius)  # later frames have no score yet
+        starts = self.sum_before[..., first : self.n_known] <= self.running_sum[..., None]  # (B, P, frames)
+        earliest = first + starts.to(torch.uint8).argmax(dim=-1)  # the first one, where there is any
+        return (end - earliest) * starts.any(dim=-1)
+
+    def _one_period_before(self, array: Tensor, frame: int) -> Tensor:
+        """Return, for each period, the frame one period before, shape (B, P, K)."""
+        return array[:, frame : frame + len(self.periods)]  # the periods descend
+
+    def _score(self, frame: int) -> None:
+        """Compare a frame with the frame one period before, for all periods."""
+        index = frame + self.longest
+        onsets = self.onsets[:, index]  # (B, K)
+        near_onsets = self.near_onsets[:, index]
+        onsets_before = self._one_period_before(self.onsets, frame)  # (B, P, K)
+        near_onsets_before = self._one_period_before(self.near_onsets, frame)
+        occurred_before = (near_onsets_before @ onsets[..., None])[..., 0]  # (B, P)
+        occurs_again = (onsets_before @ near_onsets[..., None])[..., 0]
+        n_repeated = occurred_before + occurs_again
+        n_onsets = onsets.sum(dim=-1, keepdim=True) + onsets_before.sum(dim=-1)
+        score = n_repeated - NEW * (n_onsets - n_repeated)
+        self.sum_before[..., frame] = torch.where(score > 0, self.running_sum, torch.inf)
+        self.running_sum = self.running_sum + score

@@ -1,50 +1,112 @@
-"""Sampling from probabilities."""
+"""Pure functions that turn logits into samples. Shapes: B pieces, K pitches.
+
+The probability of an onset passes through these steps, in this order:
+
+1. `guide`: classifier-free guidance towards a composer, on the logits;
+2. the repetition penalty, subtracted from the logits (see `repetition`);
+3. `sharpen`: the temperature, on the probabilities;
+4. `top_p_mask`: unlikely pitches are left out;
+5. `constant_rate` and `gain_for_rate`: what is left is scaled so that the temperature changes which pitches are
+   struck, and not how many;
+6. `limit_polyphony`: the least likely onsets are removed from the sample.
+
+The probability that a sounding pitch is held has a temperature of its own: `hold_probability`.
+"""
 
 import math
-from collections.abc import Callable
-from functools import wraps
 
 import torch
 from torch import Tensor
 
 DEFAULT_VELOCITY = 64
+RATE_DECAY = 0.995  # of the running means in `constant_rate`: over about 10 s
+TINY = 1e-9
 
 
-def top_p_mask(p: Tensor, top_p: float) -> Tensor:
-    """Return a mask of the most likely entries of each row that together reach the share `top_p` of its sum."""
+def guide(logits: Tensor, scale: float) -> Tensor:
+    """Apply classifier-free guidance [1]_ to logits (2 B, ...): B with a condition, then the same B without.
+
+    It extrapolates: unconditional + scale * (conditional - unconditional).
+
+    References
+    ----------
+    .. [1] Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
+    """
+    conditional, unconditional = logits.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+def hold_probability(logits: Tensor, temperature: float) -> Tensor:
+    """Return the probability that a sounding pitch goes on: sigmoid(logits / temperature)."""
+    return torch.sigmoid(logits / temperature)
+
+
+def sharpen(p: Tensor, temperature: float) -> Tensor:
+    """Return weights p ** (1 / temperature): below 1, likely pitches gain on unlikely ones."""
+    return p ** (1 / temperature)
+
+
+def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
+    """Return a mask of the largest weights of each row that together reach the share `top_p` of its sum."""
     if top_p == 1:
-        return torch.ones_like(p, dtype=torch.bool)
-    ordered, order = p.sort(-1, descending=True)
-    likelier = ordered.cumsum(-1) - ordered
-    return torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, likelier < top_p * p.sum(-1, keepdim=True))
+        return torch.ones_like(weights, dtype=torch.bool)
+    ordered, order = weights.sort(-1, descending=True)
+    sum_of_larger = ordered.cumsum(-1) - ordered
+    kept = sum_of_larger < top_p * weights.sum(-1, keepdim=True)
+    return torch.zeros_like(kept).scatter(-1, order, kept)
+
+
+def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return how many onsets a frame should have, so that there are as many in the long run as without a temperature.
+
+    rate = expected ** (1 / temperature) * mean(expected) / mean(expected ** (1 / temperature)). A temperature below 1
+    moves onsets from frames with few to frames with many.
+
+    Parameters
+    ----------
+    expected : Tensor, shape (B, 1)
+        The expected number of onsets, the sum of their probabilities.
+    temperature : float
+    means : Tensor, shape (B, 2), or None
+        Running means of `expected` and of its power, from the frame before.
+
+    Returns
+    -------
+    rate : Tensor, shape (B, 1)
+    means : Tensor, shape (B, 2)
+    """
+    expected = expected + TINY
+    sharpened = sharpen(expected, temperature)
+    now = torch.cat([expected, sharpened], dim=-1)  # (B, 2)
+    means = now if means is None else RATE_DECAY * means + (1 - RATE_DECAY) * now
+    rate = sharpened * means[:, :1] / means[:, 1:]
+    return rate, means
+
+
+def gain_for_rate(weights: Tensor, kept: Tensor, rate: Tensor) -> Tensor:
+    """Return factors (B, K) for weights (B, K): those that are kept sum to `rate` (B, 1), the others become 0."""
+    total = (weights * kept).sum(-1, keepdim=True).clamp(min=TINY)
+    return kept * rate / total
 
 
 def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) -> Tensor:
-    """Remove the least likely onsets, so that at most `most` pitches of each row sound."""
+    """Remove the least likely onsets, so that at most `most` pitches of each row sound; held pitches stay."""
     if most >= on.shape[-1]:
         return on
-    rank = torch.where(on & may_start, logits, torch.where(on, math.inf, -math.inf))
-    top = torch.zeros_like(on).scatter(-1, rank.topk(most).indices, True)
+    rank = torch.where(on, math.inf, -math.inf)
+    rank = torch.where(on & may_start, logits, rank)
+    best = rank.topk(most).indices
+    top = torch.zeros_like(on).scatter(-1, best, True)
     return on & (~may_start | top)
 
 
+def draw_categories(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw a category from each row of logits (N, C) with a uniform random number (N, 1), by the inverse CDF."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    return (cumulative < uniform).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
 def median_velocity(primes: Tensor) -> Tensor:
-    """Return the median velocity (B, 1) of each prime, for models that predict no velocity."""
-    medians = [int(each[each > 0].median()) if each.any() else DEFAULT_VELOCITY for each in primes]
-    return torch.tensor(medians, dtype=torch.uint8)[:, None]
-
-
-def frame_by_frame(function: Callable) -> Callable:
-    """Decorate a function to run without gradients and in one thread, which is fastest for single frames."""
-
-    @wraps(function)
-    def wrapped(*args, **kwargs):
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                return function(*args, **kwargs)
-        finally:
-            torch.set_num_threads(n_threads)
-
-    return wrapped
+    """Return the median velocity (B, 1) of each prime (B, T, K), for models that predict no velocity."""
+    medians = [int(prime[prime > 0].median()) if prime.any() else DEFAULT_VELOCITY for prime in primes]
+    return torch.tensor(medians, dtype=torch.uint8, device=primes.device)[:, None]

@@ -18,9 +18,18 @@ def figure(n_frames, n_pieces=1):
 
 def penalties(velocity, seconds=4.0):
     """Return the penalty at every frame, as a matrix (n_frames, 88) for the first piece."""
-    penalty = RepetitionPenalty(velocity, seconds, FPS)
-    found = [penalty.at(frame) for frame in range(velocity.shape[1])]
-    return np.stack([each[0].numpy() if torch.is_tensor(each) else np.zeros(88) for each in found])
+    found = [torch.as_tensor(penalty.penalty()).expand(len(velocity), 88)[0] for penalty in grow(velocity, seconds)]
+    return np.stack(found)
+
+
+def grow(velocity, seconds=4.0):
+    """Yield a penalty before each frame of a batch, and then tell it the frame's onsets."""
+    penalty = RepetitionPenalty(velocity.shape, seconds, FPS)
+    before = torch.zeros_like(velocity[:, 0])
+    for frame in velocity.unbind(1):
+        yield penalty
+        penalty.append((frame > 0) & (before == 0))
+        before = frame
 
 
 def test_the_penalty_begins_after_the_allowed_time_and_grows_by_two_logits_per_second():
@@ -52,12 +61,16 @@ def test_music_that_does_not_repeat_has_no_penalty():
     assert not penalties(velocity, 2.0).any()
 
 
-def test_pieces_of_a_batch_do_not_mix():
+def test_pieces_of_a_batch_do_not_mix_and_keep_their_past_when_they_are_reordered():
     velocity = figure(10 * FPS, n_pieces=2)
     velocity[0] = 0
-    penalty = RepetitionPenalty(velocity, 4.0, FPS)
-    last = penalty.at(9 * FPS)
-    assert not last[0].any() and last[1].any()
+    *_, penalty = grow(velocity[:, : 9 * FPS])
+    first, second = penalty.penalty()
+    assert not first.any() and second.any()
+    penalty.select(torch.tensor([1, 0, 1]))
+    assert torch.equal(penalty.penalty(), torch.stack([second, first, second]))
+    penalty.append(torch.eye(88, dtype=torch.bool)[:3])  # it goes on with three pieces
+    assert penalty.penalty().shape == (3, 88)
 
 
 def test_a_trill_may_last_less_long_than_a_bar():
