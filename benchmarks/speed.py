@@ -74,7 +74,7 @@ def corpus(pieces: list) -> Iterator[dict]:
 
     def cold(n_cores: int) -> None:
         os.sched_setaffinity(0, cores[:n_cores])
-        with tempfile.TemporaryDirectory() as folder, patch("os.cpu_count", return_value=n_cores):
+        with tempfile.TemporaryDirectory() as folder, patch("musicgen.utils.processes.cpu_count", return_value=n_cores):
             prepare(pieces, folder, progress=False)
         os.sched_setaffinity(0, cores)
 

@@ -10,17 +10,10 @@ from musicgen import commands
 from musicgen.corpora.splits import SPLITS
 from musicgen.midi import MAX_SECONDS
 from musicgen.piano_roll import DEFAULT_FPS
-from musicgen.utils.devices import device_errors
+from musicgen.utils.devices import DEVICES, device_errors
 from musicgen.utils.files import printable
 from musicgen.utils.settings import help_of
 from musicgen.utils.signals import Terminated, terminate_by_exception
-
-OLD_OPTIONS = {
-    "--pitch-size": "--key-size",
-    "--pitch-reach": "--key-reach",
-    "--composer-dropout": "--hide-composer",
-    "--guidance-scale": "--style",
-}
 
 
 class Parser(ArgumentParser):
@@ -32,18 +25,21 @@ class Parser(ArgumentParser):
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
-    """Add an option for each field of a config."""
+    """Add an option for each field of a config; only those that are typed become attributes of the arguments."""
     for field in fields(kind):
         if field.name in without:
             continue
-        name, default = f"--{field.name.replace('_', '-')}", field.default
-        text = f"{help_of(field)} Default: {default}.".replace("%", "%%")
-        if isinstance(default, bool):
-            parser.add_argument(name, action=BooleanOptionalAction, default=default, help=text)
-            continue
-        parser.add_argument(name, type=type(default), default=default, help=text, metavar="X")
-        if old := OLD_OPTIONS.get(name):
-            parser.add_argument(old, dest=field.name, type=type(default), default=SUPPRESS, help=SUPPRESS)
+        name = f"--{field.name.replace('_', '-')}"
+        text = f"{help_of(field)} Default: {field.default}.".replace("%", "%%")
+        if isinstance(field.default, bool):
+            parser.add_argument(name, action=BooleanOptionalAction, default=SUPPRESS, help=text)
+        else:
+            parser.add_argument(name, type=type(field.default), default=SUPPRESS, help=text, metavar="X")
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Add the option that chooses the device."""
+    parser.add_argument("--device", default="auto", choices=DEVICES, help="where torch computes (default: %(default)s)")
 
 
 def add_data_dir(parser: ArgumentParser) -> None:
@@ -76,9 +72,12 @@ def train_options(parser: ArgumentParser) -> None:
     parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="receives the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR; more epochs are allowed")
-    parser.add_argument("--start", metavar="CHECKPOINT", help="take weights, sizes and composers from this model")
+    parser.add_argument(
+        "--start", metavar="CHECKPOINT", help="train this model further, with AdamW and a small learning rate"
+    )
     names = "composers whose style the model learns, such as Bach,Chopin,Liszt"
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
+    add_device(parser)
     for kind, without in zip(commands.training_configs(), (("n_pitches", "composers"), ("seed",), ())):
         add_config(parser, kind, *without)
 
@@ -88,6 +87,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
     add_data_dir(parser)
     parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
+    add_device(parser)
 
 
 def generate_options(parser: ArgumentParser) -> None:

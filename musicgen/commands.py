@@ -5,7 +5,7 @@
 import sys
 import time
 from argparse import Namespace
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ import numpy as np
 from musicgen.beats import in_strict_time
 from musicgen.corpora.folder import load_corpus, match_composer
 from musicgen.dataset import RollCache, WindowConfig, prepare
-from musicgen.midi import MAX_SECONDS, Performance, read_midi, read_performance, write_midi
-from musicgen.piano_roll import N_PITCHES, PianoRoll
+from musicgen.midi import Performance, read_midi, read_performance, write_midi
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
 
 
@@ -46,12 +46,12 @@ def sample(args: Namespace) -> dict:
     return counts | {"reasons": reasons, "warnings": list(performance.warnings)}
 
 
-def load_rolls(folders: list[str], max_seconds: float = MAX_SECONDS, progress: bool = True) -> RollCache:
+def load_rolls(folders: list[str], fps: int = DEFAULT_FPS, progress: bool = True) -> RollCache:
     """Load and sample the pieces of some folders, and report missing files."""
     pieces = load_corpus(*folders)
     if progress and (problems := pieces.describe_missing()):
         say(problems)
-    return prepare(pieces, max_seconds=max_seconds, progress=progress)
+    return prepare(pieces, fps=fps, progress=progress)
 
 
 def prepare_corpus(args: Namespace) -> dict:
@@ -69,31 +69,50 @@ def train(args: Namespace) -> dict:
     """Train a model on the train split of one or several folders. Ctrl-C stops it, --resume continues."""
     from musicgen.scaling.torchrun import joined, rank
 
-    with joined():
+    with joined(args.device):
         result = _train(args)
         return {} if rank() else result
 
 
 def _train(args: Namespace) -> dict:
     """Train in this process."""
-    from musicgen.scaling.torchrun import one_by_one, rank
+    from musicgen.scaling.torchrun import DistributedTrainer, n_ranks, one_by_one, rank
+    from musicgen.training import Trainer
+    from musicgen.training.run import FINE_TUNING, fps_of, make_trainer
 
-    sizes, windows, config = (config_of(kind, args) for kind in training_configs())
+    start = load_piano_model(args.start) if args.start else None
+    sizes_kind, windows_kind, recipe_kind = training_configs()
+    unless_typed = FINE_TUNING if start else {}
+    sizes = replace(start.model.config, **typed(sizes_kind, args)) if start else config_of(sizes_kind, args)
+    windows = windows_kind(**{**common(windows_kind, unless_typed), **typed(windows_kind, args)})
+    recipe = recipe_kind(**{**common(recipe_kind, unless_typed), **typed(recipe_kind, args)})
     with one_by_one():
-        rolls = load_rolls(args.data_dirs, progress=rank() == 0)
+        rolls = load_rolls(args.data_dirs, fps_of(start) if start else DEFAULT_FPS, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
-    start = load_piano_model(args.start) if args.start else None
-    if start and composers not in ((), start.model.config.composers):
-        theirs = ", ".join(start.model.config.composers) or "none"
-        raise ValueError(f"leave --composers out, or give those of {args.start!r}: {theirs}")
-    trainer = make_trainer(rolls, replace(sizes, composers=composers), windows, config, args.out, start)
+    if composers or not start:
+        sizes = replace(sizes, composers=composers)
+    several = n_ranks() > 1
+    trainer = make_trainer(
+        rolls,
+        sizes,
+        windows,
+        recipe,
+        args.out,
+        args.start,
+        args.device,
+        kind=DistributedTrainer if several else Trainer,
+        validate=validate_together(rolls.select(split="validation")) if several else None,
+    )
     history = trainer.run(args.resume)
     args.stopped_by = trainer.stop.number
-    if rank() == 0 and len(history) == config.n_epochs:
-        say(f"finished {len(history)} epochs; train more with --resume --n-epochs {2 * len(history)}")
-    best = min(history, key=lambda row: row["validation_nll"], default={})
-    result = {"checkpoint": str(trainer.best_path if best else trainer.latest_path), "epochs": len(history)}
+    n_epochs = trainer.progress.epoch
+    if rank() == 0 and n_epochs == recipe.n_epochs:
+        say(f"finished {n_epochs} epochs; train more with --resume --n-epochs {2 * n_epochs}")
+    best = trainer.best or {}
+    result = {"checkpoint": str(trainer.best_path if best else trainer.latest_path), "epochs": n_epochs}
+    if start and history:
+        result["start_nll"] = history[0]["validation_nll"]
     result |= {name: best.get(name) for name in ("validation_nll", "train_nll")}
     return result | {"seconds": round(trainer.progress.seconds, 1)}
 
@@ -106,39 +125,25 @@ def training_configs() -> tuple[type, ...]:
     return ModelConfig, WindowConfig, TrainConfig
 
 
-def make_trainer(rolls: RollCache, sizes, windows, config, run_dir: Path | str, start=None):
-    """Return a trainer for the train split that validates on the validation split."""
-    import torch
+def validate_together(rolls: RollCache):
+    """Return a function that validates a model in several processes, each on every n-th piece."""
+    from musicgen.evaluation.likelihood import piece_nlls
+    from musicgen.scaling.torchrun import mean_of, n_ranks, rank
 
-    from musicgen.dataset import WindowBatches
-    from musicgen.evaluation.likelihood import fit_baselines, piece_nlls
-    from musicgen.model import AttentionLSTM
-    from musicgen.scaling.torchrun import DistributedTrainer, mean_of, n_ranks, rank
-    from musicgen.training import Trainer
-
-    train_rolls, validation_rolls = rolls.select(split="train"), rolls.select(split="validation")
-    part = validation_rolls[rank() :: n_ranks()] if len(validation_rolls) >= n_ranks() else validation_rolls
-    torch.manual_seed(config.seed)
-    model = (start.model if start else AttentionLSTM(sizes)).to("cuda" if torch.cuda.is_available() else "cpu")
-    about = {"windows": asdict(windows), "data": train_rolls.summary(), "start": start and start.record}
-    return (DistributedTrainer if n_ranks() > 1 else Trainer)(
-        model,
-        WindowBatches(train_rolls, windows, model.config.composers),
-        lambda model: mean_of(*(counts.sum() for counts in piece_nlls(model, part))),
-        config,
-        run_dir,
-        tensors=fit_baselines(train_rolls).as_tensors(),
-        about=about,
-    )
+    part = rolls[rank() :: n_ranks()] if len(rolls) >= n_ranks() else rolls
+    return lambda model: mean_of(*(counts.sum() for counts in piece_nlls(model, part)))
 
 
 def evaluate_checkpoint(args: Namespace) -> dict:
     """Score a checkpoint on the whole pieces of one split, with teacher forcing."""
     from musicgen.evaluation.likelihood import Baselines, evaluate
+    from musicgen.training.run import fps_of
+    from musicgen.utils.devices import choose_device
 
     checkpoint = load_piano_model(args.checkpoint)
-    rolls = load_rolls([args.data_dir]).select(split=args.split)
-    return evaluate(checkpoint.model, rolls, Baselines.from_tensors(checkpoint.tensors))
+    model = checkpoint.model.to(choose_device(args.device))
+    rolls = load_rolls([args.data_dir], fps_of(checkpoint)).select(split=args.split)
+    return evaluate(model, rolls, Baselines.from_tensors(checkpoint.tensors))
 
 
 def load_piano_model(path: Path | str):
@@ -232,5 +237,15 @@ def download(args: Namespace) -> dict:
 
 
 def config_of(kind: type, args: Namespace):
-    """Build a config of class `kind` from the parsed arguments whose names match its fields."""
-    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})
+    """Build a config of class `kind` from the options that were given; the others have their defaults."""
+    return kind(**typed(kind, args))
+
+
+def typed(kind: type, args: Namespace) -> dict:
+    """Return the options that were given for a config of class `kind`."""
+    return common(kind, vars(args))
+
+
+def common(kind: type, values: dict) -> dict:
+    """Return the values that a config of class `kind` has a field for."""
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}

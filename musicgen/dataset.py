@@ -230,19 +230,24 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> R
 
 @dataclass(frozen=True)
 class WindowConfig(Settings):
-    """Configuration of `WindowBatches`."""
+    """Configuration of `WindowBatches` and `DeviceWindows`."""
 
     window_frames: int = setting("Frames to predict in one window.", 128, 2, 8192, usual=(32, 1024))
     batch_size: int = setting("Windows per batch.", 8, 1, 1024, usual=(1, 64))
     max_transpose: int = setting("Transpose each window by up to this many semitones.", 0, 0, 12)
     max_stretch: float = setting("Change the tempo of each window by up to this share.", 0.0, 0, 0.5)
+    tempo_versions: int = setting("Tempos of each piece, to cut windows on the device; 0: on the CPU.", 0, 0, 100)
     composer_dropout: float = setting("Share of windows whose composer is hidden.", 0.2, 0, 1)
     beat_dropout: float = setting("Share of windows whose beats are hidden.", 0.3, 0, 1)
     seed: int = setting("Seed of all random choices.", 0, 0, 2**63 - 1)
 
+    def longer(self) -> "WindowConfig":
+        """Return a configuration with half as many windows of twice the length in a batch."""
+        return replace(self, window_frames=2 * self.window_frames, batch_size=max(1, self.batch_size // 2))
+
 
 class Batch(NamedTuple):
-    """A batch of windows: frame t + 1 is the target of frame t.
+    """A batch of windows: frame t + 1 is the target of frame t. Arrays, or tensors on the training device.
 
     Windows that are shorter than `window_frames` + 1 = T frames are padded with zeros.
     """
@@ -265,6 +270,7 @@ class WindowBatches:
     def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
         self.rolls = rolls
         self.config = config
+        self.composers = composers
         labels = {composer: label for label, composer in enumerate(composers, 1)}
         self.labels = np.array([labels.get(piece.composer, 0) for piece in rolls.pieces])
 
@@ -278,6 +284,10 @@ class WindowBatches:
             with_composer = random.random(len(chosen)) >= self.config.composer_dropout
             with_beats = random.random(len(chosen)) >= self.config.beat_dropout
             yield self._batch(rolls, with_beats, self.labels[chosen[:, 0]] * with_composer)
+
+    def longer(self) -> "WindowBatches":
+        """Return batches of half as many windows of twice the length."""
+        return WindowBatches(self.rolls, self.config.longer(), self.composers)
 
     def n_batches(self, number: int) -> int:
         """Return the number of batches in epoch `number`."""

@@ -31,7 +31,7 @@ def tiny_model():
 def two_processes(monkeypatch):
     """Sample even a few files in worker processes."""
     monkeypatch.setattr("musicgen.utils.processes.FEW", 0)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("musicgen.utils.processes.cpu_count", lambda: 2)
 
 
 @pytest.fixture

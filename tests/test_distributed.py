@@ -148,7 +148,7 @@ def test_where_one_is_killed_the_other_ends_with_a_message_and_the_last_checkpoi
 
 def test_processes_that_find_different_checkpoints_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed.distributed, "broadcast", lambda tensor, source: tensor.fill_(8))
-    monkeypatch.setattr(distributed.DistributedTrainer, "_agree", lambda self, flag: flag)
+    monkeypatch.setattr(distributed.DistributedTrainer, "_any", lambda self, flag: flag)
     model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 1, 4, pitch_size=2, pitch_reach=1))
     trainer = distributed.DistributedTrainer(model, Sequences(), validate, TrainConfig(), tmp_path)
     with pytest.raises(ValueError, match="different checkpoints"):
@@ -163,7 +163,7 @@ def test_every_window_is_in_one_part_and_without_one_there_is_no_frame_to_predic
     trainer.config, trainer.progress = TrainConfig(), Progress()
     for rank in range(7):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(trainer._part(batch))
+        parts.append(trainer._shard(batch))
     for part, whole in zip(zip(*parts[:5]), batch):
         np.testing.assert_array_equal(np.concatenate(part), whole)
     assert [part.lengths.tolist() for part in parts[5:]] == [[1], [1]]

@@ -60,7 +60,7 @@ def sample(folder):
         with atomic_write(folder / f"{index}.mid") as temporary:
             temporary.write_bytes(content)
         pieces.append(Piece(folder / f"{index}.mid", f"{index}.mid", "X", "Y", "train"))
-    with mock.patch("os.cpu_count", return_value=1):  # in this process
+    with mock.patch("musicgen.utils.processes.cpu_count", return_value=1):  # in this process
         rolls = dataset.prepare(pieces, folder / "cache", progress=False)
     assert list(rolls) == [read_midi(piece.path) for piece in pieces]
 

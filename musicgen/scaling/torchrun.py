@@ -20,10 +20,10 @@ PREPARATION = timedelta(days=7)  # for the first process to sample the data whil
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device: str = "auto") -> Iterator[None]:
     """Connect the processes of ``torchrun`` within the block; do nothing for a single process.
 
-    They communicate through gloo, and for tensors on a GPU through NCCL.
+    They communicate through gloo, and for tensors on a GPU through NCCL. With the device "cpu" they use no GPU.
 
     Raises
     ------
@@ -35,7 +35,8 @@ def joined() -> Iterator[None]:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
         yield
         return
-    n_gpus, local_rank = torch.cuda.device_count(), _local_rank()
+    n_gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    local_rank = _local_rank()
     if n_gpus:
         if local_rank >= n_gpus:
             raise ValueError(f"this machine has {n_gpus} GPUs, but more processes: start one for each")
@@ -79,17 +80,15 @@ class DistributedTrainer(Trainer):
         """True in the process that writes checkpoints and shows progress, which is the first one."""
         return rank() == 0
 
-    def _begin(self, resume: bool) -> None:
-        """Begin the run, and copy the weights of the first process to all others."""
-        super()._begin(resume)
+    def _broadcast(self) -> None:
         with _or_lost(), torch.no_grad():
             distributed.broadcast(first := torch.tensor(self.progress.updates), 0)
             for weight in self.model.parameters():
                 distributed.broadcast(weight, 0)
-        if self._agree(first.item() != self.progress.updates):
+        if self._any(first.item() != self.progress.updates):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
-    def _part(self, batch: Batch) -> Batch:
+    def _shard(self, batch: Batch) -> Batch:
         """Return the windows of this process: of n processes, each takes every n-th window of the batch.
 
         All processes but the first also set their own seed for dropout, which is the same after a resume.
@@ -99,18 +98,21 @@ class DistributedTrainer(Trainer):
             torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
         if rank() < len(batch.lengths):
             return Batch(*(each[rank() :: n_ranks()] for each in batch))
-        return Batch(*(each[:1] for each in batch))._replace(lengths=np.ones_like(batch.lengths[:1]))
+        shard = Batch(*(each[:1] for each in batch))
+        return shard._replace(lengths=shard.lengths * 0 + 1)  # one window without a frame to predict
 
-    def _add_up(self, tensors: list[Tensor]) -> None:
-        add_up(tensors)
+    def _all_reduce(self, tensors: list[Tensor]) -> None:
+        all_reduce(tensors)
 
-    def _agree(self, flag: bool) -> bool:
-        """Return True in all processes if the flag is set in any of them."""
-        add_up([raised := torch.tensor(float(flag))])
+    def _any(self, flag: bool) -> bool:
+        all_reduce([raised := torch.tensor(float(flag))])
         return bool(raised)
 
+    def _mean(self, value: float) -> float:
+        return mean_of(value, 1.0)
 
-def add_up(tensors: Sequence[Tensor]) -> None:
+
+def all_reduce(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, with one all-reduce.
 
     All tensors must have the same type and device.
@@ -126,7 +128,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 def mean_of(total: float, count: float) -> float:
     """Return the mean over all processes, given the sum and count of each."""
-    add_up([sums := torch.tensor([total, count], dtype=torch.float64)])
+    all_reduce([sums := torch.tensor([total, count], dtype=torch.float64)])
     return float(sums[0] / sums[1])
 
 

@@ -1,6 +1,6 @@
 """The loss of the next frame."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from musicgen.model import AttentionLSTM
 from musicgen.model.heads import frame_loss
 from musicgen.training.optim import autocast
 
-if TYPE_CHECKING:
-    from musicgen.training.trainer import TrainConfig
+VELOCITY_WEIGHT = 0.25
+PEDAL_WEIGHT = 1.0
 
 
 class Loss(NamedTuple):
@@ -22,21 +22,35 @@ class Loss(NamedTuple):
     n_frames: int
 
 
-def next_frame_loss(model: AttentionLSTM, batch: Batch, config: "TrainConfig") -> Loss:
-    """Return the loss of all frames of a batch but the first, each predicted from those before it.
+def next_frame_loss(
+    model: AttentionLSTM,
+    batch: Batch,
+    velocity_weight: float = VELOCITY_WEIGHT,
+    pedal_weight: float = PEDAL_WEIGHT,
+    precision: str = "float32",
+) -> Loss:
+    """Return the loss of all frames of a batch but the first, each predicted from those before it (teacher forcing).
 
     The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. If it were
     averaged over them, the gradients would be 88 times smaller, and SGD would need an 88 times higher learning rate.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+    batch : Batch
+        Arrays, or tensors on any device.
+    velocity_weight, pedal_weight : float
+        Weights of the velocities and of the pedal in the `total`.
+    precision : {"float32", "bfloat16"}
     """
     device = next(model.parameters()).device
-    velocity, pedal, beats, lengths, composers = (torch.from_numpy(part).to(device) for part in batch)
-    counted = torch.arange(1, velocity.shape[1], device=device) < lengths[:, None]  # (B, T)
-    with autocast(device.type, config.precision):
+    velocity, pedal, beats, lengths, composers = (torch.as_tensor(part, device=device) for part in batch)
+    B, T, K = velocity.shape
+    valid = torch.arange(1, T, device=device) < lengths[:, None]  # (B, T - 1): targets that are no padding
+    with autocast(device.type, precision):
         features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:])
-        places = slice(None) if counted.all() else counted.flatten()  # most batches have no padding
-        features = features.map(lambda x: x.flatten(0, 1)[places])  # (N, ...)
-        velocity, pedal = (x[:, 1:].flatten(0, 1)[places] for x in (velocity, pedal))
-        loss = frame_loss(model.output, features, velocity, pedal)
+        features = features.map(lambda x: x[valid])  # (N, ...)
+        loss = frame_loss(model.output, features, velocity[:, 1:][valid], pedal[:, 1:][valid])
     nll = loss.nll.sum()
-    total = nll + config.velocity_weight * loss.velocity_nll.sum() + config.pedal_weight * loss.pedal_nll.sum()
+    total = nll + velocity_weight * loss.velocity_nll.sum() + pedal_weight * loss.pedal_nll.sum()
     return Loss(total, nll, len(loss.nll))

@@ -3,7 +3,8 @@
 import csv
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from tqdm import tqdm
 
-from musicgen.utils.files import atomic_write
-from musicgen.utils.locks import exclusive
+from musicgen.training.optim import WeightAverage
+from musicgen.utils.files import atomic_write, printable
+from musicgen.utils.locks import Lock, exclusive
 
 # What the optimisers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
@@ -21,11 +24,16 @@ COUNTS = {"epoch", "batch", "updates", "n_frames"}
 PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "history")
 ROW = ("epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds")
 LONGEST_SETTING = 100  # characters
+RANDOM_STATE = "random_state"
+DEVICE_STATE = "random_state.device"
 
 
 @dataclass
 class Progress:
-    """Progress of a run: the numbers of finished epochs and of finished batches in the next epoch."""
+    """Progress of a run: the numbers of finished epochs and of finished batches in the next epoch.
+
+    ``loss_sum`` and ``n_frames`` count since the last validation. ``history`` has a row for each validation.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -42,16 +50,23 @@ class Progress:
         self.loss_sum += loss
         self.n_frames += n_frames
 
-    def next_epoch(self, learning_rate: float, validation_nll: float, seconds: float) -> "Progress":
-        """Return the progress at the start of the next epoch, with a new row in the history."""
-        values = self.epoch + 1, self.updates, learning_rate, self.loss_sum / self.n_frames, validation_nll
-        row = dict(zip(ROW, (*values, round(seconds, 1))))
-        return Progress(self.epoch + 1, 0, self.updates, 0.0, 0, seconds, [*self.history, row])
+    def finish_epoch(self) -> None:
+        """Go on to the next epoch."""
+        self.epoch += 1
+        self.batch = 0
+
+    def add_row(self, learning_rate: float, validation_nll: float) -> None:
+        """Add a row to the history. Before the first update there is no training loss."""
+        train_nll = self.loss_sum / self.n_frames if self.n_frames else None
+        values = self.epoch, self.updates, learning_rate, train_nll, validation_nll, round(self.seconds, 1)
+        self.history = [*self.history, dict(zip(ROW, values))]
+        self.loss_sum = 0.0
+        self.n_frames = 0
 
 
 @contextmanager
-def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
-    """Lock a run folder during the block; ValueError if another run holds it.
+def run_lock(folder: Path, locked: bool = True) -> Iterator[None]:
+    """Lock a run folder during the block, and remove what a killed run left unfinished.
 
     Raises
     ------
@@ -62,12 +77,19 @@ def only_run(folder: Path, locked: bool = True) -> Iterator[None]:
     if not locked:
         yield
         return
-    with exclusive(folder / ".lock") as free:
-        if not free:
+    with exclusive(folder / ".lock") as lock:
+        if lock is Lock.TAKEN:
             raise ValueError(f"{str(folder)!r}: another run is using this folder; take another one")
+        if lock is Lock.UNKNOWN:
+            tell(f"{str(folder)!r} cannot be locked on this file system: start no second run there")
         for left in folder.glob(".unfinished-*.safetensors"):  # from a run that was killed
             left.unlink()
         yield
+
+
+def tell(text: str) -> None:
+    """Print a message to standard error, without breaking a progress bar."""
+    tqdm.write(printable(text), file=sys.stderr)
 
 
 def read_progress(
@@ -89,30 +111,81 @@ def read_progress(
     ValueError
         If anything is missing or invalid.
     """
-    if "progress" not in record or "random_state" not in tensors:
+    if "progress" not in record or RANDOM_STATE not in tensors:
         raise ValueError("holds a model, but no training state to resume from")
     try:
-        torch.Generator().set_state(tensors["random_state"])
-        progress = validate_progress(record["progress"], n_epochs)
+        torch.Generator().set_state(tensors[RANDOM_STATE])
+        progress = validate_progress(record["progress"], n_epochs, _validated_every(record))
         return progress, _read_optimizer(tensors, optimizer, progress.updates)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot be resumed: {error}") from error
 
 
-def validate_progress(kept: dict, n_epochs: int = 100_000) -> Progress:
-    """Validate and return the progress read from JSON; raise ValueError if a value is missing or invalid."""
+def read_average(tensors: Mapping[str, Tensor], average: WeightAverage) -> dict[str, Tensor]:
+    """Return the tensors of an average of weights that a checkpoint holds; ValueError if they do not fit."""
+    found = {}
+    for name, mean in average.as_tensors().items():
+        value = tensors.get(name)
+        if value is None or value.shape != mean.shape or value.dtype != mean.dtype:
+            raise ValueError(f"cannot be resumed: {name} is missing, or not of shape {tuple(mean.shape)}")
+        found[name] = value
+    return found
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the random number generators: of the CPU, and of the device on which a model trains."""
+    states = {RANDOM_STATE: torch.get_rng_state()}
+    if device.type != "cpu":
+        states[DEVICE_STATE] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def restore_random_states(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore the states that `random_states` returned, if necessary without the device's: of a run on the CPU."""
+    torch.set_rng_state(tensors[RANDOM_STATE])
+    if device.type != "cpu" and DEVICE_STATE in tensors:
+        torch.get_device_module(device).set_rng_state(tensors[DEVICE_STATE], device)
+
+
+def _validated_every(record: dict) -> int:
+    """Return the number of epochs between two validations; 1 in older records."""
+    every = record.get("training", {}).get("validate_every", 1)
+    return every if isinstance(every, int) and every > 0 else 1
+
+
+def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Progress:
+    """Validate and return the progress read from JSON.
+
+    Parameters
+    ----------
+    kept : dict
+        The fields of a `Progress`.
+    n_epochs : int
+        The largest number of epochs.
+    every : int
+        Epochs between two validations.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing or invalid.
+    """
     _check_names(kept, PROGRESS)
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
-    if len(rows) != at.epoch or not at.epoch <= n_epochs or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
     for values, names in [(kept, PROGRESS), *((row, ROW) for row in rows)]:
         _check_names(values, names)
         for name in set(names) - {"history"}:
+            if name == "train_nll" and values["epoch"] == 0 and values[name] is None:
+                continue  # the loss of a model that training starts from
             kind, lowest, highest = (int, 0, 2**53) if name in COUNTS else ((int, float), -1e300, 1e300)
             value = values[name]
             if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value <= highest:
                 raise ValueError(f"its {name} is {reprlib.repr(value)}")
+    epochs = [row["epoch"] for row in rows]
+    ascending = all(before < after for before, after in zip(epochs, [*epochs[1:], at.epoch + 1]))
+    if at.epoch > n_epochs or not ascending or not set(range(every, at.epoch + 1, every)) <= set(epochs):
+        raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
     return at
 
 
@@ -132,15 +205,14 @@ def validate_settings(settings: object) -> None:
             raise ValueError(f"{reprlib.repr(name)} cannot be {reprlib.repr(value)}")
 
 
-def resume_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the state of the optimiser and of the random generator as named tensors."""
-    kept = {
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as named tensors."""
+    return {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
         if value is not None
     }
-    return kept | {"random_state": torch.get_rng_state()}
 
 
 def write_log(path: Path, history: list[dict]) -> None:
@@ -170,11 +242,12 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
-def check_same(kept: dict, wanted: dict, more: str = "") -> None:
-    """Raise ValueError if two nested dicts differ; only the number at the key path `more` may be larger."""
+def check_same(kept: dict, wanted: dict, more: Collection[str] = ()) -> None:
+    """Raise ValueError if two nested dicts differ; only the numbers at the key paths `more` may be larger."""
     before, now = _flat(kept), _flat(wanted)
-    if isinstance(before.get(more), int) and before[more] <= now.get(more, 0):
-        before[more] = now[more]
+    for name in more:
+        if isinstance(before.get(name), (int, float)) and before[name] <= now.get(name, 0):
+            before[name] = now[name]
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if changed:
         told = [f"{name} was {reprlib.repr(before.get(name))}, now {reprlib.repr(now.get(name))}" for name in changed]
@@ -189,9 +262,9 @@ def _flat(nested: object, name: str = "") -> dict:
 
 def check_record(record: dict) -> None:
     """Raise ValueError if the progress, history or settings in a record have wrong types or values."""
-    if "progress" in record:
-        validate_progress(record["progress"])
     for name in ("training", "windows"):
         validate_settings(record.get(name, {}))
     if not isinstance(record.get("data", {}), dict):
         raise ValueError("its description of the data is not a table")
+    if "progress" in record:
+        validate_progress(record["progress"], every=_validated_every(record))

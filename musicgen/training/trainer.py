@@ -1,23 +1,42 @@
 """The training loop: a trainer that can be stopped and resumed."""
 
 import math
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from musicgen.dataset import Batch, WindowBatches
 from musicgen.model import AttentionLSTM
 from musicgen.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from musicgen.training.loss import next_frame_loss
-from musicgen.training.optim import OPTIMIZERS, SCHEDULES, autocast
-from musicgen.training.resume import Progress, check_same, only_run, read_progress, resume_tensors, write_log
-from musicgen.utils.files import printable
+from musicgen.training.loss import PEDAL_WEIGHT, VELOCITY_WEIGHT, next_frame_loss
+from musicgen.training.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    WeightAverage,
+    autocast,
+    only_training,
+    parameter_groups,
+    parse_rates,
+    rate_factor,
+)
+from musicgen.training.resume import (
+    Progress,
+    check_same,
+    optimizer_tensors,
+    random_states,
+    read_average,
+    read_progress,
+    restore_random_states,
+    run_lock,
+    tell,
+    write_log,
+)
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 from musicgen.utils.signals import StopSignal, catch_signals
@@ -26,6 +45,7 @@ RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 ADVICE = "the last good checkpoint is kept; take a lower learning rate"
 PRECISIONS = "float32", "bfloat16"
+GROWING = "training.n_epochs", "training.minutes"  # may be larger when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -35,30 +55,67 @@ class TrainConfig(Settings):
     optimizer: str = setting("``sgd`` with momentum, as on the poster, or ``adamw``.", "sgd", choices=OPTIMIZERS)
     learning_rate: float = setting("The poster uses 0.001 to 0.01.", 0.01, 1e-12, 1, usual=(1e-4, 0.1))
     schedule: str = setting("``constant``, or ``cosine`` after a short warm-up.", "constant", choices=SCHEDULES)
+    warm_up: int = setting("Updates of warm-up; 0 is 2 % of the run for ``cosine``.", 0, 0, 10**6, usual=(0, 1000))
+    final_rate: float = setting("Share of the learning rate at which ``cosine`` ends.", 0.0, 0, 1)
     momentum: float = setting("Momentum of SGD.", 0.9, 0, 0.999)
+    beta1: float = setting("AdamW's decay of the mean gradient.", 0.9, 0, 0.9999, usual=(0.5, 0.999))
+    beta2: float = setting("AdamW's decay of the mean squared gradient.", 0.999, 0, 0.99999, usual=(0.9, 0.9999))
     weight_decay: float = setting("Weight decay of AdamW.", 0.01, 0, 1)
     clip_norm: float = setting("Largest norm of the gradient.", 100.0, 1e-6, math.inf, usual=(0.1, 1000))
+    part_rates: str = setting("Factors of the learning rate, as in ``all=0,output=10``; 0 freezes a part.", "")
+    average_decay: float = setting("Validate and keep an exponential average of the weights; 0: none.", 0.0, 0, 0.99999)
     n_epochs: int = setting("Passes over the data.", 10, 1, 100_000, usual=(1, 64))
+    minutes: float = setting("Minutes after which a run ends, if its epochs are not over; 0: no limit.", 0.0, 0, 1e5)
+    long_share: float = setting(
+        "Share of the run, at its end, with half as many, longer windows.", 0.0, 0, 1
+    )
+    validate_every: int = setting("Epochs from one validation to the next.", 1, 1, 100_000, usual=(1, 10))
     precision: str = setting("A processor without ``bfloat16`` uses ``float32``.", "float32", choices=PRECISIONS)
-    velocity_weight: float = setting("Weight of the velocities in the loss.", 0.25, 0, 100, usual=(0, 2))
-    pedal_weight: float = setting("Weight of the pedal in the loss.", 1.0, 0, 100, usual=(0, 2))
+    velocity_weight: float = setting("Weight of the velocities in the loss.", VELOCITY_WEIGHT, 0, 100, usual=(0, 2))
+    pedal_weight: float = setting("Weight of the pedal in the loss.", PEDAL_WEIGHT, 0, 100, usual=(0, 2))
+    half: bool = setting("Keep the best weights with 16 bits.", False)
     seed: int = setting("Seed of dropout; for ``train``, also of weights and windows.", 0, 0, 2**63 - 1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_rates(self.part_rates)
+
+
+class Clock:
+    """The seconds of a run, with those before it was resumed, and since it was saved."""
+
+    def __init__(self, seconds: float = 0.0):
+        self.started = time.monotonic() - seconds
+        self.saved = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds of the run."""
+        return time.monotonic() - self.started
+
+    def is_time_to_save(self) -> bool:
+        """Return whether the last checkpoint is some minutes old."""
+        return time.monotonic() - self.saved > SAVE_SECONDS
+
+    def note_saved(self) -> None:
+        """Count from now to the next checkpoint."""
+        self.saved = time.monotonic()
 
 
 class Trainer:
     """Trains a model. A run can be stopped and resumed after any update, with the same result.
 
     The run folder holds ``best.safetensors`` (lowest validation loss), ``latest.safetensors`` (with all that is needed
-    to resume), ``previous.safetensors`` (in case the latest is damaged) and ``log.csv`` (a line per epoch).
+    to resume), ``previous.safetensors`` (in case the latest is damaged) and ``log.csv`` (a line per validation).
 
     Parameters
     ----------
     model : AttentionLSTM
         Trained in place.
-    batches : WindowBatches, or any object with its methods `epoch` and `n_batches`
-        The batches of an epoch depend on its number only, so that a run can continue within one.
+    batches : WindowBatches, DeviceWindows, or any object with their methods `epoch` and `n_batches`
+        The batches of an epoch depend on its number only, so that a run can continue within one. For
+        `TrainConfig.long_share`, the method `longer` returns batches with longer windows.
     validate : callable
-        Takes the model, returns its validation loss in nats per frame. Called after each epoch.
+        Takes the model, returns its validation loss in nats per frame.
     config : TrainConfig
     run_dir : Path or str
     tensors : mapping of str to Tensor, optional
@@ -67,6 +124,9 @@ class Trainer:
         Stored in every checkpoint: a description of the data, in JSON. A run is resumed only with the same one.
     progress : bool
         Show a progress bar for each epoch.
+    validate_first : bool
+        Validate before the first update, too, as epoch 0: for a model that is trained already. Then the best
+        checkpoint is never worse than this model.
     """
 
     writes = True  # checkpoints, log and progress bar
@@ -81,29 +141,49 @@ class Trainer:
         tensors: Mapping[str, Tensor] | None = None,
         about: dict | None = None,
         progress: bool = True,
+        validate_first: bool = False,
     ):
-        self.model, self.batches, self.validate, self.config = model, batches, validate, config
+        self.model = model
+        self.batches = batches
+        self.validate = validate
+        self.config = config
         self.run_dir = Path(run_dir)
         self.best_path, self.latest_path, self.previous_path, self.log_path = (self.run_dir / n for n in RUN_FILES)
-        self.tensors, self.show_progress = dict(tensors or {}), progress
+        self.tensors = dict(tensors or {})
         self.settings = {"training": asdict(config), **(about or {})}
-        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config)
-        self.progress, self.stop, self.latest_is_sound = Progress(), StopSignal(), False
+        self.show_progress = progress
+        self.validate_first = validate_first
+        self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(model, config.part_rates), config)
+        self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
+        self.progress = Progress()
+        self.best: dict | None = None  # the row of the best checkpoint in the history
+        self.clock = Clock()
+        self.stop = StopSignal()
+        self.callback: Callable[[Trainer], bool] = lambda trainer: False
+        self.ended = False  # by the callback
+        self.latest_is_sound = False
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return self.weights[0].device
 
     def run(self, resume: bool = False, callback: Callable[["Trainer"], bool] | None = None) -> list[dict]:
-        """Train until the last epoch, a stop signal (such as Ctrl-C), or until the callback returns True.
+        """Train until the last epoch, a limit of time, a stop signal (such as Ctrl-C), or until the callback says so.
 
         Parameters
         ----------
         resume : bool
-            Continue from the latest checkpoint, if there is one; `TrainConfig.n_epochs` may be larger than before.
+            Continue from the latest checkpoint, if there is one; `TrainConfig.n_epochs` and `TrainConfig.minutes` may
+            be larger than before.
         callback : callable, optional
-            Takes the trainer after each update and each epoch.
+            Takes the trainer after each update and each epoch; returns True to end the run.
 
         Returns
         -------
         list of dict
-            One row per finished epoch: epoch, updates, learning_rate, train_nll, validation_nll, seconds.
+            One row per validation: epoch, updates, learning_rate, train_nll, validation_nll, seconds.
 
         Raises
         ------
@@ -112,16 +192,40 @@ class Trainer:
             running; or if the loss is not finite.
         """
         self.callback = callback or (lambda trainer: False)
-        with only_run(self.run_dir, self.writes), catch_signals() as self.stop:
+        self.ended = False
+        with run_lock(self.run_dir, self.writes), catch_signals() as self.stop, only_training(self.weights, self.model):
             self._begin(resume)
-            ended = False
-            while self.progress.epoch < self.config.n_epochs and not self._agree(ended or self.stop.is_set()):
-                number = self.progress.epoch
+            while not self._is_over():
                 self._run_epoch()
-                ended = self.progress.epoch == number or self.callback(self)
         return self.progress.history
 
+    @contextmanager
+    def averaged(self) -> Iterator[AttentionLSTM]:
+        """Give the model the averaged weights during the block, if there is an average, and yield it."""
+        with self.average.applied() if self.average else nullcontext():
+            yield self.model
+
     # Hooks of musicgen.scaling; the defaults train on one machine.
+
+    def _broadcast(self) -> None:
+        """Copy the weights of the first process to all others."""
+
+    def _shard(self, batch: Batch) -> Batch:
+        """Return the windows of a batch that this process computes; by default all of them."""
+        return batch
+
+    def _all_reduce(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes."""
+
+    def _any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        return flag
+
+    def _mean(self, value: float) -> float:
+        """Return the mean of a number over all processes."""
+        return value
+
+    # The loop.
 
     def _begin(self, resume: bool) -> None:
         """Seed the random number generators, or resume from the latest checkpoint."""
@@ -130,117 +234,227 @@ class Trainer:
             place = f"{str(self.run_dir)!r} holds a run already ({found[0]})"
             raise ValueError(f"{place}: resume it, or take another folder")
         if found:
-            self._restore()
+            self._restore(found)
         else:
             torch.manual_seed(self.config.seed)
+        self._broadcast()
+        if not found:
+            self.average = WeightAverage(self.model, self.config.average_decay) if self.average else None
+        self.clock = Clock(self.progress.seconds)
+        if self.validate_first and not self.progress.updates and not self.progress.history:
+            self._validate(learning_rate=0.0)
 
-    def _part(self, batch: Batch) -> Batch:
-        """Return the part of a batch that this trainer computes; by default all of it."""
-        return batch
+    def _is_over(self) -> bool:
+        """Return whether the run is stopped or complete."""
+        complete = self.progress.epoch >= self.config.n_epochs or self._share_of_time(self.clock.seconds()) >= 1
+        return self._any(complete or self.ended or self.stop.is_set())
 
-    def _add_up(self, tensors: list[Tensor]) -> None:
-        """Add the losses and gradients of the other parts, in place."""
-
-    def _agree(self, flag: bool) -> bool:
-        """Return whether `flag` is set in any part; by default there is only one."""
-        return flag
+    def _share_of_time(self, seconds: float) -> float:
+        """Return the share of `TrainConfig.minutes` that has passed, the same in all processes; 0 without a limit."""
+        if not self.config.minutes:
+            return 0.0
+        return self._mean(seconds / (60 * self.config.minutes))
 
     def _run_epoch(self) -> None:
         """Train the rest of an epoch; save a checkpoint every few minutes, when stopped, and at the end."""
-        at, started, ended = self.progress, time.monotonic() - self.progress.seconds, False
-        n_batches, saved = self.batches.n_batches(at.epoch), time.monotonic()
+        at = self.progress
+        batches = self._batches_of_epoch()
+        n_batches = batches.n_batches(at.epoch)
         name = f"epoch {at.epoch + 1}/{self.config.n_epochs}"
-        self.model.train()
         with progress_bar(name, n_batches, "batch", self.show_progress and self.writes, at.batch) as bar:
-            for index, batch in enumerate(self.batches.epoch(at.epoch)):
-                if index < at.batch:
-                    continue
-                if self._agree(ended or self.stop.is_set()):
+            for batch in islice(batches.epoch(at.epoch), at.batch, None):
+                if self._any(self.ended or self.stop.is_set()):
+                    self._save_latest()
+                    return
+                share_of_time = self._share_of_time(self.clock.seconds())
+                if share_of_time >= 1:
                     break
-                self._update(batch, (at.epoch + index / n_batches) / self.config.n_epochs)
-                ended = self.callback(self)
+                share_of_epochs = (at.epoch + at.batch / n_batches) / self.config.n_epochs
+                self.update(batch, max(share_of_epochs, share_of_time))
+                self.ended = self.callback(self)
                 bar.set_postfix_str(f"nll {at.loss_sum / max(1, at.n_frames):.3f}", refresh=False)
                 bar.update()
-                if time.monotonic() - saved > SAVE_SECONDS and at.batch < n_batches:
-                    at.seconds, saved = time.monotonic() - started, time.monotonic()
+                if self.clock.is_time_to_save() and at.batch < n_batches:
                     self._save_latest()
-        at.seconds = time.monotonic() - started
-        if at.batch == n_batches:
-            self._finish_epoch(started)
-        self._save_latest()
+        self._finish_epoch()
+        self.ended = self.callback(self) or self.ended
 
-    def _update(self, batch: Batch, done: float) -> None:
-        """Take one optimizer step; `done` is the fraction of the run that is completed (0 to 1)."""
+    def _batches_of_epoch(self) -> WindowBatches:
+        """Return the batches for the next epoch: in the last part of a run, with longer windows."""
+        at, config = self.progress, self.config
+        began = at.seconds
+        if at.batch:  # resumed within the epoch
+            began = at.history[-1]["seconds"] if at.history else 0.0
+        done = max(at.epoch / config.n_epochs, self._share_of_time(began))
+        is_last_part = config.long_share > 0 and done >= 1 - config.long_share
+        return self.batches.longer() if is_last_part else self.batches
+
+    def update(self, batch: Batch, done: float) -> None:
+        """Take one optimizer step.
+
+        Parameters
+        ----------
+        batch : Batch
+        done : float
+            The finished share of the run, from 0 to 1, on which the learning rate depends.
+        """
+        config, at = self.config, self.progress
+        factor = rate_factor(config.schedule, done, at.updates, config.warm_up, config.final_rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * SCHEDULES[self.config.schedule](done)
+            group["lr"] = config.learning_rate * factor * group["factor"]
+        self.model.train()  # in case a callback changed the mode
         n_frames = int((batch.lengths - 1).sum())
-        scored = next_frame_loss(self.model, self._part(batch), self.config)
+        shard = self._shard(batch)
+        scored = next_frame_loss(self.model, shard, config.velocity_weight, config.pedal_weight, config.precision)
         loss = scored.total / max(1, n_frames)
         self.optimizer.zero_grad()
         loss.backward()
         loss, nll = loss.detach(), scored.nll.detach()
-        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        self._add_up([loss, nll, *gradients])
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        self._all_reduce([loss, nll, *gradients])
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()} at update {self.progress.updates + 1}: {ADVICE}")
-        if (norm := torch.nn.utils.get_total_norm(gradients)) > self.config.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, norm)
+            raise ValueError(f"the loss is {loss.item()} at update {at.updates + 1}: {ADVICE}")
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if norm > config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.weights, config.clip_norm, norm)
         self.optimizer.step()
-        self.progress.add(nll.item(), n_frames)
+        at.add(nll.item(), n_frames)
+        if self.average:
+            self.average.update(at.updates)
 
-    def _finish_epoch(self, started: float) -> None:
-        """Validate, keep the best model, and write the log."""
-        at, device = self.progress, next(self.model.parameters()).device.type
-        with autocast(device, self.config.precision):
-            validation_nll = self.validate(self.model.eval())
+    def _finish_epoch(self) -> None:
+        """Validate if it is time to, and save the latest checkpoint."""
+        at = self.progress
+        at.finish_epoch()
+        at.seconds = self.clock.seconds()
+        is_last = at.epoch >= self.config.n_epochs or self._share_of_time(at.seconds) >= 1
+        if is_last or at.epoch % self.config.validate_every == 0:
+            self._validate(self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"])
+        else:
+            self._save_latest()
+
+    def _validate(self, learning_rate: float) -> None:
+        """Validate, write the log, save the latest checkpoint, and keep the best model."""
+        at = self.progress
+        with self.averaged() as model, autocast(self.device.type, self.config.precision):
+            validation_nll = self.validate(model.eval())
         if not math.isfinite(validation_nll):
-            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch + 1}: {ADVICE}")
-        best = min((row["validation_nll"] for row in at.history), default=math.inf)
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.progress = at.next_epoch(learning_rate, validation_nll, time.monotonic() - started)
-        if validation_nll < best:
-            self._save(self.best_path, {})
+            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch}: {ADVICE}")
+        at.seconds = self.clock.seconds()
+        at.add_row(learning_rate, validation_nll)
         if self.writes:
-            write_log(self.log_path, self.progress.history)
+            write_log(self.log_path, at.history)
+        self._save_latest()
+        if self.best is None or validation_nll < self.best["validation_nll"]:
+            self._save_best()
 
-    def _save(self, path: Path, resume: dict[str, Tensor], previous: Path | None = None) -> None:
+    # Checkpoints.
+
+    def _save(self, path: Path, more: dict[str, Tensor], previous: Path | None = None, half: bool = False) -> None:
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             raise ValueError(f"the weights are no longer finite after update {self.progress.updates}: {ADVICE}")
         if self.writes:
             record = {**self.settings, "progress": asdict(self.progress)}
-            save_checkpoint(path, self.model, self.tensors | resume, record, previous)
+            save_checkpoint(path, self.model, self.tensors | more, record, previous, half)
 
     def _save_latest(self) -> None:
         """Write the latest checkpoint; the one that it replaces becomes the previous one, unless it is damaged."""
+        self.progress.seconds = self.clock.seconds()
+        state = optimizer_tensors(self.optimizer) | random_states(self.device)
+        if self.average:
+            state |= self.average.as_tensors()
         previous = self.previous_path if self.latest_is_sound else None
-        self._save(self.latest_path, resume_tensors(self.optimizer), previous)
+        self._save(self.latest_path, state, previous)
         self.latest_is_sound = True
+        self.clock.note_saved()
 
-    def _load(self) -> tuple[Path, Checkpoint]:
+    def _save_best(self) -> None:
+        """Keep the present model, or its average, as the best one."""
+        with self.averaged():
+            self._save(self.best_path, {}, half=self.config.half)
+        self.best = self.progress.history[-1]
+
+    def _restore(self, found: list[str]) -> None:
+        """Restore weights, optimiser, random state and progress from a checkpoint; all or nothing."""
+        path, checkpoint = self._load(found)
+        try:
+            self._check_settings(checkpoint)
+            at, state = read_progress(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
+            means = read_average(checkpoint.tensors, self.average) if self.average else {}
+            if at.batch and at.batch >= self.batches.n_batches(at.epoch):
+                raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{str(path)!r} {error}") from error
+        best = self._read_best()
+        self.model.load_state_dict(checkpoint.model.state_dict())
+        self.optimizer.load_state_dict(state)
+        if self.average:
+            self.average.load(means)
+        restore_random_states(checkpoint.tensors, self.device)
+        self.progress = at
+        self.clock = Clock(at.seconds)
+        self._restore_results(best)
+
+    def _load(self, found: list[str]) -> tuple[Path, Checkpoint]:
         """Load the latest checkpoint, or the previous one if the latest is damaged or missing."""
+        if not (self.latest_path.exists() or self.previous_path.exists()):
+            advice = "move it away, or take another folder"
+            if self.best_path.exists():
+                advice = f"begin a new run with --start {str(self.best_path)!r} in another folder"
+            place = f"{str(self.run_dir)!r} holds {found[0]}, but no latest.safetensors to resume from"
+            raise CheckpointError(f"{place}: {advice}")
         try:
             checkpoint = load_checkpoint(self.latest_path)
         except CheckpointError as error:
             if not self.previous_path.exists():
                 raise
-            tqdm.write(printable(f"{error}: continuing from {str(self.previous_path)!r}"), file=sys.stderr)
+            tell(f"{error}: continuing from {str(self.previous_path)!r}")
             return self.previous_path, load_checkpoint(self.previous_path)
         self.latest_is_sound = True
         return self.latest_path, checkpoint
 
-    def _restore(self) -> None:
-        """Restore weights, optimiser, random state and progress from a checkpoint; all or nothing."""
-        path, checkpoint = self._load()
+    def _check_settings(self, checkpoint: Checkpoint) -> None:
+        """Raise ValueError if a checkpoint comes from a run with other settings."""
         kept = {**checkpoint.record, "model": asdict(checkpoint.model.config), "progress": {}}
-        wanted = {**self.settings, "model": asdict(self.model.config)}
+        if isinstance(kept.get("training"), dict):
+            kept["training"] = asdict(TrainConfig()) | kept["training"]  # older runs lack newer settings
+        check_same(kept, {**self.settings, "model": asdict(self.model.config)}, GROWING)
+
+    def _read_best(self) -> dict | None:
+        """Return the row of the best checkpoint in its history; None if the checkpoint is missing or damaged.
+
+        Raises
+        ------
+        CheckpointError
+            If it comes from another run.
+        """
+        if not self.best_path.exists():
+            return None
         try:
-            check_same(kept, wanted, more="training.n_epochs")
-            at, state = read_progress(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
-            if at.batch and at.batch >= self.batches.n_batches(at.epoch):
-                raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{str(path)!r} {error}") from error
-        self.model.load_state_dict(checkpoint.model.state_dict())
-        self.optimizer.load_state_dict(state)
-        torch.set_rng_state(checkpoint.tensors["random_state"])
-        self.progress = at
+            checkpoint = load_checkpoint(self.best_path)
+        except CheckpointError as error:
+            tell(f"{error}: it is replaced")
+            return None
+        try:
+            self._check_settings(checkpoint)
+        except ValueError as error:
+            raise CheckpointError(f"{str(self.best_path)!r} {error}; move it away") from error
+        history = checkpoint.record.get("progress", {}).get("history")
+        return history[-1] if history else None
+
+    def _restore_results(self, best: dict | None) -> None:
+        """Complete the results of a run whose best checkpoint or log is missing or older than the latest one."""
+        history = self.progress.history
+        if not history:
+            return
+        self.best = best
+        lowest = min(history, key=lambda row: row["validation_nll"])
+        is_validated = not self.progress.batch and history[-1]["epoch"] == self.progress.epoch
+        is_better = best is None or lowest["validation_nll"] < best["validation_nll"]
+        if is_validated and history[-1] == lowest and is_better:
+            self._save_best()  # it was not saved before the run was killed, or was lost
+        elif best is None and is_validated:
+            tell(f"best.safetensors is missing: the model of epoch {self.progress.epoch} takes its place")
+            self._save_best()
+        if self.writes:
+            write_log(self.log_path, history)

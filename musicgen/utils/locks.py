@@ -1,8 +1,10 @@
 """A lock on a folder, held by the operating system: nothing stays locked when a process is killed."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 
 try:
@@ -12,9 +14,23 @@ except ImportError:  # Windows
     import msvcrt
 
 
+class Lock(Enum):
+    """What came of an attempt to lock a file: held by us, held by another process, or not possible here."""
+
+    HELD = "held"
+    TAKEN = "taken"
+    UNKNOWN = "unknown"
+
+
 @contextmanager
-def exclusive(path: Path) -> Iterator[bool]:
-    """Try to lock a file for the block, without waiting; yield whether it succeeded."""
+def exclusive(path: Path) -> Iterator[Lock]:
+    """Try to lock a file for the block, without waiting.
+
+    Yields
+    ------
+    Lock
+        Whether it succeeded. Some network file systems know no locks.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield _try_lock(handle)
@@ -22,12 +38,12 @@ def exclusive(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def _try_lock(handle: int) -> Lock:
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return Lock.TAKEN if error.errno in (errno.EAGAIN, errno.EACCES) else Lock.UNKNOWN
+    return Lock.HELD

@@ -1,6 +1,5 @@
 """Run a function in worker processes that do not outlive this one."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-from loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor, cpu_count
 
 from musicgen.utils.signals import SIGNALS
 
@@ -21,7 +20,7 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
 
     Workers are killed when the caller stops early: by an error, by Ctrl-C or by a signal that raises an exception.
     """
-    n_workers = min(os.cpu_count() or 1, len(jobs))
+    n_workers = min(cpu_count(), len(jobs))  # the affinity and the quota of this process count
     if len(jobs) <= FEW or n_workers == 1:
         yield from (function(*job) for job in jobs)
         return

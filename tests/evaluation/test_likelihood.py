@@ -12,7 +12,7 @@ from musicgen.evaluation import likelihood as metrics
 from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
 from musicgen.model.heads import decode_frame, frame_loss, teacher_forced_logits
 from musicgen.piano_roll import PianoRoll
-from musicgen.training import TrainConfig, next_frame_loss
+from musicgen.training import next_frame_loss
 
 COMPOSERS = ("Bach", "Chopin", "Liszt")
 
@@ -161,7 +161,7 @@ def scored(model, roll, label=0):
     beats = np.zeros((1, roll.n_frames, N_BEAT_FEATURES), np.float32)
     batch = Batch(roll.velocity[None], zeros, beats, np.array([roll.n_frames]), np.array([label]))
     with torch.no_grad():
-        return next_frame_loss(model, batch, TrainConfig(velocity_weight=1.0, pedal_weight=1.0))
+        return next_frame_loss(model, batch, velocity_weight=1.0, pedal_weight=1.0)
 
 
 @pytest.mark.parametrize("chunk_frames", [6, 512])

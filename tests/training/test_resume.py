@@ -234,15 +234,15 @@ def test_the_second_of_two_runs_in_a_folder_is_rejected_and_the_first_continues(
 
 
 def test_a_killed_run_leaves_no_lock_and_its_unfinished_files_are_removed(tmp_path):
-    lines = "import sys, pathlib, musicgen.training.resume as r\nwith r.only_run(pathlib.Path(sys.argv[1])):\n"
+    lines = "import sys, pathlib, musicgen.training.resume as r\nwith r.run_lock(pathlib.Path(sys.argv[1])):\n"
     holder = lines + "  print('in', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holder, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.readline() == b"in\n"
-        with pytest.raises(ValueError, match="another run"), resume.only_run(tmp_path / "run"):
+        with pytest.raises(ValueError, match="another run"), resume.run_lock(tmp_path / "run"):
             pytest.fail("two of them")
         process.kill()
     (tmp_path / "run" / ".unfinished-x.safetensors").write_bytes(b"half")
-    with resume.only_run(tmp_path / "run"):
+    with resume.run_lock(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

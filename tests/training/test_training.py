@@ -213,7 +213,7 @@ def test_the_training_loss_is_an_average_over_frames_with_dropout(trainer, tiny_
     rows = trainer(model=model, learning_rate=1e-12, n_epochs=2).run()
     for epoch, row in enumerate(rows):
         with torch.no_grad():
-            scored = [next_frame_loss(model, batch, TrainConfig()) for batch in Sequences().epoch(epoch)]
+            scored = [next_frame_loss(model, batch) for batch in Sequences().epoch(epoch)]
         nll, n_frames = sum(part.nll.item() for part in scored), sum(part.n_frames for part in scored)
         assert row["train_nll"] == pytest.approx(nll / n_frames, rel=1e-5)  # of the notes alone
     (dropped,) = trainer(model=tiny_model(dropout=0.5), folder="2", learning_rate=1e-12, n_epochs=1).run()
@@ -230,7 +230,7 @@ def test_the_gradient_is_that_of_the_loss_for_one_frame_and_is_clipped(trainer, 
         return torch.cat([(a - b).ravel() for a, b in zip(model.parameters(), before.parameters())])
 
     model = tiny_model(composers=BOTH)
-    scored = next_frame_loss(model, next(Sequences().epoch(0)), TrainConfig(velocity_weight=weight))
+    scored = next_frame_loss(model, next(Sequences().epoch(0)), velocity_weight=weight)
     (scored.total / scored.n_frames).backward()
     gradient = torch.cat([parameter.grad.ravel() for parameter in model.parameters()])
     torch.testing.assert_close(moved(learning_rate=0.01, clip_norm=1e9), -0.01 * gradient, rtol=1e-3, atol=1e-6)

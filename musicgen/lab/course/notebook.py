@@ -1,7 +1,7 @@
 """Helpers for the notebooks: open a corpus, choose a piece, train a model."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,13 +10,14 @@ from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
 from musicgen.corpora.sample import sample_corpus
-from musicgen.dataset import CorpusError, RollCache, WindowBatches, WindowConfig, prepare
-from musicgen.evaluation.likelihood import Baselines, fit_baselines, mean_nll
+from musicgen.dataset import CorpusError, RollCache, WindowConfig, prepare
+from musicgen.evaluation.likelihood import Baselines
 from musicgen.lab.panels.training import train_and_watch
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
-from musicgen.training import TrainConfig, Trainer, load_checkpoint
+from musicgen.training import TrainConfig, load_checkpoint
+from musicgen.training.run import make_trainer
 from musicgen.utils.files import free_run_dir
 
 CHORALES = Path("../data/chorales")
@@ -85,11 +86,12 @@ class TrainedRun:
 def train(
     rolls: RollCache,
     name: str,
-    sizes: ModelConfig,
+    sizes: ModelConfig | None,
     recipe: TrainConfig,
     windows: WindowConfig,
     runs_dir: Path | str = "../runs",
     watch: Callable = train_and_watch,
+    start: Path | str | None = None,
 ) -> TrainedRun:
     """Train a model on the training split with a live figure, and save the run in ``runs_dir/name`` or ``name-2`` etc.
 
@@ -100,26 +102,17 @@ def train(
     name : str
         Name of the run; a second run with this name is called ``name-2``.
     sizes, recipe, windows
-        The settings of the model, the training and the windows.
+        The settings of the model, the training and the windows. With `start`, `sizes` may be None.
     runs_dir : Path or str
     watch : callable
         Runs a trainer and shows it: `train_and_watch`.
+    start : Path or str, optional
+        A checkpoint to train further, for example `SHIPPED_CHECKPOINT`. For this, take AdamW and a learning rate of
+        about 0.0001. The result is never worse than the start on the validation split.
     """
-    training, validation = rolls.select(split="train"), rolls.select(split="validation")
-    baselines = fit_baselines(training)
-    torch.manual_seed(recipe.seed)
-    model = AttentionLSTM(sizes)
-    trainer = Trainer(
-        model,
-        WindowBatches(training, windows, sizes.composers),
-        lambda model: mean_nll(model, validation),
-        recipe,
-        free_run_dir(runs_dir, name),
-        baselines.as_tensors(),
-        {"windows": asdict(windows), "data": training.summary()},
-        progress=False,
-    )
-    history = watch(trainer, baseline_nlls(baselines, validation))
+    trainer = make_trainer(rolls, sizes, windows, recipe, free_run_dir(runs_dir, name), start, progress=False)
+    baselines = Baselines.from_tensors(trainer.tensors)
+    history = watch(trainer, baseline_nlls(baselines, rolls.select(split="validation")))
     if not history:
         raise ValueError(f"{name} was stopped in its first epoch: run the cell again")
     return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, baselines)

@@ -1,0 +1,145 @@
+"""A training run on a corpus: from rolls and settings to a trainer, also one that starts from a trained model."""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import torch
+
+from musicgen.dataset import RollCache, WindowBatches, WindowConfig
+from musicgen.evaluation.likelihood import fit_baselines, mean_nll
+from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES
+from musicgen.training.checkpoint import Checkpoint, load_checkpoint
+from musicgen.training.device_windows import DeviceWindows
+from musicgen.training.trainer import TrainConfig, Trainer
+from musicgen.utils.devices import choose_device
+
+# What training from a trained model takes unless told otherwise: small steps that do not undo what was learned.
+FINE_TUNING = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "clip_norm": 5.0,
+    "average_decay": 0.99,
+    "window_frames": 256,
+    "max_transpose": 2,
+}
+
+
+def make_trainer(
+    rolls: RollCache,
+    sizes: ModelConfig | None,
+    windows: WindowConfig,
+    config: TrainConfig,
+    run_dir: Path | str,
+    start: Path | str | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    kind: type[Trainer] = Trainer,
+    validate: Callable[[AttentionLSTM], float] | None = None,
+) -> Trainer:
+    """Return a trainer for the training split that validates on the validation split.
+
+    Parameters
+    ----------
+    rolls : RollCache
+        With a train and a validation split.
+    sizes : ModelConfig or None
+        None for those of `start`.
+    windows : WindowConfig
+    config : TrainConfig
+    run_dir : Path or str
+    start : Path or str, optional
+        A checkpoint whose weights training starts from. Its own validation loss becomes the first row of the log.
+    device : str
+        As for `choose_device`.
+    progress : bool
+        Show a progress bar for each epoch.
+    kind : type
+        `Trainer`, or a subclass.
+    validate : callable, optional
+        Takes the model, returns its loss; by default the mean of the validation split, in nats per frame.
+
+    Raises
+    ------
+    ValueError
+        If a split is missing, or if settings or data do not fit the checkpoint.
+    """
+    training, validation = rolls.select(split="train"), rolls.select(split="validation")
+    checkpoint = load_checkpoint(start) if start else None
+    torch.manual_seed(config.seed)
+    if checkpoint:
+        _check_fps(checkpoint, rolls, start)
+        model = model_from(checkpoint, sizes or checkpoint.model.config, start)
+    else:
+        model = AttentionLSTM(sizes or ModelConfig())
+    if model.config.n_pitches != N_PITCHES:
+        raise ValueError(f"n_pitches must be {N_PITCHES}, the keys of a piano, not {model.config.n_pitches}")
+    model = model.to(choose_device(device))
+    about = {"windows": asdict(windows), "data": training.summary(), "start": checkpoint and checkpoint.record}
+    return kind(
+        model,
+        make_batches(training, windows, model),
+        validate or (lambda model: mean_nll(model, validation)),
+        config,
+        run_dir,
+        fit_baselines(training).as_tensors(),
+        about,
+        progress,
+        validate_first=checkpoint is not None,
+    )
+
+
+def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> WindowBatches | DeviceWindows:
+    """Return the batches for a model: cut on the CPU, or with `WindowConfig.tempo_versions` on the model's device."""
+    if not windows.tempo_versions:
+        return WindowBatches(rolls, windows, model.config.composers)
+    return DeviceWindows(rolls, windows, model.config.composers, next(model.parameters()).device)
+
+
+def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> AttentionLSTM:
+    """Return the model of a checkpoint with other settings, such as `dropout`, if they fit its weights.
+
+    Raises
+    ------
+    ValueError
+        If a setting does not fit; the message names it with both values.
+    """
+    theirs = checkpoint.model.config
+    differing = [each.name for each in fields(sizes) if getattr(sizes, each.name) != getattr(theirs, each.name)]
+    if not differing:
+        return checkpoint.model
+    misfits = [each for each in differing if not _fits(theirs, each, getattr(sizes, each))]
+    if misfits:
+        told = "; ".join(f"{each} is {getattr(sizes, each)!r}, there {getattr(theirs, each)!r}" for each in misfits)
+        raise ValueError(f"settings do not fit the model of {str(name)!r}: {told}; leave them out")
+    model = AttentionLSTM(sizes)
+    model.load_state_dict(checkpoint.model.state_dict())
+    return model
+
+
+def _fits(config: ModelConfig, field: str, value: object) -> bool:
+    """Return whether a setting keeps the shapes of all weights, and the meaning of the composers' embeddings."""
+    if field == "composers":
+        return False
+    try:
+        return _shapes(replace(config, **{field: value})) == _shapes(config)
+    except ValueError:
+        return False
+
+
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {name: weight.shape for name, weight in AttentionLSTM(config).state_dict().items()}
+
+
+def fps_of(checkpoint: Checkpoint) -> int:
+    """Return the frame rate of the rolls that a model was trained on; 20 for a record without one."""
+    fps = checkpoint.record.get("data", {}).get("fps", DEFAULT_FPS)
+    return fps if isinstance(fps, int) else DEFAULT_FPS
+
+
+def _check_fps(checkpoint: Checkpoint, rolls: RollCache, name: Path | str) -> None:
+    if fps_of(checkpoint) != rolls.fps:
+        rates = f"{fps_of(checkpoint)} frames per second, the data have {rolls.fps}"
+        raise ValueError(f"{str(name)!r} was trained with {rates}")
