@@ -15,7 +15,7 @@ from loky import ProcessPoolExecutor
 from scipy.io import loadmat
 
 from musicgen.__main__ import Parser, add_config
-from musicgen.commands import config_of, load_piano_model, make_trainer, training_configs
+from musicgen.commands import config_of, load_piano_model, training_configs
 from musicgen.corpora.splits import SPLITS
 from musicgen.dataset import CorpusError, Piece, RollCache
 from musicgen.piano_roll import N_PITCHES, PianoRoll
@@ -121,7 +121,9 @@ def _read_cells(path: Path, name: str, variables: dict) -> list[np.ndarray]:
 
 def benchmark(args: Namespace) -> dict:
     """Score a model on one data set, after training it if that is requested."""
-    from musicgen.evaluation.likelihood import evaluate, fit_baselines  # torch, which the reading process does without
+    # These import torch, which the process that reads a file does without.
+    from musicgen.evaluation.likelihood import evaluate, fit_baselines
+    from musicgen.training.run import make_trainer
 
     rolls, name = read_polyphonic(args.file), Path(args.file).stem
     result = {"dataset": name, "split": args.split}
@@ -129,14 +131,14 @@ def benchmark(args: Namespace) -> dict:
     with TemporaryDirectory() as temporary:
         checkpoint = args.checkpoint
         if not checkpoint:
-            configs = (config_of(kind, args) for kind in training_configs())
-            trainer = make_trainer(rolls, *configs, args.out or temporary)
-            history = trainer.run()
-            if not history:
+            sizes, windows, recipe = (config_of(kind, args) for kind in training_configs())
+            trainer = make_trainer(rolls, sizes, windows, recipe, args.out or temporary)
+            if not trainer.run():
                 raise ValueError("the training was stopped in its first epoch: there is no model to score")
-            best, checkpoint = min(history, key=lambda row: row["validation_nll"]), trainer.best_path
-            result |= {name: best[name] for name in ("validation_nll", "train_nll")} | {"epochs": len(history)}
-            result |= {"seconds": round(trainer.progress.seconds, 1), "seed": args.seed}
+            checkpoint = trainer.best_path
+            result |= {name: trainer.best[name] for name in ("validation_nll", "train_nll")}
+            result |= {"epochs": trainer.progress.epoch}
+            result |= {"seconds": round(trainer.progress.seconds, 1), "seed": recipe.seed}
         model = load_piano_model(checkpoint).model
     scores = evaluate(model, rolls.select(split=args.split), fit_baselines(rolls.select(split="train")))
     unknown = ("velocity", "pedal", "beats", "n_struck")  # the data have none

@@ -32,7 +32,7 @@ def our_step(batches: WindowBatches, precision: str = "float32", compiled: bool 
     config = TrainConfig(precision=precision)
     trainer = Trainer(model, batches, lambda model: 0.0, config, tempfile.mkdtemp(), progress=False)
     epoch = batches.epoch(0)
-    return lambda: trainer._update(next(epoch), 0.0)
+    return lambda: trainer.update(next(epoch), 0.0)
 
 
 class Bare(nn.Module):

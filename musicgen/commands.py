@@ -17,6 +17,8 @@ from musicgen.midi import Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
 
+MOST_EPOCHS = 100_000
+
 
 def say(text: str) -> None:
     """Print a message to standard error."""
@@ -86,6 +88,8 @@ def _train(args: Namespace) -> dict:
     sizes = replace(start.model.config, **typed(sizes_kind, args)) if start else config_of(sizes_kind, args)
     windows = windows_kind(**{**common(windows_kind, unless_typed), **typed(windows_kind, args)})
     recipe = recipe_kind(**{**common(recipe_kind, unless_typed), **typed(recipe_kind, args)})
+    if "minutes" in vars(args) and "n_epochs" not in vars(args):
+        recipe = replace(recipe, n_epochs=MOST_EPOCHS)  # only the time counts
     with one_by_one():
         rolls = load_rolls(args.data_dirs, fps_of(start) if start else DEFAULT_FPS, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}

@@ -1,6 +1,7 @@
 """Training windows that are cut on the training device, where all rolls are kept."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -67,8 +68,8 @@ class DeviceWindows:
 
     def longer(self) -> "DeviceWindows":
         """Return batches of half as many windows of twice the length, from the same rolls."""
-        other = object.__new__(DeviceWindows)
-        vars(other).update(vars(self), config=self.config.longer())
+        other = copy(self)  # the rolls are shared
+        other.config = self.config.longer()
         return other
 
     def draw(self, random: torch.Generator) -> Batch:

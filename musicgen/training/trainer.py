@@ -66,9 +66,7 @@ class TrainConfig(Settings):
     average_decay: float = setting("Validate and keep an exponential average of the weights; 0: none.", 0.0, 0, 0.99999)
     n_epochs: int = setting("Passes over the data.", 10, 1, 100_000, usual=(1, 64))
     minutes: float = setting("Minutes after which a run ends, if its epochs are not over; 0: no limit.", 0.0, 0, 1e5)
-    long_share: float = setting(
-        "Share of the run, at its end, with half as many, longer windows.", 0.0, 0, 1
-    )
+    long_share: float = setting("Share of the run, at its end, with half as many, longer windows.", 0.0, 0, 1)
     validate_every: int = setting("Epochs from one validation to the next.", 1, 1, 100_000, usual=(1, 10))
     precision: str = setting("A processor without ``bfloat16`` uses ``float32``.", "float32", choices=PRECISIONS)
     velocity_weight: float = setting("Weight of the velocities in the loss.", VELOCITY_WEIGHT, 0, 100, usual=(0, 2))
@@ -267,7 +265,7 @@ class Trainer:
                     self._save_latest()
                     return
                 share_of_time = self._share_of_time(self.clock.seconds())
-                if share_of_time >= 1:
+                if share_of_time >= 1 and at.batch:
                     break
                 share_of_epochs = (at.epoch + at.batch / n_batches) / self.config.n_epochs
                 self.update(batch, max(share_of_epochs, share_of_time))

@@ -150,7 +150,9 @@ def test_the_cosine_warms_up_shortly_and_ends_at_nothing():
 
 def test_a_warm_up_counts_updates_and_the_end_may_lie_above_nothing():
     assert [rate_factor("constant", 0.5, n, warm_up=4) for n in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1]
-    assert [rate_factor("cosine", done, 100, 10, final_rate=0.2) for done in (0, 0.5, 1)] == pytest.approx([1, 0.6, 0.2])
+    assert [rate_factor("cosine", done, 100, 10, final_rate=0.2) for done in (0, 0.5, 1)] == pytest.approx(
+        [1, 0.6, 0.2]
+    )
 
 
 def step(gradients, optimizer, **settings):

@@ -1,5 +1,6 @@
 """The loop: it learns, can be stopped and resumed at any update, and rejects checkpoints that do not fit."""
 
+import copy
 import csv
 import shutil
 import signal
@@ -27,11 +28,13 @@ def random_frames(random, *shape):
 class Sequences:
     """Five batches per epoch; signals arrive before the (epoch, batch) of `stops`, the model breaks at `broken_at`."""
 
+    seed = 0
+
     def __init__(self, stops=(), broken_at=None):
         self.stops, self.broken_at, self.asked, self.model = list(stops), broken_at, [], None
 
     def epoch(self, number):
-        random = np.random.default_rng(number)
+        random = np.random.default_rng(self.seed + number)
         for batch in range(self.n_batches(number)):
             if (number, batch) in self.stops:
                 self.stops.remove((number, batch))
@@ -46,6 +49,12 @@ class Sequences:
 
     def n_batches(self, number):
         return 5
+
+    def longer(self):
+        """Return other batches, for the last part of a run."""
+        other = copy.copy(self)
+        other.seed = 100
+        return other
 
 
 @pytest.fixture
@@ -97,10 +106,14 @@ def test_one_batch_is_memorised(trainer):
     assert rows[-1]["train_nll"] < 0.5 * marginal_nll < rows[0]["train_nll"]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("stops", [[(0, 3), (1, 2)], [(0, 0)], [(1, 0), (1, 1)], [(2, 4)], [(0, 3), (0, 4), (2, 0)]])
-def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer, tmp_path, optimizer, stops):
-    recipe = {"optimizer": optimizer, "learning_rate": 0.05}
+ALL_SETTINGS = {"optimizer": "adamw", "average_decay": 0.7, "warm_up": 4, "final_rate": 0.1, "part_rates": "output=2"}
+ALL_SETTINGS |= {"validate_every": 2, "beta2": 0.9, "clip_norm": 0.5, "long_share": 0.4}
+
+
+@pytest.mark.parametrize("recipe", [{"optimizer": "sgd"}, {"optimizer": "adamw"}, ALL_SETTINGS])
+@pytest.mark.parametrize("stops", [[(0, 3), (1, 2)], [(0, 0)], [(2, 4)], [(0, 3), (0, 4), (2, 0)]])
+def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer, tmp_path, recipe, stops):
+    recipe = recipe | {"learning_rate": 0.05}
     whole = trainer(validate=validation, folder="whole", **recipe)
     rows = whole.run()
     batches = Sequences(stops)
@@ -108,7 +121,7 @@ def test_a_run_stopped_and_resumed_is_the_uninterrupted_run_bit_for_bit(trainer,
         torch.manual_seed(99 + part)  # any other random state
         parted = trainer(batches, validation, "parted", model_seed=part, **recipe)
         again = parted.run(resume=True)
-        assert len(again) == (stops + [(3, 0)])[part][0]  # the epochs that were finished
+        assert parted.progress.epoch == (stops + [(3, 0)])[part][0]  # the epochs that were finished
     assert without_seconds(again) == without_seconds(rows)
     torch.testing.assert_close(weights_of(parted.model), weights_of(whole.model), rtol=0, atol=0)
     for name in ("best.safetensors", "latest.safetensors"):
@@ -285,6 +298,80 @@ def test_a_callback_sees_every_update_and_ends_the_run_where_it_says_so(trainer)
         for rows in (trainer().run(resume=True), trainer(folder="whole").run())
     )
     assert resumed == whole
+
+
+def test_a_callback_may_leave_the_model_in_evaluation_mode(trainer):
+    ends = []
+    for callback in (lambda trainer: False, lambda trainer: trainer.model.eval() is None):
+        run = trainer(folder=str(len(ends)), validate=validation)
+        run.run(callback=callback)
+        ends.append(weights_of(run.model))
+    torch.testing.assert_close(*ends, rtol=0, atol=0)  # it trains with dropout all the same
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(trainer, tmp_path):
+    seen = []
+    run = trainer(validate=lambda model: seen.append(weights_of(model)) or 1.0, n_epochs=1, average_decay=0.9)
+    after = []
+    run.run(callback=lambda trainer: after.append(weights_of(trainer.model)) or False)
+    mean = weights_of(trainer().model)
+    for n, weights in enumerate(after[:5], 1):
+        decay = (1 + n) / (10 + n)
+        mean = {name: decay * mean[name] + (1 - decay) * weight for name, weight in weights.items()}
+    torch.testing.assert_close(seen[0], mean)
+    torch.testing.assert_close(weights_of(load_checkpoint(tmp_path / "run" / "best.safetensors").model), seen[0])
+    torch.testing.assert_close(weights_of(run.model), after[-1])  # and the trainer goes on from the weights themselves
+
+
+def test_frozen_parts_stay_as_they_are(trainer):
+    run = trainer(n_epochs=1, optimizer="adamw", part_rates="all=0,output=1")
+    before = weights_of(run.model)
+    run.run(callback=lambda trainer: trainer.model.copy.query_key.weight.requires_grad)
+    changed = {name.split(".")[0] for name, weight in weights_of(run.model).items() if not weight.equal(before[name])}
+    assert changed == {"output"} and run.progress.updates == 5
+    assert all(weight.requires_grad for weight in run.model.parameters())
+
+
+def test_a_run_ends_after_its_minutes_and_the_learning_rate_knows(trainer):
+    def hour_passes(trainer):
+        trainer.clock.started -= 3600 * (trainer.progress.n_frames > 0)
+        return False
+
+    run = trainer(n_epochs=100_000, minutes=450, optimizer="adamw", learning_rate=0.01)
+    rows = run.run(callback=hour_passes)
+    assert [(row["epoch"], row["updates"]) for row in rows] == [(1, 5), (2, 8)]  # the last one is validated, too
+    assert rows[1]["learning_rate"] == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 7.5)) / 2, rel=0.01)
+    longer = trainer(n_epochs=100_000, minutes=630, optimizer="adamw", learning_rate=0.01, model_seed=1)
+    assert longer.run(resume=True, callback=hour_passes)[2]["updates"] == 11
+
+
+def test_the_last_part_of_a_run_has_longer_windows(trainer):
+    batches = Sequences()
+    asked = []
+    batches.longer = lambda: asked.append(run.progress.epoch) or batches
+    run = trainer(batches, n_epochs=5, long_share=0.4)
+    run.run()
+    assert asked == [3, 4]
+
+
+def test_validation_may_take_place_in_some_epochs_only(trainer):
+    losses = iter([4.0, 3.0, 5.0])
+    rows = trainer(validate=lambda model: next(losses), n_epochs=5, validate_every=2).run()
+    assert [(row["epoch"], row["updates"]) for row in rows] == [(2, 10), (4, 20), (5, 25)]
+
+
+def test_a_run_from_a_trained_model_never_ends_worse_than_it_began(trainer, tmp_path):
+    losses = [2.0, 2.5, 2.25, 3.0]
+    for stops in ([(1, 2)], []):  # stopped once
+        run = trainer(Sequences(stops), validate=lambda model: losses.pop(0), average_decay=0.9)
+        run.validate_first = True
+        rows = run.run(resume=True)
+    assert [(row["epoch"], row["train_nll"] is None, row["validation_nll"]) for row in rows] == [
+        (0, True, 2.0), (1, False, 2.5), (2, False, 2.25), (3, False, 3.0)
+    ]  # fmt: skip
+    assert run.best["epoch"] == 0
+    torch.testing.assert_close(weights_of(trainer().model), weights_of(load_checkpoint(run.best_path).model))
+    assert logged(tmp_path / "run")[0]["train_nll"] == ""
 
 
 def test_a_finished_run_can_be_trained_for_more_epochs(trainer, tmp_path):
