@@ -94,7 +94,10 @@ def _train(args: Namespace) -> dict:
         rolls = load_rolls(args.data_dirs, fps_of(start) if start else DEFAULT_FPS, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
-    if composers or not start:
+    if start and composers not in ((), start.model.config.composers):
+        theirs = ", ".join(start.model.config.composers) or "none"
+        raise ValueError(f"leave --composers out, or give those of {args.start!r}: {theirs}")
+    if not start:
         sizes = replace(sizes, composers=composers)
     several = n_ranks() > 1
     trainer = make_trainer(

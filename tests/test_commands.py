@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
-from musicgen.__main__ import COMMANDS, main, make_parser
+from musicgen.__main__ import COMMANDS, main
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
@@ -81,12 +81,24 @@ def test_training_stores_its_composers(checkpoint):
 
 
 def test_training_can_start_from_a_checkpoint_and_records_it(run, folder, checkpoint, tmp_path):
-    slowly = ["--start", checkpoint, "--hidden-size", 99, "--learning-rate", 1e-9, "--n-epochs", 1]
-    said = run("train", folder, "--out", tmp_path / "run", *slowly)
     before = load_checkpoint(checkpoint)
     best = min(row["validation_nll"] for row in before.record["progress"]["history"])
-    assert said["validation_nll"] == pytest.approx(best, rel=1e-5)
-    assert load_checkpoint(said["checkpoint"]).record["start"] == before.record
+    typed = ["--start", checkpoint, "--dropout", 0.5, "--n-epochs", 1]
+    said = run("train", folder, "--out", tmp_path / "run", *typed)
+    assert said["start_nll"] == pytest.approx(best, rel=1e-5)
+    assert said["validation_nll"] <= said["start_nll"]
+    kept = load_checkpoint(said["checkpoint"])
+    assert kept.record["start"] == before.record
+    assert kept.model.config == replace(before.model.config, dropout=0.5)  # what was typed counts
+    assert (kept.record["training"]["optimizer"], kept.record["training"]["n_epochs"]) == ("adamw", 1)
+
+
+def test_what_does_not_fit_the_model_to_start_from_is_refused_with_both_values(folder, checkpoint, tmp_path, capsys):
+    typed = ["--start", str(checkpoint), "--dropout", "0.5", "--hidden-size", "99", "--copy-heads", "4"]
+    assert main(["train", str(folder), "--out", str(tmp_path / "run"), *typed]) == 2
+    said = capsys.readouterr().err
+    assert "hidden_size is 99, there" in said and "dropout" not in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkpoint):
@@ -125,7 +137,7 @@ def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoin
         checkpoint,
         "--composer",
         "UNKNOWN",
-        "--style",
+        "--guidance-scale",
         2,
         "--no-pedal",
     ]
@@ -381,10 +393,3 @@ def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys
     run("train", tmp_path / "data", "--out", tmp_path / f"run {name}", *TINY, 1)
     assert main(["sample", str(tmp_path / "data" / f"broken {name}"), "--out", str(tmp_path / "a.npz")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].isprintable()
-
-
-def test_old_options_are_aliases():
-    parser = make_parser("train")
-    args = parser.parse_args("train x --out y --key-size 5 --key-reach 7 --hide-composer 0.25".split())
-    assert (args.pitch_size, args.pitch_reach, args.composer_dropout) == (5, 7, 0.25)
-    assert make_parser("generate").parse_args("generate --out y --style 2.5".split()).guidance_scale == 2.5

@@ -1,6 +1,10 @@
 """Where a run continues: at the checkpoint before a damaged one, never at a manipulated one; one run at a time."""
 
 import csv
+import errno
+import itertools
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -140,6 +144,121 @@ def test_only_what_differs_is_shown(trainer):
         ValueError, match=r"^was trained with other settings: a.b was 1, now None; a.c was None, now \[2\]$"
     ):
         resume.check_same({"a": {"b": 1, "d": {}}, "e": 5}, {"a": {"c": [2]}, "e": 5})
+
+
+class Short(Sequences):
+    def n_batches(self, number):
+        return 1
+
+
+FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
+AGES = ("missing", "older", "newer", "damaged")
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_model, tmp_path_factory):
+    """Keep the run folder as it is after each of three epochs, of which the third is the best."""
+    path = tmp_path_factory.mktemp("kept")
+    losses = iter([2.0, 3.0, 1.0])
+
+    def keep(trainer):
+        if not trainer.progress.n_frames:
+            shutil.copytree(path / "run", path / str(trainer.progress.epoch))
+        return False
+
+    model = tiny_model(seed=0, dropout=0.3)
+    config = TrainConfig(n_epochs=3, seed=5, optimizer="adamw")
+    Trainer(model, Short(), lambda model: next(losses), config, path / "run", progress=False).run(callback=keep)
+    return path
+
+
+def mixed(folders, folder, ages):
+    """Make a run folder whose files come from the second or the third epoch, are damaged, or missing."""
+    folder.mkdir()
+    for file, age in zip(FILES, ages):
+        if age != "missing":
+            shutil.copy(folders / ("2" if age == "older" else "3") / file, folder / file)
+        if age == "damaged":
+            cut(folder / file)
+
+
+@pytest.mark.parametrize(("best", "latest", "previous"), [*itertools.product(AGES, AGES, ("missing", "newer"))])
+def test_a_run_folder_that_is_not_whole_ends_in_training_or_in_one_line(
+    trainer, folders, tmp_path, best, latest, previous
+):
+    mixed(folders, tmp_path / "run", (best, latest, previous, best))  # and a log as old as the best
+    before = contents(tmp_path / "run")
+    resumed = trainer(batches=Short(), n_epochs=4, validate=lambda model: 1.5, seed=1)
+    if previous == "missing" and latest in ("missing", "damaged") and before:
+        with pytest.raises(CheckpointError, match="latest.safetensors") as caught:
+            resumed.run(resume=True)
+        assert "\n" not in str(caught.value)
+        assert {".lock": b""} | before == {".lock": b""} | contents(tmp_path / "run")
+        return
+    rows = resumed.run(resume=True)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert list(csv.DictReader(resumed.log_path.open())) == [{k: str(v) for k, v in row.items()} for row in rows]
+    kept = load_checkpoint(resumed.best_path).record["progress"]["history"][-1]
+    assert kept == resumed.best, "what it tells is what the file holds"
+    assert kept["validation_nll"] == (1.0 if "newer" in (best, latest) else 1.5)
+
+
+def test_a_lost_best_checkpoint_of_a_finished_run_is_replaced_by_the_latest(trainer, folders, tmp_path, capsys):
+    mixed(folders, tmp_path / "run", ("missing", "older", "missing", "older"))
+    again = trainer(n_epochs=2)
+    kept = load_checkpoint(again.latest_path)
+    kept.record["training"]["n_epochs"] = 2
+    save_checkpoint(again.latest_path, kept.model, kept.tensors, kept.record)
+    again.run(resume=True)
+    assert again.best["validation_nll"] == 3.0 and again.best_path.exists()
+    assert "best.safetensors" in capsys.readouterr().err
+
+
+def test_a_best_checkpoint_of_another_run_is_not_touched(trainer, folders, tmp_path):
+    mixed(folders, tmp_path / "run", ("missing", "newer", "missing", "newer"))
+    trainer("other", n_epochs=1, learning_rate=0.5).run()
+    shutil.copy(tmp_path / "other" / "best.safetensors", tmp_path / "run" / "best.safetensors")
+    with pytest.raises(CheckpointError, match=r"best.safetensors' was trained with .*learning_rate.*; move it away"):
+        trainer(n_epochs=3).run(resume=True)
+
+
+class Card:
+    """A device with a random state, as torch names its functions."""
+
+    state = torch.tensor([7, 8])
+
+    def get_rng_state(self, device):
+        return self.state
+
+    def set_rng_state(self, state, device):
+        self.state = state
+
+
+def test_the_random_state_of_a_device_is_kept_and_restored(monkeypatch):
+    card = Card()
+    monkeypatch.setattr(torch, "get_device_module", lambda device: card)
+    kept = resume.random_states(torch.device("cuda"))
+    drawn, card.state = torch.rand(3), torch.tensor([9])
+    resume.restore_random_states(kept, torch.device("cuda"))
+    assert card.state.tolist() == [7, 8] and torch.rand(3).equal(drawn)
+    resume.restore_random_states(resume.random_states(torch.device("cpu")), torch.device("cuda"))  # of a run on the CPU
+    assert card.state.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EAGAIN])
+def test_only_a_lock_that_is_taken_means_another_run(trainer, monkeypatch, capsys, number):
+    locks = pytest.importorskip("fcntl")
+
+    def refuse(handle, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(locks, "flock", refuse)
+    if number == errno.EAGAIN:
+        with pytest.raises(ValueError, match="another run is using this folder"):
+            trainer().run()
+    else:
+        assert len(trainer().run()) == 3
+        assert "cannot be locked" in capsys.readouterr().err
 
 
 ROW = {"epoch": 1, "updates": 4, "learning_rate": 0.01, "train_nll": 3.5, "validation_nll": 1.0, "seconds": 0.1}
