@@ -63,8 +63,9 @@ def prepare_corpus(args: Namespace) -> dict:
     if problems := pieces.describe_missing():
         say(problems)
     skipped = [{"file": name, "reason": reason} for name, reason in rolls.skipped]
+    warnings = [{"file": name, "warning": warning} for name, warning in rolls.warnings]
     counts = {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"]}
-    return counts | {"skipped": skipped, "missing": pieces.missing, "dropped": rolls.dropped}
+    return counts | {"skipped": skipped, "warnings": warnings, "missing": pieces.missing, "dropped": rolls.dropped}
 
 
 def train(args: Namespace) -> dict:

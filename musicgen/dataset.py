@@ -22,7 +22,7 @@ from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 
-SAMPLER_VERSION = 5  # part of the cache key: raise it when the sampler changes
+SAMPLER_VERSION = 6  # part of the cache key: raise it when the sampler changes
 # Limits for one file, a hundred times what a long performance takes.
 FILE_SECONDS = 20.0
 FILE_BYTES = 1_000_000_000
@@ -77,6 +77,8 @@ class RollCache(Sequence):
         Number of dropped notes by reason.
     key : str
         Hash of contents and settings.
+    warnings : list of (str, str)
+        The name of a file that was sampled, and a fault that was passed over; several for some files.
     """
 
     pieces: list[Piece]
@@ -86,6 +88,7 @@ class RollCache(Sequence):
     skipped: list[tuple[str, str]]
     dropped: dict[str, int]
     key: str
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self):
         object.__setattr__(self, "lengths", read_only(np.asarray(self.lengths)))
@@ -192,7 +195,11 @@ def _sample(path: Path, source: Path, settings: dict) -> bytes:
         with bounded(FILE_SECONDS, FILE_BYTES):
             performance = read_performance(source)
             sampled = performance.to_roll(fps, settings["sustain"], max_seconds)
-            report = {"n_frames": sampled.n_frames, "dropped": performance.dropped_notes(fps, max_seconds)}
+            report = {
+                "n_frames": sampled.n_frames,
+                "dropped": performance.dropped_notes(fps, max_seconds),
+                "warnings": performance.warnings,
+            }
             roll = compress(sampled)
     except (MidiError, OverLimit) as error:
         report = {"reason": getattr(error, "reason", str(error))}
@@ -225,6 +232,7 @@ def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> R
         skipped=skipped,
         dropped=dict(dropped),
         key=digest.hexdigest()[:16],
+        warnings=[(pieces[index].name, warning) for index in good for warning in reports[index]["warnings"]],
     )
 
 

@@ -201,6 +201,16 @@ def test_annotated_beats_and_the_pedal_belong_to_the_roll(prepared):
     assert decompress(compress(rolls[0])) == rolls[0]
 
 
+def test_what_was_passed_over_in_a_file_is_told(tmp_path, prepared):
+    violin = midi_bytes([[(0, b"\xc0\x28"), *note(0, 480, 60)]], n_tracks=2)
+    pieces = write(tmp_path / "data", {"violin.mid": violin, "piano.mid": CONTENTS["a.mid"]})
+    for _ in range(2):
+        assert prepared(pieces).warnings == [
+            ("violin.mid", "number of tracks: 2 by the header, 1 in the file"),
+            ("violin.mid", "notes of other instruments are read as piano: 1 (strings)"),
+        ]
+
+
 def test_broken_files_are_named_and_skipped_and_the_rest_is_as_without_them(tmp_path, prepared, sampled):
     whole = prepared()
     pieces = write(tmp_path / "data", {"0.mid": b"<html>", "a.mid": CONTENTS["a.mid"], "b2.mid": midi_bytes([[]])})
@@ -224,15 +234,6 @@ def test_nothing_but_broken_files_is_an_error_that_names_one_and_remembers_it(tm
     with pytest.raises(ValueError, match=r"none of the 2 files could be sampled; the first, 'x.mid': "):
         prepared(pieces)
     assert len(list((tmp_path / "cache").iterdir())) == 2  # also a failure is remembered
-
-
-def test_no_pieces_is_an_error_that_says_so(prepared):
-    with pytest.raises(ValueError, match="pieces|files"):
-        prepared([])
-
-
-def test_a_rate_counted_in_numpy_is_a_rate(prepared):
-    assert prepared(fps=np.int64(7))[0] == prepared(fps=7)[0]
 
 
 def test_pieces_are_selected_by_their_fields(prepared):

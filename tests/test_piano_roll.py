@@ -64,15 +64,6 @@ def test_a_note_off_the_piano_is_not_painted(pitch):
         PianoRoll.from_notes(np.array([(60, 9, 0, 1), (pitch, 9, 0, 1)], NOTE_DTYPE))
 
 
-def test_no_notes_paint_a_roll_without_frames():
-    assert PianoRoll.from_notes(np.array([], NOTE_DTYPE)).n_frames == 0
-
-
-def test_length_in_frames_and_seconds():
-    assert SOME.n_frames == 4
-    assert SOME.duration_seconds == 0.5
-
-
 def test_a_note_is_a_run_with_the_velocity_of_its_first_frame_by_time_then_pitch():
     assert SOME.notes.dtype == NOTE_DTYPE
     assert SOME.notes.tolist() == [(21, 70, 0, 2), (60, 50, 1, 3), (21, 71, 3, 4), (108, 127, 3, 4)]

@@ -58,7 +58,8 @@ def make_chorales(data_dir: Path | str, progress: bool = True) -> Path:
 
 
 def _write_chorales(folder: Path, progress: bool) -> None:
-    scores, written = _find_scores(), {}
+    scores = _find_scores()
+    written = {}
     with atomic_folder(folder) as temporary:
         jobs = [(score, (temporary / f"{score.stem}.mid").absolute()) for score in scores]
         with progress_bar("Bach's chorales", len(scores), "score", progress) as bar:
@@ -119,8 +120,8 @@ def _metres(voice) -> list:
     measures = list(voice.getElementsByClass("Measure"))
     metres = {m.offset: each.ratioString for m in measures for each in m.getElementsByClass("TimeSignature")}
     if metres and len(measures) > 1:
-        upbeat, first = measures[1].offset, min(metres)
-        if first == 0 < upbeat < meter.TimeSignature(metres[0]).barDuration.quarterLength:
+        upbeat = measures[1].offset
+        if min(metres) == 0 < upbeat < meter.TimeSignature(metres[0]).barDuration.quarterLength:
             metres = {upbeat: metres[0]} | metres | {0: str(Fraction(upbeat) / 4)}
     return [(offset, meter.TimeSignature(ratio)) for offset, ratio in sorted(metres.items())]
 

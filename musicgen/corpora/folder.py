@@ -41,7 +41,8 @@ class Corpus(list):
 
     def __init__(self, pieces: Collection[Piece] = (), missing: Collection[str] = (), unreadable: Collection[str] = ()):
         super().__init__(pieces)
-        self.missing, self.unreadable = list(missing), list(unreadable)
+        self.missing = list(missing)
+        self.unreadable = list(unreadable)
 
     def describe_missing(self) -> str:
         """Return a sentence about missing files and unreadable folders, or an empty string."""
@@ -77,7 +78,9 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
     if len(corpora) == 1:
         (corpus,) = corpora.values()
         return Corpus(_unite_copies(corpus), corpus.missing, corpus.unreadable)
-    pieces, missing, unreadable = [], [], []
+    pieces = []
+    missing = []
+    unreadable = []
     for number, (place, corpus) in enumerate(corpora.items(), 1):
         is_shared = [other.name for other in corpora].count(place.name) > 1
         prefix = f"{place.name}-{number}" if is_shared else place.name
@@ -93,7 +96,9 @@ def _unite_copies(pieces: Collection[Piece]) -> list[Piece]:
     Only files of the same size are read.
     """
     sizes = [piece.path.stat().st_size if piece.path.is_file() else -1 for piece in pieces]
-    n_files, splits, united = Counter(sizes), {}, []
+    n_files = Counter(sizes)
+    splits = {}  # of the first copy, by the hash of its content
+    united = []
     for piece, size in zip(pieces, sizes):
         digest = _content_hash(piece.path) if n_files[size] > 1 else None
         united.append(replace(piece, split=splits.setdefault(digest, piece.split)) if digest else piece)
@@ -157,9 +162,14 @@ def _check_columns(table: Path, names: Collection[str]) -> None:
 
 def _listed_pieces(table: Path) -> Corpus:
     """Read the table of a corpus. Return the pieces whose files exist, and the names of missing files."""
-    beats, present, pieces, missing, splits = _load_beats(table.parent), None, [], [], {}
+    beats = _load_beats(table.parent)
+    present = cache(lambda: _present_files(table.parent))  # called only if a name is spelt in another way
+    pieces = []
+    missing = []
+    splits = {}
     for line, row in _rows(table):
-        name, split = row["midi_filename"], row["split"]
+        name = row["midi_filename"]
+        split = row["split"]
         if not stays_inside(name):
             raise CorpusError(table, f"line {line}: midi_filename {name!r} is not a path inside the folder")
         if split not in SPLITS:
@@ -168,13 +178,13 @@ def _listed_pieces(table: Path) -> Corpus:
             raise CorpusError(table, f"line {line}: {name!r} is in two splits")
         path = table.parent / name
         if not os.path.lexists(path):
-            present = _present_files(table.parent) if present is None else present
-            path = present.get(_normal(name))
+            path = present().get(_normal(name))
         if path is None:
             missing.append(name)
             continue
-        about = row["canonical_composer"], row["canonical_title"], split
-        pieces.append(Piece(path, name, *about, beats.get(_normal(name))))
+        composer = row["canonical_composer"]
+        title = row["canonical_title"]
+        pieces.append(Piece(path, name, composer, title, split, beats.get(_normal(name))))
     if not pieces:
         raise CorpusError(table, f"lists {len(missing)} MIDI files, and none of them is in the folder")
     return Corpus(sorted(pieces, key=lambda piece: piece.name), missing)
@@ -220,7 +230,8 @@ def _found_pieces(folder: Path) -> Corpus:
         raise CorpusError(folder, f"holds no MIDI file ({' '.join(ENDINGS)}){closed}")
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     contents = {name: digest for name, path in names.items() if (digest := _content_hash(path))}
-    splits, beats = _splits_of_readable(contents, names), _load_beats(folder)
+    splits = _splits_of_readable(contents, names)
+    beats = _load_beats(folder)
     pieces = [
         Piece(path, name, UNKNOWN, path.stem, splits.get(name, "train"), beats.get(_normal(name)))
         for name, path in names.items()
@@ -272,7 +283,8 @@ def _content_hash(path: Path) -> str | None:
 
 def _load_beats(folder: Path) -> dict[str, np.ndarray]:
     """Return a dict from normalised file names to annotated beats; invalid annotations are left out."""
-    path, beats = folder / BEATS, {}
+    path = folder / BEATS
+    beats = {}
     if not path.is_file():
         return beats
     try:

@@ -81,8 +81,13 @@ def download_maestro(
 def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool) -> None:
     """Download a file unless it exists with the right hash. A file with a wrong hash is deleted."""
     pooch.get_logger().setLevel("WARNING")
-    known, urls = {path.name: f"sha256:{archive.sha256}"}, {path.name: archive.url}
-    source = pooch.create(path.parent, base_url="", registry=known, urls=urls, retry_if_failed=RETRIES)
+    source = pooch.create(
+        path.parent,
+        base_url="",
+        registry={path.name: f"sha256:{archive.sha256}"},
+        urls={path.name: archive.url},
+        retry_if_failed=RETRIES,
+    )
     with progress_bar("downloading", archive.size, "B", progress, scale=True) as bar:
         bar.reset = lambda: setattr(bar, "n", 0)  # tqdm's own reset would print a line
         source.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=bar, timeout=timeout_seconds))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
+
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.sample import sample_corpus
 from musicgen.dataset import Piece
@@ -53,9 +55,8 @@ def first_annotated_beats(roll: PianoRoll, n_beats: float = 8) -> PianoRoll:
     beats = roll.beats[roll.beats[:, 0] >= (first - 1) / roll.fps, 0]
     if not 0 < n_beats <= len(beats) - 1:
         raise ValueError(f"n_beats must be above 0 and at most {len(beats) - 1} here, not {n_beats!r}")
-    whole, share = int(n_beats), n_beats - int(n_beats)
-    end = beats[whole] + share * (beats[min(whole + 1, len(beats) - 1)] - beats[whole])
-    return roll[first : round(end * roll.fps)]
+    end = np.interp(n_beats, np.arange(len(beats)), beats)
+    return roll[first : round(float(end) * roll.fps)]
 
 
 @cache

@@ -14,14 +14,21 @@ def split_by_hash(names: Iterable[str]) -> dict[str, str]:
 
     With three names or more, a split that would stay empty gets one of them. Fewer names are all for training.
     """
-    places = {name: int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256 for name in names}
-    if len(places) < 3:
-        return dict.fromkeys(places, "train")
-    splits = {name: "train" if at >= 0.2 else "validation" if at >= 0.1 else "test" for name, at in places.items()}
+    numbers = {name: int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) / 2**256 for name in names}
+    if len(numbers) < 3:
+        return dict.fromkeys(numbers, "train")
+    splits = {name: _split_of(number) for name, number in numbers.items()}
     if len(set(splits.values())) < 3:
-        test, validation, *_, train = sorted(places, key=places.get)
+        test, validation, *_, train = sorted(numbers, key=numbers.get)
         splits |= {test: "test", validation: "validation", train: "train"}
     return splits
+
+
+def _split_of(number: float) -> str:
+    """Return the split of a hash between 0 and 1."""
+    if number < 0.1:
+        return "test"
+    return "validation" if number < 0.2 else "train"
 
 
 def group_versions(contents: dict[str, str]) -> dict[str, str]:

@@ -237,7 +237,7 @@ def _other_instruments(notes: np.ndarray, programs: list[tuple[int, int, int]]) 
         family[is_here] = families[last_chosen]
     n_others = np.count_nonzero(family)
     names = ", ".join(FAMILIES[number] for number in np.unique(family[family > 0]))
-    return [f"{n_others:,} notes of other instruments are read as piano: {names}"] if n_others else []
+    return [f"notes of other instruments are read as piano: {n_others:,} ({names})"] if n_others else []
 
 
 def _limit(fps: int, max_seconds: float) -> int:

@@ -278,8 +278,11 @@ def program(tick, number, channel=0):
         ([program(0, 40, 1)], []),  # on a channel without notes
         ([program(481, 40)], []),  # behind the notes
         ([program(0, 40), program(0, 3)], []),
-        ([program(0, 40)], ["2 notes of other instruments are read as piano: strings"]),
-        ([program(480, 127), program(0, 19)], ["2 notes of other instruments are read as piano: organ, sound effects"]),
+        ([program(0, 40)], ["notes of other instruments are read as piano: 2 (strings)"]),
+        (
+            [program(480, 127), program(0, 19)],
+            ["notes of other instruments are read as piano: 2 (organ, sound effects)"],
+        ),
     ],
 )
 def test_other_instruments_are_read_as_piano_with_a_warning(scratch, events, warnings):
