@@ -211,15 +211,15 @@ def _read_message(data: bytes, position: int, status: int, tick: int, number: in
     """Read a channel message, and return the position after it."""
     kind = status >> 4
     first = data[position]
-    if kind in (0xC, 0xD):  # the messages of one data byte
+    if kind == 0xC or kind == 0xD:  # the messages of one data byte
         if kind == PROGRAM and first <= 127:
             track.programs.append((tick, status & 0x0F, first))
         return position + 1
     second = data[position + 1]
-    if kind in (NOTE_OFF, NOTE_ON, CONTROL):
+    if kind <= NOTE_ON or kind == CONTROL:
         if first > 127 or second > 127:
             raise BrokenFile("broken MIDI file: a data byte above 127")
-        if kind != CONTROL or first in CONTROLS:
+        if kind <= NOTE_ON or first in CONTROLS:
             track.messages.append((tick, status, first, second, number))
     return position + 2
 

@@ -33,7 +33,7 @@ def pair_notes(messages: Messages) -> tuple[np.ndarray, int]:
         channel = status & 0x0F
         if kind == NOTE_ON and value:
             waiting[channel][track, number].append((tick, value))
-        elif kind in (NOTE_OFF, NOTE_ON):
+        elif kind == NOTE_OFF or kind == NOTE_ON:
             onsets = waiting[channel][track, number]
             if onsets:
                 notes.append(_end_first(onsets, number, channel, tick))
@@ -73,7 +73,7 @@ def pedal_moves(messages: Messages) -> tuple[tuple[int, bool], ...]:
     """
     moves = []
     held = set()  # the channels whose pedal is down
-    controls = [m for m in messages if m[1] >> 4 == CONTROL and m[2] == SUSTAIN and m[1] & 0x0F != DRUM_CHANNEL]
+    controls = [m for m in messages if m[2] == SUSTAIN and m[1] >> 4 == CONTROL and m[1] & 0x0F != DRUM_CHANNEL]
     for tick, together in groupby(controls, key=itemgetter(0)):
         lifted = set()
         for _, status, _, value, _ in together:
