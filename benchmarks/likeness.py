@@ -19,7 +19,7 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.likelihood import Baselines
 from musicgen.evaluation.likeness import classifier_auc, describe, excerpts
-from musicgen.evaluation.overlap import markov_piece
+from musicgen.evaluation.markov import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint

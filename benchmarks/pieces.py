@@ -22,8 +22,8 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import Baselines, piece_nlls
+from musicgen.evaluation.markov import markov_piece
 from musicgen.evaluation.novelty import NoveltyIndex
-from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.statistics import statistics
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import RollCache, prepare
 from musicgen.evaluation.likelihood import fit_baselines
+from musicgen.evaluation.markov import markov_piece
 from musicgen.evaluation.novelty import NoveltyIndex
-from musicgen.evaluation.overlap import markov_piece
 from musicgen.evaluation.statistics import in_key_shares, statistics
 
 N_FRAMES = PRIME_FRAMES + 64 * 20
