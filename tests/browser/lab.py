@@ -162,6 +162,13 @@ class Lab:
             self.page.wait_for_timeout(every)
         raise AssertionError("what was waited for did not come")
 
+    def set_theme(self, name):
+        """Choose JupyterLab's "Light" or "Dark" theme."""
+        self.page.evaluate(
+            "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", f"JupyterLab {name}"
+        )
+        self.page.locator(f'body[data-jp-theme-light="{str(name == "Light").lower()}"]').wait_for()
+
     def scroll_bars(self, selector):
         """List the elements of some parts of the page that are wider than their box, and show a scroll bar."""
         return self.page.evaluate(SCROLLS, selector)

@@ -82,10 +82,14 @@ def test_no_panel_has_a_scroll_bar_below(opened, width, picture):
     opened.page.set_viewport_size(before)
 
 
-def test_every_control_has_a_name_and_every_text_enough_contrast(opened):
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_every_control_has_a_name_and_every_text_enough_contrast(opened, theme, picture):
+    opened.set_theme(theme)
     panel = opened.page.locator(".musicgen-generation")
     panel.locator("select").first.select_option("what I play")
     panel.locator(".musicgen-keyboard .key").first.wait_for()
+    picture(opened, panel, f"keyboard-{theme}")
+    picture(opened, opened.page.locator(".musicgen-training"), f"training-{theme}")
     assert faults_of_access(opened.page, ".musicgen-panel") == []
     names = panel.locator("input:visible, select:visible, [role=slider]:visible")
     assert {"temperature", "seed", "Begin with", "beats"} <= {each.get_attribute("aria-label") for each in names.all()}

@@ -103,6 +103,15 @@ def test_the_weights_depend_on_the_composer(model):
     assert not np.allclose(bach, liszt)
 
 
+@pytest.mark.parametrize("look", [attention_at, copy_at, copied_at, next_pitches, chord_at])
+def test_a_look_leaves_the_model_in_its_mode(model, look):
+    look(model.train(), ROLL, 2)
+    assert all(part.training for part in model.modules())
+    with pytest.raises(ValueError):
+        look(model, ROLL, 99)
+    assert model.training
+
+
 @pytest.mark.parametrize("seconds", [-0.1, 3.0])
 def test_a_moment_outside_the_piece_is_refused(model, seconds):
     for look in (attention_at, copy_at, copied_at, next_pitches, moment_figure):

@@ -1,5 +1,8 @@
 """Values that a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,23 @@ NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
 N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 
-@torch.no_grad()
+def _looking(look: Callable) -> Callable:
+    """Decorate a function that looks into a model: without gradients or dropout; the model's mode is as before."""
+
+    @wraps(look)
+    @torch.no_grad()
+    def looked(model: AttentionLSTM, *args, **options):
+        was_training = model.training
+        model.eval()
+        try:
+            return look(model, *args, **options)
+        finally:
+            model.train(was_training)
+
+    return looked
+
+
+@_looking
 def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
     """Return what the first LSTM layer receives at each frame of a roll, shape (1, n_frames, n_inputs)."""
     if not roll.n_frames:
@@ -73,7 +92,7 @@ def attention_weights(model: AttentionLSTM, inputs: Tensor) -> list[Tensor]:
     return found
 
 
-@torch.inference_mode()
+@_looking
 def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
     """Return the weights that each attention layer gives, at one moment, to the frames up to that moment.
 
@@ -104,7 +123,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
     return np.stack([each[0, -1].cpu().numpy() for each in weights])
 
 
-@torch.inference_mode()
+@_looking
 def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
     """Return the weights of each head of copy attention over the earlier frames, at one moment.
 
@@ -130,7 +149,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     return model.copy.weights(features.hidden, features.pitches)[0, :, -1].cpu().numpy()
 
 
-@torch.inference_mode()
+@_looking
 def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
     """Return the notes that each head of copy attention retrieves at one moment.
 
@@ -152,7 +171,7 @@ def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: s
     return copied.unflatten(-1, (-1, 3)).permute(1, 2, 0).cpu().numpy()
 
 
-@torch.inference_mode()
+@_looking
 def next_pitches(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, k: int = 10, composer: str | None = None
 ) -> np.ndarray:
@@ -190,7 +209,7 @@ def next_pitches(
     return predicted[predicted["probability"] > 0]
 
 
-@torch.inference_mode()
+@_looking
 def chord_at(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None
 ) -> dict[str, dict[str, float]]:
@@ -233,7 +252,7 @@ def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     if not 0 <= seconds < roll.duration_seconds:
         raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
-    device = next(model.eval().parameters()).device
+    device = next(model.parameters()).device
     given = {
         "composers": np.array([model.config.label_of(composer)]),
         "pedal": np.zeros((1, n_frames), np.float32)
