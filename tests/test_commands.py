@@ -109,6 +109,15 @@ def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkp
     assert {"nll", "frame_f1", "onset_f1", "changed_nll", "accuracy", "velocity_nll", "n_struck"} <= said.keys()
 
 
+def test_a_model_is_scored_at_its_own_frame_rate(run, folder, checkpoint, tmp_path):
+    kept = load_checkpoint(checkpoint)
+    kept.record["data"]["fps"] = 10
+    save_checkpoint(tmp_path / "slow.safetensors", kept.model, kept.tensors, kept.record)
+    options = ["--split", "validation", "--device", "cpu"]
+    usual, slow = (run("evaluate", path, folder, *options) for path in (checkpoint, tmp_path / "slow.safetensors"))
+    assert slow["n_frames"] == pytest.approx(usual["n_frames"] / 2, rel=0.05)
+
+
 def test_generate_writes_the_piece_its_sound_and_its_figure(run, folder, checkpoint, tmp_path):
     files = [tmp_path / name for name in ("new.mid", "new.wav", "new.png")]
     wanted = ["--prime", folder / "piece 7.mid", "--beats", 3, "--seconds", 4, "--checkpoint", checkpoint]

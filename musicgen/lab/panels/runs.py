@@ -71,7 +71,7 @@ def compare_runs(runs: list[Run]) -> list[dict]:
         | {
             "epochs": len(run.history),
             "seconds": round(run.history[-1]["seconds"]),
-            "training": round(run.best["train_nll"], 3),
+            "training": "" if run.best["train_nll"] is None else round(run.best["train_nll"], 3),  # of a start
             "validation": round(run.best["validation_nll"], 3),
         }
         for run in runs
