@@ -167,7 +167,8 @@ class Lab:
         self.page.evaluate(
             "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", f"JupyterLab {name}"
         )
-        self.page.locator(f'body[data-jp-theme-light="{str(name == "Light").lower()}"]').wait_for()
+        body = self.page.locator(f'body[data-jp-theme-light="{str(name == "Light").lower()}"]')
+        body.wait_for(state="attached")  # a body without height counts as hidden
 
     def scroll_bars(self, selector):
         """List the elements of some parts of the page that are wider than their box, and show a scroll bar."""
