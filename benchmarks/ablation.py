@@ -32,7 +32,7 @@ from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.evaluation.likelihood import evaluate, fit_baselines
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.features import moving_averages
+from musicgen.model.features import ONSET, moving_averages
 from musicgen.training import SHIPPED_CHECKPOINT, TrainConfig, Trainer, load_checkpoint
 from musicgen.training.device_windows import DeviceWindows
 
@@ -102,13 +102,13 @@ class PulseLSTM(AttentionLSTM):
         self.pulse = PulseFeatures()
         self.output.copied = nn.Linear(3 * config.copy_heads + self.pulse.n_filters, config.pitch_size, bias=False)
 
-    def forward(self, frames, state=None, composers=None, pedal=None, beats=None):
+    def forward(self, frames, state=None, *inputs):
         """Do as `AttentionLSTM.forward` does; the state is a pair."""
-        features, model_state = super().forward(frames, state and state[0], composers, pedal, beats)
+        features, model_state = super().forward(frames, state and state[0], *inputs)
         with torch.autocast(frames.device.type, enabled=False):
-            pulse, pulse_state = self.pulse(features.pitches[..., 1], state and state[1])
-        copied = pulse if features.copied is None else torch.cat([features.copied, pulse], dim=-1)
-        return features._replace(copied=copied), (model_state, pulse_state)
+            pulse, pulse_state = self.pulse(features.pitches[..., ONSET], state and state[1])
+        copied = pulse if features.copied_notes is None else torch.cat([features.copied_notes, pulse], dim=-1)
+        return features._replace(copied_notes=copied), (model_state, pulse_state)
 
 
 class Updates(DeviceWindows):
