@@ -80,6 +80,18 @@ def test_a_follower_of_a_run_taken_up_within_an_epoch_begins_with_an_update_it_s
     np.testing.assert_allclose(after.updates, whole.updates[3:])
 
 
+def test_a_figure_that_is_slow_to_draw_is_drawn_seldom(make_trainer, monkeypatch):
+    monkeypatch.setattr(training_view, "REDRAW_SECONDS", 0.0)
+    shown = []
+
+    def show(*told):
+        shown.append(told)
+        time.sleep(0.3)
+
+    make_trainer("run", ModelConfig(**SIZES), TrainConfig(n_epochs=2)).run(callback=LiveLossPlot({}, show))
+    assert 1 <= len(shown) <= 3, "there are ten calls"
+
+
 def panel_of(make_trainer, tmp_path, **recipe):
     forms = {"model": form(ModelConfig, **SIZES), "recipe": form(TrainConfig, **recipe)}
     return TrainingPanel(make_trainer, forms, {"Markov": 3.0}, tmp_path)

@@ -123,9 +123,9 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
 
 
 def plot_ladder(losses: Mapping[str, float], ax: Axes | None = None) -> Axes:
-    """Draw what each step of a series of models is worth: a dot for its loss, the first step on top.
+    """Draw what each step of a series of models is worth: a bar for its loss, the first step on top.
 
-    A loss that is more than twice all the others is drawn at the right edge, with an arrow.
+    The bar of a loss that is more than twice all the others is cut off, and has an arrow.
 
     Parameters
     ----------
@@ -137,13 +137,10 @@ def plot_ladder(losses: Mapping[str, float], ax: Axes | None = None) -> Axes:
     names, nlls = list(losses), np.array(list(losses.values()))
     *_, second, highest = [*nlls, *nlls] if len(nlls) == 1 else sorted(nlls)
     edge = 1.1 * second if highest > 2 * second else highest
-    ax.plot(np.minimum(nlls, edge), names, "o-", color=BLUE, linewidth=1)
-    for name, nll in losses.items():
-        label = f"{nll:.2f} →" if nll > edge else f"{nll:.2f}"
-        ax.annotate(label, (min(nll, edge), name), (7, 0), textcoords="offset points", va="center")
+    bars = ax.barh(names, np.minimum(nlls, edge), color=BLUE)
+    ax.bar_label(bars, [f"{nll:.2f} →" if nll > edge else f"{nll:.2f}" for nll in nlls], padding=3)
     ax.set(xlabel="loss in nats per frame, on held-out pieces", ylim=(len(names) - 0.5, -0.5))
     ax.margins(x=0.2)  # room for the values
-    ax.grid(axis="y", linewidth=0.5, alpha=0.5)
     describe(ax, "Loss in nats per frame: " + ", ".join(f"{name} {nll:.2f}" for name, nll in losses.items()))
     return ax
 

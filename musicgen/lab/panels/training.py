@@ -18,11 +18,12 @@ from musicgen.lab.panels.runs import load_runs, runs_table
 from musicgen.training import Trainer
 
 REDRAW_SECONDS = 1.5
+DRAWING_SHARE = 0.05  # of the time of a run: on a slow or busy computer the figure is drawn less often
 HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
 class LiveLossPlot:
-    """A callback of `Trainer.run` that records the updates and redraws them every 1.5 seconds.
+    """A callback of `Trainer.run` that records the updates and redraws them every 1.5 seconds, or less often.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class LiveLossPlot:
         self.updates = updates or []
         self.n_before = len(self.updates)
         self.before: tuple[float, int] | None = None  # loss_sum and n_frames
-        self.started, self.drawn = time.monotonic(), -np.inf
+        self.started, self.next_drawing = time.monotonic(), -np.inf
 
     def __call__(self, trainer: Trainer) -> bool:
         """Record an update, and return whether to stop the run."""
@@ -58,12 +59,13 @@ class LiveLossPlot:
             loss = (at.loss_sum - loss_sum) / (at.n_frames - n_frames)
             self.updates.append((at.updates, loss, trainer.optimizer.param_groups[0]["lr"]))
         self.before = (at.loss_sum, at.n_frames)
-        if time.monotonic() - self.drawn > REDRAW_SECONDS:
+        if time.monotonic() > self.next_drawing:
             self.draw(trainer)
         return self.stop()
 
     def draw(self, trainer: Trainer) -> None:
         """Draw the state of the run."""
+        began = time.monotonic()
         at, config = trainer.progress, trainer.config
         n_updates = max(at.updates, trainer.batches.n_batches(at.epoch) * config.n_epochs)
         elapsed = time.monotonic() - self.started
@@ -74,7 +76,8 @@ class LiveLossPlot:
         title = f"{trainer.best_path.parent.name}: {line}"
         ax = plot_training(np.reshape(self.updates, (-1, 3)), at.history, self.baselines, n_updates, title)
         self.show(at.updates / max(1, n_updates), line, figure_html(ax))
-        self.drawn = time.monotonic()
+        now = time.monotonic()
+        self.next_drawing = now + max(REDRAW_SECONDS, (now - began) / DRAWING_SHARE)
 
 
 def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> list[dict]:

@@ -240,7 +240,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ),
     ),
     "04-3": FunctionExercise(
-        '''def mean_nll(nll, lengths):
+        '''def mean_nll_of(nll, lengths):
     """Return the mean over the frames that count: nll has shape (B, T), and row b counts up to lengths[b]."""''',
         (
             Case((torch.tensor([[1.0, 3.0]]), [2]), torch.tensor(2.0), "Without padding it is the mean."),
