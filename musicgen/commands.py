@@ -112,6 +112,9 @@ def _train(args: Namespace) -> dict:
         kind=DistributedTrainer if several else Trainer,
         validate=validate_together(rolls.select(split="validation")) if several else None,
     )
+    if unless_typed and rank() == 0:
+        chosen = {name: value for name, value in unless_typed.items() if name not in vars(args)}
+        say(f"training further with {', '.join(f'{name} {value}' for name, value in chosen.items())}")
     history = trainer.run(args.resume)
     args.stopped_by = trainer.stop.number
     n_epochs = trainer.progress.epoch
