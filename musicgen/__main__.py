@@ -103,7 +103,16 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--composer", help=f"write in this style; without --prime, continue an opening of {known}")
     parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")
     parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
-    add_config(parser, GenerationConfig)
+    add_config(parser, GenerationConfig, "bpm", "beat")
+    text = (
+        "Beats per minute after the prime, or none to play freely. Default: those of the prime, or found by the model."
+    )
+    parser.add_argument("--bpm", type=tempo, metavar="N|none", help=text)
+
+
+def tempo(text: str) -> float | str:
+    """Parse beats per minute; the word "none" stays."""
+    return text if text == "none" else float(text)
 
 
 def download_options(parser: ArgumentParser) -> None:

@@ -79,6 +79,7 @@ def metronome(
     beats_per_bar: int = 4,
     rubato: float = 0.0,
     random: np.random.Generator | None = None,
+    may_be_strict: bool = True,
 ) -> np.ndarray | None:
     """Continue beats at a tempo that is constant, or varies as a pianist's does.
 
@@ -97,6 +98,8 @@ def metronome(
         Beats in strict time, as in a score, go on in strict time unless `bpm` is given.
     random : numpy.random.Generator, optional
         Needed for a rubato above 0.
+    may_be_strict : bool
+        False for estimated beats: that they are in strict time may be the estimate's doing.
 
     Returns
     -------
@@ -107,7 +110,8 @@ def metronome(
     downbeats = np.flatnonzero(beats[:, 1])
     if not bpm and len(beats) < 3:
         return None
-    rubato = rubato if bpm or not in_strict_time(beats) else 0.0
+    if not bpm and may_be_strict and in_strict_time(beats):
+        rubato = 0.0
     period = 60 / bpm if bpm else float(np.median(np.diff(beats[:, 0])))
     if not bpm:
         beats_per_bar = _beats_per_bar(downbeats, len(beats), beats_per_bar)

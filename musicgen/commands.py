@@ -174,6 +174,8 @@ def generate_piece(args: Namespace) -> dict:
 
     for path, endings in ((args.out, (".mid", ".midi")), (args.wav, (".wav",)), (args.png, (".png",))):
         check_output(path, endings, (args.prime,))
+    args.beat = args.bpm != "none"
+    args.bpm = (args.bpm if args.beat else None) or 0.0
     config, asked = config_of(GenerationConfig, args), (args.composer or "").strip()
     performance = read_performance(args.prime) if args.prime else None
     model = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
@@ -184,6 +186,9 @@ def generate_piece(args: Namespace) -> dict:
     started = time.perf_counter()
     roll = generate(model, prime, config, style)
     seconds, prime_frames = time.perf_counter() - started, prime.n_frames if prime else 0
+    bpm = estimated_bpm(roll, prime_frames)
+    if bpm:
+        say(f"beat found: {bpm:.0f} per minute (--bpm sets another, --bpm none plays freely)")
     follows_beats = config.bpm or (roll.beats is not None and not in_strict_time(roll.beats))
     write_midi(roll, args.out, performance.prime_tempo_map if performance and not follows_beats else None)
     write_views(roll, prime_frames, title, args)
@@ -192,11 +197,20 @@ def generate_piece(args: Namespace) -> dict:
         "prime": title,
         "prime_seconds": prime_frames / roll.fps,
         "composer": style,
+        "bpm_found": bpm,
         "seconds": roll.duration_seconds,
         "generation_seconds": round(seconds, 2),
         "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),
         "files": [path for path in (args.out, args.wav, args.png) if path],
     }
+
+
+def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:
+    """Return the tempo of the prime if its beats were estimated, otherwise None."""
+    if not roll.beats_estimated or roll.beats is None:
+        return None
+    within = roll.beats[roll.beats[:, 0] <= prime_frames / roll.fps, 0]
+    return round(60 / float(np.median(np.diff(within))), 1)
 
 
 def choose_prime(

@@ -36,6 +36,8 @@ class PianoRoll:
         For each beat, its time in seconds from the first frame, and 1.0 if it begins a bar, otherwise 0.0. The times
         ascend and are rounded to microseconds. They may lie before the first frame or after the last. None if the
         beats are unknown.
+    beats_estimated : bool
+        Whether the beats were found by a model, and not given.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class PianoRoll:
     fps: int = DEFAULT_FPS
     pedal: np.ndarray | None = None
     beats: np.ndarray | None = None
+    beats_estimated: bool = False
 
     def __post_init__(self):
         if not isinstance(self.velocity, np.ndarray) or self.velocity.dtype != np.uint8:
@@ -79,7 +82,7 @@ class PianoRoll:
         first = frames.indices(self.n_frames)[0]
         pedal = None if self.pedal is None else self.pedal[frames]
         beats = None if self.beats is None else self.beats - [first / self.fps, 0]
-        return PianoRoll(self.velocity[frames], self.fps, pedal, beats)
+        return PianoRoll(self.velocity[frames], self.fps, pedal, beats, self.beats_estimated)
 
     @property
     def n_frames(self) -> int:
@@ -139,7 +142,8 @@ class PianoRoll:
         notes["end_frame"] = np.maximum(np.rint(notes["end_frame"] * factor), notes["start_frame"] + 1)
         pedal = None if self.pedal is None else self._stretched_pedal(factor, n_frames)
         beats = None if self.beats is None else self.beats * [factor, 1]
-        return replace(PianoRoll.from_notes(notes, self.fps, n_frames), pedal=pedal, beats=beats)
+        stretched = PianoRoll.from_notes(notes, self.fps, n_frames)
+        return replace(stretched, pedal=pedal, beats=beats, beats_estimated=self.beats_estimated)
 
     def _stretched_pedal(self, factor: float, n_frames: int) -> np.ndarray:
         source = (np.arange(n_frames) / factor).astype(int).clip(max=self.n_frames - 1)

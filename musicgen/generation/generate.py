@@ -1,7 +1,8 @@
 """Continue a prime frame by frame, with the same modules as in training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,10 +10,14 @@ from torch import Tensor
 
 from musicgen.beats import beat_features, metronome
 from musicgen.generation import sampling
+from musicgen.generation.beat_search import find_beats
 from musicgen.generation.repetition import RepetitionPenalty
+from musicgen.generation.steering import SEGMENT_SECONDS, Steering
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
 from musicgen.model.heads import N_CHOICES, FrameFeatures, velocity_in_bin
+from musicgen.model.home import home_features
+from musicgen.model.probe import Probe, hidden_statistics
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.inference import for_inference, single_thread
 from musicgen.utils.settings import Settings, setting
@@ -38,6 +43,10 @@ class GenerationConfig(Settings):
     bpm: float = setting("Beats per minute after the prime; 0 keeps its tempo.", 0.0, 0, 400, usual=(0, 200))
     beats_per_bar: int = setting("Beats in a bar for `bpm`.", 4, 1, 16)
     rubato: float = setting("How much the tempo of the beats varies; 0 is a metronome.", 0.05, 0, 0.2)
+    beat: bool = setting("Play to a beat: the prime's own, or the one that the model finds in it.", True)
+    home: bool = setting("Stay near the opening's key, register and texture, if the model knows home.", True)
+    candidates: int = setting("Continuations that play at once; what sounds human goes on.", 4, 1, 64, usual=(1, 8))
+    strength: float = setting("How strictly candidates are chosen; 0 is by chance.", 1.0, 0, 10, usual=(0, 2))
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
 
 
@@ -47,8 +56,12 @@ def generate(
     config: GenerationConfig,
     composer: str | None = None,
     callback: Callback | None = None,
+    trace: list["SteeringTrace"] | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
+
+    If the beats of the prime are unknown, the model looks for them (see `find_beats`). With several candidates, those
+    that sound like a pianist go on (see `Steering`), if the model has a probe.
 
     Parameters
     ----------
@@ -61,6 +74,8 @@ def generate(
         One of ``model.config.composers``.
     callback : callable, optional
         Called after each frame with the number of new frames. If it returns true, the piece ends there.
+    trace : list of SteeringTrace, optional
+        Receives what the candidates were and how they were weighted, if there are several.
 
     Returns
     -------
@@ -78,7 +93,7 @@ def generate(
     n_new = round(config.seconds * prime.fps) - prime.n_frames
     if n_new < 0:
         raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
-    return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)], callback)[0]
+    return continue_rolls(model, [prime], n_new, config, [model.config.label_of(composer)], callback, trace=trace)[0]
 
 
 @torch.inference_mode()
@@ -90,6 +105,7 @@ def continue_rolls(
     composers: list[int],
     callback: Callback | None = None,
     device: torch.device | str = "cpu",
+    trace: list["SteeringTrace"] | None = None,
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
 
@@ -108,22 +124,86 @@ def continue_rolls(
         Called after each frame with the number of new frames. If it returns true, the pieces end there.
     device : torch.device or str
         Where to compute. Frame by frame, a graphics card is faster only for many pieces at once.
+    trace : list of SteeringTrace, optional
+        As in `generate`; the first prime's.
 
     Returns
     -------
     list of PianoRoll
     """
-    guided = GuidedModel(for_inference(model, device), config.guidance_scale if any(composers) else 1.0)
+    model = for_inference(model, device)
+    guided = GuidedModel(model, config.guidance_scale if any(composers) else 1.0)
     random = torch.Generator().manual_seed(config.seed)  # on the CPU: the same numbers on every device
     with single_thread():
+        primes = [with_beats(model, prime, config) for prime in primes]
         has_pedal = config.pedal and guided.predicts_pedal
         pieces = Continuation.of_primes(primes, n_frames, config, composers, has_pedal, device)
+        if model.config.home and config.home:
+            pieces.home = torch.from_numpy(np.stack([home_of(prime) for prime in primes])).to(device)
+        steering = None
+        if config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1:
+            pieces.hidden = []
         pieces.hear_prime(guided)
+        if pieces.hidden is not None:
+            steering = start_steering(pieces, model.probe, config)
         for n_new in range(1, n_frames + 1):
             add_frame(pieces, guided, config, random)
+            if steering and n_new % round(SEGMENT_SECONDS * pieces.fps) == 0:
+                steer(pieces, steering, n_new, trace)
             if callback and callback(n_new):
                 break
+        if steering:
+            pieces.select(steering.choose())
     return pieces.rolls()
+
+
+def with_beats(model: AttentionLSTM, prime: PianoRoll, config: GenerationConfig) -> PianoRoll:
+    """Return a prime with the beats to play to: its own, or those that the model finds in it, or none."""
+    if not config.beat:
+        return replace(prime, beats=None)
+    if prime.beats is not None or config.bpm:
+        return prime
+    found = find_beats(model, prime)
+    return prime if found.beats is None else replace(prime, beats=found.beats, beats_estimated=True)
+
+
+def home_of(prime: PianoRoll) -> np.ndarray:
+    """Return the profile of a prime from its first note on."""
+    first = int(prime.notes["start_frame"][0]) if prime.n_notes else 0
+    return home_features(prime[first:])
+
+
+class SteeringTrace(NamedTuple):
+    """A weighting of the candidates of one piece, and what each had played until then.
+
+    `logits`, `weights` and `ancestors` have the shape (n_candidates,), see `SteeringStep`; `velocity`, uint8, has
+    (n_candidates, n_frames, 88), with the prime.
+    """
+
+    frame: int
+    logits: Tensor
+    weights: Tensor
+    ancestors: Tensor
+    velocity: Tensor
+
+
+def start_steering(pieces: "Continuation", probe: Probe, config: GenerationConfig) -> Steering:
+    """Copy each piece into `config.candidates` rows, which share the past and the state."""
+    prime = hidden_statistics(pieces.take_hidden())
+    rows = torch.arange(len(prime), device=prime.device).repeat_interleave(config.candidates)
+    pieces.select(rows)
+    return Steering(probe, prime, config.candidates, config.strength, config.seed)
+
+
+def steer(pieces: "Continuation", steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
+    """Weigh the candidates of each piece by what they played since the last time, and resample them."""
+    rows = steering.weigh(n_new, pieces.take_hidden())
+    if trace is not None:
+        _, logits, weights, ancestors = steering.steps[-1]
+        played = pieces.velocity[: steering.n_candidates, : pieces.n_known].clone()
+        trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], played))
+    if rows is not None:
+        pieces.select(rows)
 
 
 def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationConfig, random: torch.Generator) -> None:
@@ -259,14 +339,20 @@ class GuidedModel:
         self.predicts_velocity = model.output.velocity is not None
 
     def hear(
-        self, velocity: Tensor, pedal: Tensor, beats: Tensor, composers: Tensor, state: ModelState | None
+        self,
+        velocity: Tensor,
+        pedal: Tensor,
+        beats: Tensor,
+        composers: Tensor,
+        home: Tensor | None,
+        state: ModelState | None,
     ) -> tuple[FrameFeatures, ModelState]:
-        """Return the features of the last of some frames, and the new state; see `AttentionLSTM.forward`."""
+        """Return the features of some frames, and the new state; see `AttentionLSTM.forward`."""
         if self.n_streams == 2:
             composers = torch.cat([composers, torch.zeros_like(composers)])
         frames = self._repeat(velocity / 127)
-        features, state = self.model(frames, state, composers, self._repeat(pedal), self._repeat(beats))
-        return features.map(lambda x: x[:, -1]), state
+        home = None if home is None else self._repeat(home)
+        return self.model(frames, state, composers, self._repeat(pedal), self._repeat(beats), home)
 
     def pedal_logits(self, features: FrameFeatures) -> Tensor:
         """Return the logits of the next pedal, shape (B,)."""
@@ -309,6 +395,7 @@ class Continuation:
     beat_features : Tensor, shape (B, T + 1, N_BEAT_FEATURES)
     beats : list of numpy.ndarray or None
         The beats of each piece, up to its last frame.
+    beats_estimated : list of bool
     composers : Tensor of int, shape (B,)
     prime_velocity : Tensor of uint8, shape (B, 1)
         The median velocity of each prime, for models that predict none.
@@ -323,12 +410,17 @@ class Continuation:
         See `sampling.constant_rate`.
     network : ModelState or None
         What the model remembers.
+    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
+        The profile of each prime.
+    hidden : list of Tensor, shape (B, T, H), or None
+        Hidden states that `take_hidden` has not taken yet; None if nobody wants them.
     """
 
     velocity: Tensor
     pedal: Tensor
     beat_features: Tensor
     beats: list[np.ndarray | None]
+    beats_estimated: list[bool]
     composers: Tensor
     prime_velocity: Tensor
     repetition: RepetitionPenalty
@@ -338,6 +430,8 @@ class Continuation:
     n_silent: int = 0
     rate_means: Tensor | None = None
     network: ModelState | None = None
+    home: Tensor | None = None
+    hidden: list[Tensor] | None = None
 
     @classmethod
     def of_primes(
@@ -365,6 +459,7 @@ class Continuation:
             pedal=torch.zeros(n_pieces, n_frames, device=device),
             beat_features=torch.from_numpy(features).to(device),
             beats=beats,
+            beats_estimated=[prime.beats_estimated for prime in primes],
             composers=torch.tensor(composers, device=device),
             prime_velocity=sampling.median_velocity(primes_velocity),
             repetition=RepetitionPenalty(shape, config.max_repeat, fps, device),
@@ -403,8 +498,16 @@ class Continuation:
     def _hear(self, model: GuidedModel, frames: slice) -> FrameFeatures:
         beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
         velocity, pedal = self.velocity[:, frames], self.pedal[:, frames]
-        features, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.network)
-        return features
+        features, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
+        if self.hidden is not None:
+            self.hidden.append(features.hidden[: len(self.composers)])  # with guidance: those with the composer
+        return features.map(lambda x: x[:, -1])
+
+    def take_hidden(self) -> Tensor:
+        """Return the hidden states of all frames that were heard since the last call, shape (B, T, H)."""
+        hidden = torch.cat(self.hidden, dim=1)
+        self.hidden = []
+        return hidden
 
     def select(self, rows: Tensor) -> None:
         """Make piece i what piece ``rows[i]`` was, with its whole past and state; there may be more rows than before.
@@ -414,11 +517,14 @@ class Continuation:
         rows : Tensor of int, shape (n_pieces,)
         """
         n_pieces = len(self.composers)
-        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means"):
+        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[rows])
         self.beats = [self.beats[row] for row in rows.tolist()]
+        self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
         self.repetition.select(rows)
+        if self.hidden is not None:
+            self.hidden = [hidden[rows] for hidden in self.hidden]
         if self.network is not None:
             n_streams = len(self.network.pitches.active) // n_pieces  # see `GuidedModel`
             stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
@@ -430,7 +536,7 @@ class Continuation:
         velocity = self.velocity[:, frames].cpu().numpy()
         pedal = self.pedal[:, frames].cpu().numpy() > 0
         return [
-            PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats)
+            PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats, self.beats_estimated[i])
             for i, beats in enumerate(self.beats)
         ]
 
@@ -443,4 +549,5 @@ def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, nu
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
     random = np.random.default_rng([config.seed, number])
     start, end = prime.duration_seconds, n_frames / prime.fps
-    return metronome(beats, start, end, config.bpm, config.beats_per_bar, config.rubato, random)
+    may_be_strict = not prime.beats_estimated
+    return metronome(beats, start, end, config.bpm, config.beats_per_bar, config.rubato, random, may_be_strict)

@@ -11,6 +11,7 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.attention import CausalAttention, CopyAttention, KVCache, NoAttention
 from musicgen.model.features import PedalState, PitchHistory, PitchState, pedal_history
 from musicgen.model.heads import HEADS, FrameFeatures
+from musicgen.model.probe import Probe
 from musicgen.piano_roll import N_PITCHES
 from musicgen.utils.settings import Settings, check_names, setting
 
@@ -84,6 +85,7 @@ class ModelConfig(Settings):
     beats: bool = setting("Accept beat features as input.", True)
     velocity_context: bool = setting("Let a velocity depend on those below it and on recent ones nearby.", True)
     home: bool = setting("Accept the profile of the opening as input of the head.", False)
+    probe: bool = setting("Hold a probe, which tells the model's own music from a pianist's.", False)
     composers: tuple[str, ...] = setting("Composers whose style can be requested.", ())
 
     def __post_init__(self):
@@ -209,6 +211,7 @@ class AttentionLSTM(nn.Module):
         if config.copies:
             self.copy = CopyAttention(config.hidden_size, config.n_pitches, config.copy_heads, config.copy_span)
         self.output = HEADS[config.output](config)
+        self.probe = Probe(config.hidden_size) if config.probe else None  # for `Steering`; not used by `forward`
         self._initialise()
 
     def _initialise(self) -> None:

@@ -63,7 +63,7 @@ def plot_roll(
 
     Time goes to the right, pitch upwards, and colour is velocity.
     The sustain pedal, if the roll has it, is a strip below the notes. Beats, if it has them, are thin vertical lines,
-    and downbeats are stronger.
+    and downbeats are stronger. Beats that a model estimated are dotted.
 
     Parameters
     ----------
@@ -124,10 +124,11 @@ def _octave(ax: Axes, pitch: float) -> str:
 
 
 def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
-    """Draw the beats of a roll, or only the downbeats if it is long."""
+    """Draw the beats of a roll, or only the downbeats if it is long; estimated ones as dotted lines."""
     beats = beats_within(roll)
     down = beats[:, 1] == 1
-    place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["beat"], "zorder": 1}
+    line = "dotted" if roll.beats_estimated else "solid"
+    place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["beat"], "zorder": 1, "linestyle": line}
     if len(beats) <= MOST_LINES:
         ax.vlines(beats[~down, 0], 0, 1, linewidth=0.5, alpha=0.4, gid="beats", **place)
     if down.sum() <= MOST_LINES:

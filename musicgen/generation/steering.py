@@ -1,0 +1,116 @@
+"""Steering by sequential Monte Carlo: several continuations play at once, and what sounds like a pianist goes on.
+
+A particle filter [1]_. Every two seconds each candidate is weighted with the odds that a `Probe` gives it to be real
+music. When few of them carry most of the weight, they are resampled: the heavy ones are copied, with all that the
+model remembers, and the light ones are dropped. If the probe were right and the strength 1, the result would be
+distributed as real music.
+
+References
+----------
+.. [1] Doucet, de Freitas and Gordon, "Sequential Monte Carlo Methods in Practice", 2001.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from musicgen.model.probe import Probe, hidden_statistics
+
+SEGMENT_SECONDS = 2.0
+MIN_EFFECTIVE = 0.75  # share of the candidates; below it they are resampled
+
+
+class SteeringStep(NamedTuple):
+    """What happened at one weighting of P pieces with C candidates each.
+
+    Attributes
+    ----------
+    frame : int
+        Number of new frames so far.
+    logits : Tensor, shape (P, C)
+        Log-odds of "generated", from the probe.
+    weights : Tensor, shape (P, C)
+        Before resampling; they sum to 1.
+    ancestors : Tensor of int, shape (P, C)
+        Which candidate each one goes on from; 0, 1, ... where nothing was resampled.
+    """
+
+    frame: int
+    logits: Tensor
+    weights: Tensor
+    ancestors: Tensor
+
+
+class Steering:
+    """Weights and resamples candidates. Row ``piece * n_candidates + candidate`` of a batch belongs to a candidate.
+
+    Parameters
+    ----------
+    probe : Probe
+    prime : Tensor, shape (P, 2 H)
+        `hidden_statistics` of each prime.
+    n_candidates : int
+    strength : float
+        Exponent of the odds: 0 keeps all candidates alike.
+    seed : int
+    """
+
+    def __init__(self, probe: Probe, prime: Tensor, n_candidates: int, strength: float, seed: int):
+        self.probe = probe
+        self.prime = prime.repeat_interleave(n_candidates, dim=0)  # (P * C, 2 H)
+        self.n_candidates = n_candidates
+        self.strength = strength
+        self.random = torch.Generator().manual_seed(seed)
+        self.log_weights = torch.zeros(len(prime), n_candidates)
+        self.steps: list[SteeringStep] = []
+
+    def weigh(self, frame: int, hidden: Tensor) -> Tensor | None:
+        """Weigh all candidates by their last hidden states (P * C, T, H).
+
+        Returns
+        -------
+        Tensor of int, shape (P * C,), or None
+            The row that each row goes on from; None if nothing is resampled.
+        """
+        logits = self.probe(hidden_statistics(hidden), self.prime).cpu().unflatten(0, (-1, self.n_candidates))  # (P, C)
+        self.log_weights = self.log_weights - self.strength * logits
+        weights = self.log_weights.softmax(dim=-1)
+        ancestors = torch.arange(self.n_candidates).repeat(len(weights), 1)  # (P, C)
+        few = effective_number(weights) < MIN_EFFECTIVE * self.n_candidates  # (P,)
+        uniform = torch.rand(len(weights), 1, generator=self.random)
+        ancestors[few] = systematic_resampling(weights, uniform)[few]
+        self.log_weights[few] = 0.0
+        self.steps.append(SteeringStep(frame, logits, weights, ancestors))
+        return self._rows(ancestors) if few.any() else None
+
+    def choose(self) -> Tensor:
+        """Return the row of the candidate that is kept of each piece, shape (P,), drawn by the weights."""
+        chosen = torch.multinomial(self.log_weights.softmax(dim=-1), 1, generator=self.random)  # (P, 1)
+        return self._rows(chosen)
+
+    def _rows(self, candidates: Tensor) -> Tensor:
+        first = torch.arange(len(candidates))[:, None] * self.n_candidates
+        return (first + candidates).flatten()
+
+
+def effective_number(weights: Tensor) -> Tensor:
+    """Return the effective sample size of weights (P, C) that sum to 1: C if all are alike, 1 if one has all."""
+    return 1 / (weights**2).sum(dim=-1)
+
+
+def systematic_resampling(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Draw C ancestors from weights (P, C), with one uniform random number for each row (P, 1).
+
+    The points ``(uniform + i) / C`` are looked up in the cumulative weights. So a candidate with weight w is copied
+    w C times, rounded up or down.
+
+    Returns
+    -------
+    Tensor of int, shape (P, C)
+        In ascending order.
+    """
+    n_candidates = weights.shape[-1]
+    points = (uniform + torch.arange(n_candidates)) / n_candidates
+    ancestors = torch.searchsorted(weights.cumsum(dim=-1), points, right=True)
+    return ancestors.clamp(max=n_candidates - 1)  # the weights may sum to a little less than 1

@@ -1,0 +1,45 @@
+"""A linear probe of the hidden states, which hears whether the model listens to a pianist or to itself.
+
+The hidden states differ between real music and music of the model's own, more than any statistics of the notes do.
+A logistic regression on them [1]_ tells how a continuation would have to be weighted to be distributed as real music.
+
+References
+----------
+.. [1] Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def hidden_statistics(hidden: Tensor) -> Tensor:
+    """Return the mean and the standard deviation over time of hidden states (B, T, H), shape (B, 2 H)."""
+    return torch.cat([hidden.mean(dim=1), hidden.std(dim=1, correction=0)], dim=-1)
+
+
+class Probe(nn.Module):
+    """Logistic regression on the hidden states of a segment, compared with those of the prime.
+
+    It is fitted by ``benchmarks/fit_probe.py``, not by the training of the model.
+
+    Parameters
+    ----------
+    hidden_size : int
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(4 * hidden_size))
+        self.register_buffer("bias", torch.zeros(1))
+
+    def forward(self, segment: Tensor, prime: Tensor) -> Tensor:
+        """Return the log-odds that segments are generated, shape (B,); below 0 they sound like a pianist's.
+
+        Both arguments are `hidden_statistics`, shape (B, 2 H).
+        """
+        return probe_features(segment, prime) @ self.weight + self.bias
+
+
+def probe_features(segment: Tensor, prime: Tensor) -> Tensor:
+    """Return what a `Probe` sees, shape (B, 4 H): the statistics of a segment, and their distance from the prime's."""
+    return torch.cat([segment, segment - prime], dim=-1)
