@@ -103,6 +103,12 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--composer", help=f"write in this style; without --prime, continue an opening of {known}")
     parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")
     parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
+    parser.add_argument(
+        "--n", type=int, default=1, metavar="N", help="continuations to compose at once: OUT-1.mid, ..."
+    )
+    parser.add_argument("--only-new", action="store_true", help="write the continuation without the opening")
+    where = "where torch computes; one piece is made fastest on the CPU (default: %(default)s)"
+    parser.add_argument("--device", default="cpu", choices=DEVICES, help=where)
     add_config(parser, GenerationConfig, "bpm", "beat")
     text = (
         "Beats per minute after the prime, or none to play freely. Default: those of the prime, or found by the model."
@@ -137,7 +143,7 @@ def make_parser(command: str | None) -> Parser:
     choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for name, (run, add_options) in COMMANDS.items():
         sub = choices.add_parser(name, help=run.__doc__, description=run.__doc__)
-        sub.set_defaults(run=run, stopped_by=None)
+        sub.set_defaults(run=run, stopped_by=None, advice="; continue with --resume")
         sub.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
         if name == command:
             add_options(sub)
@@ -168,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         return stopped_by(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     if args.stopped_by:
-        return stopped_by(args.stopped_by, "; continue with --resume")
+        return stopped_by(args.stopped_by, args.advice)
     for name, value in result.items():
         commands.say(f"{name}: {value}")
     if args.json and result:

@@ -2,6 +2,8 @@
 
 # torch and matplotlib take seconds to import: the functions that need them import them.
 
+import errno
+import os
 import sys
 import time
 from argparse import Namespace
@@ -13,11 +15,13 @@ import numpy as np
 from musicgen.beats import in_strict_time
 from musicgen.corpora.folder import load_corpus, match_composer
 from musicgen.dataset import RollCache, WindowConfig, prepare
-from musicgen.midi import Performance, read_midi, read_performance, write_midi
+from musicgen.midi import Performance, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
 
 MOST_EPOCHS = 100_000
+MOST_BEATS = 10_000  # of a recording
+MOST_FILES = 100  # pieces of one `generate`
 
 
 def say(text: str) -> None:
@@ -31,6 +35,19 @@ def check_output(path: str | None, endings: tuple[str, ...], inputs: tuple = ())
         raise ValueError(f"{path!r} does not end in {' or '.join(endings)}")
     if path and any(each and Path(path).exists() and Path(path).samefile(each) for each in inputs):
         raise ValueError(f"{path!r} is an input; the output must be another file")
+    if path and Path(path).is_dir():
+        raise ValueError(f"{path!r} is a folder; the output must be a file")
+    if path:
+        check_writable(Path(path).absolute().parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError if a folder cannot be written to, or cannot be created."""
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
 
 
 def sample(args: Namespace) -> dict:
@@ -168,41 +185,105 @@ def load_piano_model(path: Path | str):
 
 
 def generate_piece(args: Namespace) -> dict:
-    """Compose a piece that continues a given opening."""
-    from musicgen.generation import GenerationConfig, generate
+    """Compose one or several continuations of an opening. Ctrl-C keeps what was composed."""
+    from musicgen.generation import GenerationConfig, without_prime
     from musicgen.training import SHIPPED_CHECKPOINT
+    from musicgen.training.run import fps_of
+    from musicgen.utils.devices import choose_device
 
-    for path, endings in ((args.out, (".mid", ".midi")), (args.wav, (".wav",)), (args.png, (".png",))):
-        check_output(path, endings, (args.prime,))
+    outputs = output_files(args)
     args.beat = args.bpm != "none"
     args.bpm = (args.bpm if args.beat else None) or 0.0
-    config, asked = config_of(GenerationConfig, args), (args.composer or "").strip()
+    config = config_of(GenerationConfig, args)
+    device = choose_device(args.device)
     performance = read_performance(args.prime) if args.prime else None
-    model = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT).model
-    if asked and performance and not model.config.composers:
+    checkpoint = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT)
+    fps = fps_of(checkpoint)
+    composers = checkpoint.model.config.composers
+    asked = (args.composer or "").strip()
+    if asked and performance and not composers:
         raise ValueError(f"the model was trained without composers: leave --composer {asked} out")
-    style = match_composer(asked, model.config.composers) if asked and model.config.composers else None
-    prime, title = choose_prime(performance, args, style, asked)
+    style = match_composer(asked, composers) if asked and composers else None
+    prime, title = choose_prime(performance, args, style, asked, fps)
+    recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
+
     started = time.perf_counter()
-    roll = generate(model, prime, config, style)
-    seconds, prime_frames = time.perf_counter() - started, prime.n_frames if prime else 0
-    bpm = estimated_bpm(roll, prime_frames)
+    pieces, stopped_by = compose(checkpoint.model, prime, config, style, fps, device, args)
+    seconds = time.perf_counter() - started
+    n_prime = prime.n_frames if prime else 0
+    n_new = pieces[0].n_frames - n_prime
+    bpm = estimated_bpm(pieces[0], n_prime)
     if bpm:
         say(f"beat found: {bpm:.0f} per minute (--bpm sets another, --bpm none plays freely)")
-    follows_beats = config.bpm or (roll.beats is not None and not in_strict_time(roll.beats))
-    write_midi(roll, args.out, performance.prime_tempo_map if performance and not follows_beats else None)
-    write_views(roll, prime_frames, title, args)
-    return {
-        "n_notes": roll.n_notes,
+    if stopped_by and not n_new:
+        args.stopped_by = stopped_by
+        return {}
+
+    written = [without_prime(piece, n_prime) for piece in pieces] if args.only_new else pieces
+    beats = pieces[0].beats
+    strict = not config.bpm and (beats is None or in_strict_time(beats))
+    tempo_map = performance.prime_tempo_map if performance and strict and not args.only_new else None
+    write_pieces(written, outputs, tempo_map, recording, title, 0 if args.only_new else n_prime)
+
+    files = [path for paths in outputs for path in paths.values()]
+    if stopped_by:
+        args.stopped_by = stopped_by
+        args.advice = f" after {n_new / fps:g} s of new music; wrote {', '.join(files)}"
+    result = {
+        "n_notes": sum(piece.n_notes for piece in written),
         "prime": title,
-        "prime_seconds": prime_frames / roll.fps,
+        "prime_seconds": n_prime / fps,
         "composer": style,
         "bpm_found": bpm,
-        "seconds": roll.duration_seconds,
+        "seconds": written[0].duration_seconds,
         "generation_seconds": round(seconds, 2),
-        "realtime_factor": round((roll.n_frames - prime_frames) / roll.fps / seconds, 1),
-        "files": [path for path in (args.out, args.wav, args.png) if path],
+        "realtime_factor": round(args.n * n_new / fps / seconds, 1),
+        "files": files,
     }
+    if args.n > 1:
+        result["pieces"] = [
+            {"n_notes": piece.n_notes, "files": list(paths.values())} for piece, paths in zip(written, outputs)
+        ]
+    return result
+
+
+def output_files(args: Namespace) -> list[dict[str, str]]:
+    """Return the files of each piece, by kind, after a check of all that can be checked before composing.
+
+    The files of several pieces are numbered: ``new.mid`` becomes ``new-1.mid``, ``new-2.mid`` and so on.
+    """
+    endings = {"out": (".mid", ".midi"), "wav": (".wav",), "png": (".png",)}
+    asked = {kind: getattr(args, kind) for kind in endings if getattr(args, kind)}
+    if not 1 <= args.n <= MOST_FILES:
+        raise ValueError(f"--n must lie in 1..{MOST_FILES}, not {args.n}")
+    outputs = []
+    for number in range(1, args.n + 1):
+        paths = asked
+        if args.n > 1:
+            paths = {kind: str(Path(path).with_stem(f"{Path(path).stem}-{number}")) for kind, path in asked.items()}
+        for kind, path in paths.items():
+            check_output(path, endings[kind], (args.prime, args.checkpoint))
+        outputs.append(paths)
+    return outputs
+
+
+def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int, device, args: Namespace):
+    """Return the generated pieces, and the number of the signal that ended them early, or None."""
+    from musicgen.generation import generate_several
+    from musicgen.utils.progress import progress_bar
+    from musicgen.utils.signals import catch_signals
+
+    n_seconds = round(config.seconds - (prime.duration_seconds if prime else 0))
+    show = sys.stderr.isatty() and not args.json
+    with catch_signals() as stop, progress_bar("composing", n_seconds, " s of music", show) as bar:
+
+        def after_frame(n_new: int) -> bool:
+            if n_new % fps == 0:
+                bar.update(1)
+            return stop.is_set()
+
+        pieces = generate_several(model, prime, config, args.n, style, after_frame, fps, device)
+    return pieces, stop.number
 
 
 def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:
@@ -214,7 +295,7 @@ def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:
 
 
 def choose_prime(
-    performance: Performance | None, args: Namespace, style: str | None, asked: str
+    performance: Performance | None, args: Namespace, style: str | None, asked: str, fps: int
 ) -> tuple[PianoRoll | None, str | None]:
     """Return the prime and its title: the opening of the given file, or else a bundled opening by the composer."""
     from musicgen.corpora.primes import PRIMES, shipped_prime
@@ -223,33 +304,57 @@ def choose_prime(
     if not args.beats or (not performance and style and composer not in PRIMES):
         return None, None
     if not performance:
-        return shipped_prime(composer, args.beats), f"{composer}: {PRIMES[composer].title}"
+        return shipped_prime(composer, args.beats, fps), f"{composer}: {PRIMES[composer].title}"
     for warning in performance.warnings:
         say(f"{args.prime}: {warning}")
-    prime = performance.first_beats(args.beats)
-    if prime.n_frames < performance.frame_of_beat(args.beats):
+    prime = performance.first_beats(args.beats, fps)
+    if prime.n_frames < performance.frame_of_beat(args.beats, fps):
         say(f"{args.prime}: shorter than {args.beats:g} beats; the prime is {prime.duration_seconds:g} s long")
     return prime, Path(args.prime).stem
 
 
-def write_views(roll: PianoRoll, prime_frames: int, title: str | None, args: Namespace) -> None:
-    """Write the sound and the figure if the user asked for them."""
-    if args.wav:
-        from musicgen.lab.player.sound import render, write_wav
+def write_pieces(
+    pieces: list[PianoRoll],
+    outputs: list[dict[str, str]],
+    tempo_map,
+    recording: PianoRoll | None,
+    title: str | None,
+    n_prime: int,
+) -> None:
+    """Write the MIDI files, then the sounds and the figures; an error says what was written before it."""
+    written: list[str] = []
+    try:
+        for piece, paths in zip(pieces, outputs):
+            write_midi(piece, paths["out"], tempo_map)
+            written.append(paths["out"])
+        for piece, paths in zip(pieces, outputs):
+            if "wav" in paths:
+                from musicgen.lab.player.sound import render_wav
 
-        write_wav(render(roll), args.wav)
-    if args.png:
-        from musicgen.lab.figures.rolls import plot_comparison, plot_roll
-        from musicgen.lab.figures.style import save_figure
+                render_wav(piece, paths["wav"])
+                written.append(paths["wav"])
+            if "png" in paths:
+                draw_piece(piece, paths["png"], recording, title, n_prime)
+                written.append(paths["png"])
+    except (ValueError, OSError, MemoryError) as error:
+        if not written:
+            raise
+        raise ValueError(
+            f"{error or 'there is not enough memory'}; written before that: {', '.join(written)}"
+        ) from error
 
-        if title and args.prime:
-            recording = read_midi(args.prime)
-            first = int(recording.notes["start_frame"][0])  # where the prime begins
-            ax = plot_comparison(recording[first:], roll, prime_frames, title[:60])
-        else:
-            primed = f"primed with {title}" if title else "without a prime"
-            ax = plot_roll(roll, title=f"A generated piece, {primed}", prime_frames=prime_frames)
-        save_figure(ax, args.png)
+
+def draw_piece(piece: PianoRoll, path: str, recording: PianoRoll | None, title: str | None, n_prime: int) -> None:
+    """Write the figure of a piece, below the recording whose opening it continues."""
+    from musicgen.lab.figures.rolls import plot_comparison, plot_roll
+    from musicgen.lab.figures.style import save_figure
+
+    if recording and n_prime:
+        ax = plot_comparison(recording, piece, n_prime, title[:60])
+    else:
+        primed = f"primed with {title}" if title else "without a prime"
+        ax = plot_roll(piece, title=f"A generated piece, {primed}", prime_frames=n_prime)
+    save_figure(ax, path)
 
 
 def download(args: Namespace) -> dict:

@@ -1,6 +1,9 @@
 """A roll as sound: a sampled piano if midirenderer is installed, otherwise sums of decaying partials."""
 
 import io
+import tempfile
+import wave
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +19,8 @@ from musicgen.utils.files import atomic_write
 PEAK = 0.89  # -1 dBFS: a decoded MP3 may exceed the original
 LARGEST_MP3_RATE = 24_000
 TAIL_SECONDS = 1.5
+BLOCK_SECONDS = 60  # rendered at once
+LEAD_SECONDS = 10  # before each block; a string that was struck earlier is hardly heard
 
 # For the fallback, sums of partials:
 PARTIALS_RATE = 24_000
@@ -53,24 +58,71 @@ def render(roll: PianoRoll) -> Sound:
     Sound
         1.5 seconds longer than the roll, so that the last notes ring out. Its peak is -1 dBFS, or 0 for silence.
     """
-    try:
-        from midirenderer import render_wave_from
-    except ImportError:
-        samples, rate = _partials(roll), PARTIALS_RATE
-    else:
-        wave = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
-        stereo, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
-        samples = stereo.mean(axis=1)
-    peak = np.abs(samples).max(initial=0)
-    return Sound(samples * np.float32(PEAK / peak) if peak else samples, rate)
+    parts = list(_parts(roll))
+    samples = np.concatenate([samples for samples, _ in parts])
+    return Sound(samples * _gain(_peak(samples)), parts[0][1])
+
+
+def render_wav(roll: PianoRoll, path: Path | str) -> None:
+    """Write the sound of `render` as a WAV file, atomically, in memory that does not grow with the piece."""
+    folder = Path(path).absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as unscaled:  # the loudest sample is known only at the end
+        peak = 0.0
+        for samples, rate in _parts(roll):
+            peak = max(peak, _peak(samples))
+            unscaled.write(samples.tobytes())
+        unscaled.seek(0)
+        blocks = iter(lambda: unscaled.read(BLOCK_SECONDS * rate * 4), b"")
+        _write_pcm(path, rate, (np.frombuffer(block, np.float32) * _gain(peak) for block in blocks))
 
 
 def write_wav(sound: Sound, path: Path | str) -> None:
     """Write a sound as a 16-bit WAV file atomically."""
-    stream = io.BytesIO()  # soundfile would not report a full disk
-    soundfile.write(stream, sound.samples, sound.rate, format="WAV", subtype="PCM_16")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
+    _write_pcm(path, sound.rate, [sound.samples])
+
+
+def _write_pcm(path: Path | str, rate: int, blocks: Iterable[np.ndarray]) -> None:
+    """Write blocks of a mono waveform; unlike soundfile, this reports a full disk."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream, wave.open(stream, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for block in blocks:
+            file.writeframes(np.rint(block * 32767).astype("<i2").tobytes())
+
+
+def _parts(roll: PianoRoll) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the samples of a roll, not scaled, minute by minute, and their rate.
+
+    Each part is rendered with the ten seconds before it, which are cut off, so that what rings on from them is heard.
+    """
+    block = BLOCK_SECONDS * roll.fps
+    for start in range(0, max(1, roll.n_frames), block):
+        end = min(start + block, roll.n_frames)
+        first = max(0, start - LEAD_SECONDS * roll.fps)
+        samples, rate = _render_part(roll[first:end])
+        cut = (start - first) // roll.fps * rate
+        yield samples[cut:] if end == roll.n_frames else samples[cut : cut + BLOCK_SECONDS * rate], rate
+
+
+def _render_part(roll: PianoRoll) -> tuple[np.ndarray, int]:
+    """Return the samples of a roll and what rings on after it, and their rate."""
+    try:
+        from midirenderer import render_wave_from
+    except ImportError:
+        return _partials(roll), PARTIALS_RATE
+    content = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
+    stereo, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    return stereo.mean(axis=1), rate
+
+
+def _peak(samples: np.ndarray) -> float:
+    return float(np.abs(samples).max(initial=0))
+
+
+def _gain(peak: float) -> np.float32:
+    return np.float32(PEAK / peak if peak else 1)
 
 
 def mp3_bytes(sound: Sound) -> bytes:
