@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicgen.lab.player.sound import mp3_bytes, render, sustained, write_wav
+from musicgen.lab.player.sound import mp3_bytes, render, render_wav, sustained, write_wav
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 
@@ -99,3 +99,18 @@ def test_an_mp3_is_the_sound_in_under_250_kb_per_minute(engine):
     assert len(mp3) * 60 * every / len(sound.samples) * rate < 250_000
     wanted = sound.samples[::every]
     assert np.corrcoef(samples[: len(wanted)], wanted)[0, 1] > 0.99
+
+
+def test_a_long_piece_is_rendered_in_blocks_that_fit_together(engine, tmp_path, monkeypatch):
+    notes = [(40 + 7 * i, 60 + i, 13 * i, 13 * i + 9) for i in range(8)]  # one sounds over each border of 2 s
+    roll = PianoRoll(roll_of(*notes, n_frames=105).velocity, pedal=np.arange(105) % 60 > 20)
+    whole = render(roll)
+    monkeypatch.setattr("musicgen.lab.player.sound.BLOCK_SECONDS", 2)
+    parts = render(roll)
+    assert len(parts.samples) == len(whole.samples)
+    np.testing.assert_allclose(parts.samples, whole.samples, atol=0.003)
+    render_wav(roll, tmp_path / "a.wav")
+    samples, rate = soundfile.read(tmp_path / "a.wav")
+    assert rate == whole.rate and samples.shape == whole.samples.shape
+    np.testing.assert_allclose(samples, parts.samples, atol=2 / 2**16)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]

@@ -16,7 +16,7 @@ from musicgen.corpora.maestro import download_maestro
 from musicgen.dataset import prepare
 from musicgen.lab.figures.rolls import plot_roll
 from musicgen.lab.figures.style import save_figure
-from musicgen.lab.player.sound import Sound, write_wav
+from musicgen.lab.player.sound import Sound, render_wav, write_wav
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
@@ -39,6 +39,10 @@ def write_checkpoint(path):
 
 def write_sound(path):
     write_wav(Sound(np.zeros(9000, np.float32), 9000), path)
+
+
+def write_rendered(path):
+    render_wav(PianoRoll(np.zeros((0, 88), np.uint8)), path)
 
 
 def write_figure(path):
@@ -66,7 +70,7 @@ def full(write, path):
     os._exit(4)
 
 
-WRITERS = [write_text, write_checkpoint, write_sound, write_figure, write_piece]
+WRITERS = [write_text, write_checkpoint, write_sound, write_rendered, write_figure, write_piece]
 
 
 @pytest.mark.parametrize("write", WRITERS)

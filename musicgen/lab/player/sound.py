@@ -59,41 +59,41 @@ def render(roll: PianoRoll) -> Sound:
         1.5 seconds longer than the roll, so that the last notes ring out. Its peak is -1 dBFS, or 0 for silence.
     """
     parts = list(_parts(roll))
-    samples = np.concatenate([samples for samples, _ in parts])
-    return Sound(samples * _gain(_peak(samples)), parts[0][1])
+    samples = np.concatenate([part.samples for part in parts])
+    return Sound(samples * _gain(_peak(samples)), parts[0].rate)
 
 
 def render_wav(roll: PianoRoll, path: Path | str) -> None:
     """Write the sound of `render` as a WAV file, atomically, in memory that does not grow with the piece."""
-    folder = Path(path).absolute().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as unscaled:  # the loudest sample is known only at the end
-        peak = 0.0
-        for samples, rate in _parts(roll):
-            peak = max(peak, _peak(samples))
-            unscaled.write(samples.tobytes())
+    with atomic_write(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as unscaled:
+        peak = 0.0  # the loudest sample is known only at the end
+        for part in _parts(roll):
+            peak = max(peak, _peak(part.samples))
+            rate = part.rate
+            unscaled.write(part.samples.tobytes())
         unscaled.seek(0)
         blocks = iter(lambda: unscaled.read(BLOCK_SECONDS * rate * 4), b"")
-        _write_pcm(path, rate, (np.frombuffer(block, np.float32) * _gain(peak) for block in blocks))
+        _write_pcm(temporary, rate, (np.frombuffer(block, np.float32) * _gain(peak) for block in blocks))
 
 
 def write_wav(sound: Sound, path: Path | str) -> None:
     """Write a sound as a 16-bit WAV file atomically."""
-    _write_pcm(path, sound.rate, [sound.samples])
+    with atomic_write(path) as temporary:
+        _write_pcm(temporary, sound.rate, [sound.samples])
 
 
-def _write_pcm(path: Path | str, rate: int, blocks: Iterable[np.ndarray]) -> None:
-    """Write blocks of a mono waveform; unlike soundfile, this reports a full disk."""
-    with atomic_write(path) as temporary, temporary.open("wb") as stream, wave.open(stream, "wb") as file:
+def _write_pcm(path: Path, rate: int, blocks: Iterable[np.ndarray]) -> None:
+    """Write blocks of a mono waveform as a WAV file; unlike soundfile, this reports a full disk."""
+    with path.open("wb") as stream, wave.open(stream, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         for block in blocks:
-            file.writeframes(np.rint(block * 32767).astype("<i2").tobytes())
+            file.writeframes((block * 32768).round().clip(-32768, 32767).astype("<i2").tobytes())
 
 
-def _parts(roll: PianoRoll) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the samples of a roll, not scaled, minute by minute, and their rate.
+def _parts(roll: PianoRoll) -> Iterator[Sound]:
+    """Yield the sound of a roll minute by minute, not scaled.
 
     Each part is rendered with the ten seconds before it, which are cut off, so that what rings on from them is heard.
     """
@@ -101,20 +101,22 @@ def _parts(roll: PianoRoll) -> Iterator[tuple[np.ndarray, int]]:
     for start in range(0, max(1, roll.n_frames), block):
         end = min(start + block, roll.n_frames)
         first = max(0, start - LEAD_SECONDS * roll.fps)
-        samples, rate = _render_part(roll[first:end])
-        cut = (start - first) // roll.fps * rate
-        yield samples[cut:] if end == roll.n_frames else samples[cut : cut + BLOCK_SECONDS * rate], rate
+        part = _render_part(roll[first:end])
+        samples = part.samples[(start - first) // roll.fps * part.rate :]
+        if end < roll.n_frames:
+            samples = samples[: BLOCK_SECONDS * part.rate]
+        yield Sound(samples, part.rate)
 
 
-def _render_part(roll: PianoRoll) -> tuple[np.ndarray, int]:
-    """Return the samples of a roll and what rings on after it, and their rate."""
+def _render_part(roll: PianoRoll) -> Sound:
+    """Return the sound of a roll and what rings on after it, not scaled."""
     try:
         from midirenderer import render_wave_from
     except ImportError:
-        return _partials(roll), PARTIALS_RATE
+        return Sound(_partials(roll), PARTIALS_RATE)
     content = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
     stereo, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    return stereo.mean(axis=1), rate
+    return Sound(stereo.mean(axis=1), rate)
 
 
 def _peak(samples: np.ndarray) -> float:
