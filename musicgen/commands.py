@@ -228,7 +228,7 @@ def generate_piece(args: Namespace) -> dict:
     files = [path for paths in outputs for path in paths.values()]
     if stopped_by:
         args.stopped_by = stopped_by
-        args.advice = f" after {n_new / fps:g} s of new music; wrote {', '.join(files)}"
+        args.advice = f" after {n_new / fps:g} s of new music; wrote {shortened(files)}"
     result = {
         "n_notes": sum(piece.n_notes for piece in written),
         "prime": title,
@@ -245,6 +245,11 @@ def generate_piece(args: Namespace) -> dict:
             {"n_notes": piece.n_notes, "files": list(paths.values())} for piece, paths in zip(written, outputs)
         ]
     return result
+
+
+def shortened(files: list[str]) -> str:
+    """Return a list of files that fits in one line."""
+    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
 
 
 def output_files(args: Namespace) -> list[dict[str, str]]:
@@ -340,7 +345,7 @@ def write_pieces(
         if not written:
             raise
         raise ValueError(
-            f"{error or 'there is not enough memory'}; written before that: {', '.join(written)}"
+            f"{error or 'there is not enough memory'}; written before that: {shortened(written)}"
         ) from error
 
 

@@ -157,6 +157,59 @@ def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoin
     assert read_midi(tmp_path / "new.mid").active.sum(axis=1).max() <= 9
 
 
+@pytest.fixture
+def tiny(tiny_model, tmp_path):
+    """The path of a checkpoint of a model that was trained at 10 frames per second."""
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model(n_pitches=88), {}, {"data": {"fps": 10}})
+    return tmp_path / "tiny.safetensors"
+
+
+def test_several_continuations_are_numbered_and_can_leave_the_prime_out(run, folder, tiny, tmp_path):
+    wanted = ["--prime", folder / "piece 7.mid", "--beats", 3, "--seconds", 4, "--checkpoint", tiny, "--n", 2]
+    files = ["--out", tmp_path / "new.mid", "--png", tmp_path / "new.png"]
+    whole = run("generate", *files, *wanted)
+    assert whole["files"] == [str(tmp_path / name) for name in ("new-1.mid", "new-1.png", "new-2.mid", "new-2.png")]
+    pieces = [read_midi(tmp_path / f"new-{number}.mid", fps=10) for number in (1, 2)]
+    assert pieces[0] != pieces[1] and pieces[0][:15] == pieces[1][:15]
+    assert [each["n_notes"] for each in whole["pieces"]] == [piece.n_notes for piece in pieces]
+    new = run("generate", *files, *wanted, "--only-new")
+    assert (new["prime_seconds"], new["seconds"]) == (1.5, 2.5)
+    assert 0 < new["n_notes"] < whole["n_notes"]
+    for piece, number in zip(pieces, (1, 2)):
+        written = read_midi(tmp_path / f"new-{number}.mid", fps=10)
+        both = piece.onsets[15 : 15 + written.n_frames]
+        np.testing.assert_array_equal(written.onsets[: len(both)], both)
+
+
+def test_a_model_composes_at_its_own_frame_rate(run, folder, tiny, tmp_path):
+    said = run("generate", "--prime", folder / "piece 7.mid", "--beats", 4, "--seconds", 3, "--out",
+               tmp_path / "new.mid", "--checkpoint", tiny)  # fmt: skip
+    prime = read_midi(folder / "piece 7.mid", fps=10)[:20]
+    np.testing.assert_array_equal(read_midi(tmp_path / "new.mid", fps=10).active[:20], prime.active)
+    assert (said["prime_seconds"], said["seconds"]) == (2.0, 3.0)
+
+
+def test_a_prime_that_begins_after_seven_minutes_is_drawn(run, tiny, tmp_path):
+    late = midi_bytes([note(480 * 960, 480 * 964, 60)])  # at 8 minutes
+    (tmp_path / "late.mid").write_bytes(late)
+    wanted = ["--prime", tmp_path / "late.mid", "--seconds", 6, "--checkpoint", tiny, "--png", tmp_path / "new.png"]
+    assert run("generate", "--out", tmp_path / "new.mid", *wanted)["prime_seconds"] == 2
+    assert (tmp_path / "new.png").stat().st_size > 1000
+
+
+def test_what_fails_after_composing_says_what_was_written(tiny, tmp_path, monkeypatch, capsys):
+    def fail(*_arguments):
+        raise OSError(28, "No space left on device", "new.wav")
+
+    monkeypatch.setattr("musicgen.lab.player.sound.render_wav", fail)
+    files = ["--out", str(tmp_path / "new.mid"), "--wav", str(tmp_path / "new.wav")]
+    assert main(["generate", *files, "--seconds", "6", "--checkpoint", str(tiny)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left" in said and said.endswith(f"written before that: {tmp_path / 'new.mid'}\n")
+    assert read_midi(tmp_path / "new.mid").n_notes
+
+
 def test_a_composer_that_the_model_does_not_know_is_still_a_prime(run, tiny_model, tmp_path):
     save_checkpoint(tmp_path / "small.safetensors", tiny_model(n_pitches=88), {}, {})
     wanted = ["--composer", "Chopin", "--seconds", 5, "--checkpoint", tmp_path / "small.safetensors"]
@@ -210,6 +263,10 @@ BAD = {
     "generate --out a.mid --prime good.mid --composer Bach --checkpoint plain.safetensors": "--composer Bach",
     "generate --out a.wav --checkpoint plain.safetensors": "'a.wav' does not end in .mid",
     "generate --out a.mid --wav a.mp3 --checkpoint plain.safetensors": "'a.mp3' does not end in .wav",
+    "generate --out a.mid --wav text.mid/a.wav": "text.mid",
+    "generate --out folder.mid": "'folder.mid' is a folder",
+    "generate --out a.mid --n 0": "--n must lie in 1..100, not 0",
+    "generate --out a.mid --device cuda": "use --device cpu",
     "train good --out run --start piano.safetensors --composers unknown": "leave --composers out, or give those of",
     "train good --out run --composers Mozart": "no composers that are known",
     "train pair --out run": "three or more",
@@ -223,7 +280,9 @@ BAD = {
 @pytest.mark.parametrize(("line", "named"), BAD.items())
 def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "broken", "lonely", "pair", "good"):
+    monkeypatch.setattr("musicgen.commands.compose", None)  # told before anything is composed
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name in ("empty", "broken", "lonely", "pair", "good", "folder.mid"):
         (tmp_path / name).mkdir()
     for index in range(4):
         (tmp_path / "good" / f"{index}.mid").write_bytes((folder / "piece 1.mid").read_bytes())

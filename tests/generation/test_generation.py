@@ -17,6 +17,8 @@ from musicgen.generation.generate import (
     continue_beats,
     continue_rolls,
     generate,
+    generate_several,
+    without_prime,
 )
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -225,6 +227,37 @@ def test_a_composer_is_told_by_name_and_a_stranger_refused(model_of):
         generate(model_of(), prime, config, "Salieri")
     with pytest.raises(ValueError, match="does not know 'Bach', only nobody"):
         generate(model_of(composers=()), prime, config, "Bach")
+
+
+def test_without_its_prime_a_piece_has_only_the_notes_that_begin_after_it():
+    velocity = np.zeros((9, 88), np.uint8)
+    velocity[1:6, 40] = 50  # begins in the prime, and is held
+    velocity[7:, 40] = 60
+    velocity[4:, 41] = 70  # begins with the continuation
+    beats = np.array([[0.0, 1], [0.25, 0]])
+    roll = without_prime(PianoRoll(velocity, 20, np.arange(9) > 2, beats), 4)
+    assert roll.notes[["pitch", "start_frame", "end_frame"]].tolist() == [(62, 0, 5), (61, 3, 5)]
+    assert roll.pedal.tolist() == [True] * 5
+    assert roll.beats[:, 0].tolist() == [-0.2, 0.05]
+    assert without_prime(roll, 0) == roll and without_prime(roll, 5).n_frames == 0
+
+
+def test_several_pieces_differ_and_begin_alike_and_a_prime_of_another_rate_is_refused(model_of):
+    prime, config = prime_of(fps=10), GenerationConfig(seconds=2)
+    pieces = generate_several(model_of(), prime, config, 3, "Liszt", fps=10)
+    assert all(np.array_equal(piece.velocity[:14], prime.velocity) for piece in pieces)
+    assert pieces[0] != pieces[1] != pieces[2] != pieces[0]
+    assert generate_several(model_of(), None, config, 1, fps=8)[0].n_frames == 16
+    with pytest.raises(ValueError, match="the prime has 10 frames per second, the model was trained with 20"):
+        generate_several(model_of(), prime, config, 3, fps=20)
+
+
+def test_a_callback_hears_of_each_frame_and_can_end_the_piece(model_of):
+    heard = []
+    whole = generate(model_of(), prime_of(), GenerationConfig(seconds=2), callback=heard.append)
+    assert heard == list(range(1, 27))
+    part = generate(model_of(), prime_of(), GenerationConfig(seconds=2), callback=lambda n_new: n_new == 9)
+    assert part == whole[:23]
 
 
 def test_a_model_of_another_keyboard_is_refused(tiny_model):

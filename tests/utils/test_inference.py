@@ -1,6 +1,7 @@
 """Running a model changes nothing for those who train or use it elsewhere."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -47,6 +48,15 @@ def test_a_model_is_copied_only_if_it_must_change(tiny_model):
     assert for_inference(model) is model is for_inference(model, "cpu")
     copied = for_inference(model.train())
     assert copied is not model and not copied.training and model.training
+
+
+def test_threads_that_share_a_model_compose_what_one_after_another_does(tiny_model, roll):
+    model = tiny_model(n_pitches=88)
+    configs = [GenerationConfig(seconds=1.9, seed=seed, guidance_scale=1 + seed % 2) for seed in range(100)]
+    expected = [generate(model, roll, config) for config in configs[::10]]
+    with ThreadPoolExecutor(4) as threads:
+        pieces = list(threads.map(lambda config: generate(model, roll, config), configs))
+    assert pieces[::10] == expected
 
 
 def test_overlapping_python_threads_get_their_number_of_threads_back():

@@ -5,10 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from raw_midi import midi_bytes, note
+
+from musicgen.__main__ import main
+from musicgen.midi import read_midi
+from musicgen.training import save_checkpoint
+from musicgen.utils import progress
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -95,9 +101,23 @@ def test_a_stopped_training_can_be_resumed(tmp_path, start, number):
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_a_stopped_generate_writes_nothing(tmp_path, start, number):
-    process = start("generate", "--seconds", 3000, "--out", tmp_path / "new.mid")
-    time.sleep(6)
-    assert process.poll() is None
-    check_end(process, number)
-    assert [path.name for path in tmp_path.iterdir()] == []
+def test_a_stopped_generate_keeps_what_was_composed(tmp_path, tiny_model, monkeypatch, capsys, number):
+    class Bar(nullcontext):
+        """A progress bar that is stopped after the second second of music."""
+
+        def update(self, _seconds):
+            self.n_seconds = getattr(self, "n_seconds", 0) + 1
+            if self.n_seconds == 2:
+                os.kill(os.getpid(), number)
+
+    bar = Bar()
+    bar.enter_result = bar
+    monkeypatch.setattr(progress, "progress_bar", lambda *_arguments: bar)
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model(n_pitches=88), {}, {})
+    out = tmp_path / "new.mid"
+    command = ["generate", "--seconds", "300", "--beats", "0", "--checkpoint", tmp_path / "tiny.safetensors"]
+    assert main([*map(str, command), "--out", str(out), "--json"]) == CODES[number]
+    told = capsys.readouterr()
+    assert told.err == f"musicgen: stopped by {number.name} after 2 s of new music; wrote {out}\n"
+    assert told.out == ""
+    assert 1.5 < read_midi(out).duration_seconds <= 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from musicgen.generation import GenerationConfig, generate
 from musicgen.lab.figures.html import readable
-from musicgen.lab.player.sound import render, write_wav
+from musicgen.lab.player.sound import render_wav
 from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -59,7 +59,7 @@ class Take:
         number = next(n for n in range(1, 10_000) if not (Path(folder) / f"{stem}-{n}.json").exists())
         midi, wav, settings = (Path(folder) / f"{stem}-{number}{suffix}" for suffix in (".mid", ".wav", ".json"))
         write_midi(self.roll, midi)
-        write_wav(render(self.roll), wav)
+        render_wav(self.roll, wav)
         about = {"begun_with": readable(self.begun_with), "prime_frames": self.prime_frames, "composer": self.composer}
         with atomic_write(settings) as temporary:
             temporary.write_text(json.dumps(about | asdict(self.config), indent=1, ensure_ascii=False), "utf-8")
