@@ -42,6 +42,11 @@ def check_same(features, other):
             torch.testing.assert_close(known, expected)
 
 
+def joined(parts):
+    """Join the features of successive frames; parts of them may be None."""
+    return [None if known[0] is None else torch.cat(known, dim=1) for known in zip(*parts)]
+
+
 def layer_by_layer(model, frames, labels, pedal, beats):
     """The layers spelled out: the last hidden states, and the weights of each attention cell."""
     x, weights = torch.cat([(frames > 0).double(), frames, pedal[..., None], beats], dim=-1), []
@@ -112,8 +117,7 @@ def test_a_piece_in_any_parts_gives_the_same(tiny_model, parts, shape, span):
     for part, pedal, beats in zip(*(x.split(parts, dim=1) for x in (frames, *inputs.values()))):
         features, state = model(part, state, composers, pedal, beats)
         found.append(features)
-    joined = [None if known[0] is None else torch.cat(known, dim=1) for known in zip(*found)]
-    check_same(joined, model(frames, None, composers, **inputs)[0])
+    check_same(joined(found), model(frames, None, composers, **inputs)[0])
 
 
 @torch.no_grad()
@@ -150,9 +154,9 @@ def test_a_selected_state_goes_on_as_if_its_rows_had_always_been_there(tiny_mode
         original.append(features)
     whole = torch.cat([frames[rows, :n_before], others], dim=1)
     wanted, _ = model(whole, None, composers[rows], **{k: x[rows] for k, x in inputs.items()})
-    check_same([torch.cat(each, dim=1) for each in zip(*found)], wanted.map(lambda x: x[:, n_before:]))
+    check_same(joined(found), wanted.map(lambda x: x[:, n_before:]))
     wanted, _ = model(frames, None, composers, **inputs)  # the state that was copied goes on undisturbed
-    check_same([torch.cat(each, dim=1) for each in zip(*original)], wanted.map(lambda x: x[:, n_before:]))
+    check_same(joined(original), wanted.map(lambda x: x[:, n_before:]))
 
 
 class GRU(torch.nn.GRU):
