@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test browser bench listen lab notebooks pages slides links soak coverage mutants clean
+.PHONY: help setup demo test browser bench listen lab notebooks pages slides student grade links soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,13 @@ pages: $(STAMP)  ## export the notebooks as web pages that need no other host: o
 
 slides: $(STAMP)  ## export the notebooks as slides: outputs/slides
 	$(RUN) -m musicgen.lab.course.pages --slides $(NOTEBOOKS) --out outputs/slides
+
+student: $(STAMP)  ## write copies of the notebooks for students, without solutions: outputs/student
+	$(RUN) notebooks/grading/grade.py student outputs/student
+
+grade: $(STAMP)  ## give points for the notebooks in a folder: FOLDER/points.csv; FOLDER=handed-in [SEED=a secret number]
+	@test -d "$(FOLDER)" || { echo "Say which: make grade FOLDER=handed-in"; exit 2; }
+	$(RUN) notebooks/grading/grade.py grade "$(FOLDER)" $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
 	$(RUN) tests/soak.py

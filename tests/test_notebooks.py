@@ -70,7 +70,7 @@ FUNCTIONS = {name: each for name, each in EXERCISES.items() if isinstance(each, 
 def test_each_function_to_write_stands_in_its_notebook_and_is_solved(name):
     exercise, number = FUNCTIONS[name], name[:2]
     notebook = next((path for path in PATHS if path.stem.startswith(number)), None)
-    if notebook is None or number in ("05", "06", "07"):
+    if notebook is None or number == "04":
         pytest.skip("is being rewritten")
     assert any(
         source.startswith(exercise.stub) and f'check("{name}", {exercise.name})' in source
@@ -186,8 +186,6 @@ def test_a_name_for_two_things_is_found(codes, names):
 
 @notebooks
 def test_no_two_cells_use_one_name_for_two_things(path):
-    if path.stem[:2] in ("05", "07"):
-        pytest.skip("is being rewritten")
     assert clashes(sources(read(path), "code")) == set()
 
 
@@ -235,7 +233,7 @@ SETTINGS = {
         "SECONDS": 9,
         "rolls": "rolls[::9]",
     },
-    "05": {"PIECE": 6, "CONFIG": "GenerationConfig(seconds=12.0, temperature=1.1)"},
+    "05": {"PIECE": 6, "CONFIG": "GenerationConfig(seconds=12.0, temperature=1.1)", "COMPOSER": "None", "N_SEEDS": 2},
     "06": {"SPLIT": '"validation"'},
     "07": {"REPEAT": 1},
 }

@@ -62,9 +62,55 @@ def test_a_page_loads_nothing_from_other_hosts(notebook):
     assert "<script" not in page
 
 
+@pytest.fixture
+def lesson(tmp_path):
+    """Write a notebook with settings, code, an exercise, and a glossary beside it."""
+    rows = "| term | meaning |\n|---|---|\n| prime | the *opening* |\n| beat, bar | the pulse |\n"
+    (tmp_path / "glossary.md").write_text(f"# Glossary\n\n{rows}", encoding="utf-8")
+    make = nbformat.v4
+    texts = [
+        "# 09 Lesson\nA prime has `prime` beats: $prime$.",
+        "## Settings",
+        "## What is a prime?\nThe prime, a bar.",
+    ]
+    codes = ["import secret_helper", "FULL_RUN = False", "def built():\n    return 1"]
+    cells = [each for pair in zip(map(make.new_markdown_cell, texts), map(make.new_code_cell, codes)) for each in pair]
+    cells += [make.new_markdown_cell("## Summary\nIt ends.\n\n## Exercises\nWrite."), make.new_code_cell("check()")]
+    nbformat.write(make.new_notebook(cells=cells), tmp_path / "09_lesson.ipynb")
+    return tmp_path / "09_lesson.ipynb"
+
+
+def test_a_page_has_contents_and_links_each_term_once(lesson):
+    page = export(lesson)
+    places = re.findall(r'<a href="#([^"]+)">', page.split('class="contents"')[1].split("</nav>")[0])
+    assert places == ["Settings", "What-is-a-prime%3F", "Summary", "Exercises"]
+    assert 'id="What-is-a-prime?"' in page
+    links = re.findall(r'<a href="glossary.html#([^"]+)" title="([^"]+)">([^<]+)</a>', page)
+    assert links == [("prime", "the *opening*", "prime"), ("bar", "the pulse", "bar")]
+    assert "<code>prime</code>" in page
+
+
+def test_slides_show_what_is_built_and_hide_settings_helpers_and_exercises(lesson):
+    page = re.sub("<[^>]*>", "", export(lesson, slides=True).split("<main>")[1].split("</main>")[0])
+    assert "built" in page and "It ends." in page
+    assert not [word for word in ("secret_helper", "FULL_RUN", "Settings", "check()", "Write.") if word in page]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_of_the_course_has_an_alternative_text(path):
+    page = re.sub(r'srcdoc="[^"]*"', "", export(path))
+    pictures = re.findall(r"<img\b[^>]*>", page)
+    assert [picture[:80] for picture in pictures if not re.search(r'alt="[^"]+"', picture)] == []
+    assert "No description has been provided" not in page
+
+
 def test_slides_begin_at_markdown_cells_and_arrow_keys_turn_them(browser, tmp_path):
     make = nbformat.v4
-    cells = [make.new_markdown_cell("# One"), make.new_code_cell("1 + 1"), make.new_markdown_cell("## Two $x$")]
+    cells = [
+        make.new_markdown_cell("# One"),
+        make.new_code_cell("def two(): ...  # 2"),
+        make.new_markdown_cell("## Two $x$"),
+    ]
     nbformat.write(make.new_notebook(cells=cells), tmp_path / "a.ipynb")
     (tmp_path / "a.html").write_text(export(tmp_path / "a.ipynb", slides=True), encoding="utf-8")
     page = browser.new_page()
@@ -76,7 +122,7 @@ def test_slides_begin_at_markdown_cells_and_arrow_keys_turn_them(browser, tmp_pa
         seen.append(page.locator("section:visible").inner_text().split()[0])
         page.keyboard.press(key)
     assert seen == ["One", "Two", "Two"]
-    assert "1 + 1" in page.locator("section:visible").inner_text()
+    assert "2" in page.locator("section:visible").inner_text()
     assert all(url.startswith("file:") for url in requests)
     page.close()
 

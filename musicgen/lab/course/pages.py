@@ -14,13 +14,22 @@ import nbformat
 import numpy as np
 from matplotlib.textpath import TextPath
 from nbconvert import HTMLExporter
-from nbconvert.preprocessors import Preprocessor
+from nbconvert.preprocessors import Preprocessor, TagRemovePreprocessor
 
 from musicgen.lab.figures.html import escape
 from musicgen.utils.files import atomic_write
 
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?![\s$])(?P<inline>[^$\n]*?[^$\s\\])\$(?!\w)", re.DOTALL)
+# What no link of the glossary may get into: code, formulas, links, headings, HTML elements with what they hold, tags.
+NOT_PROSE = re.compile(
+    r"(```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|^#[^\n]*|<summary>.*?</summary>|<[^>]+>)",
+    re.DOTALL | re.MULTILINE,
+)
+PANELS = {  # pictures of the panels, beside the notebooks
+    "ComposePanel(": ("figures/compose_panel.png", "The panel to compose with: five controls, a button and the player"),
+    "GenerationPanel(": ("figures/generation_panel.png", "The panel to compose with all settings, and its gallery"),
+}
 PIXELS = 16  # font size of a formula
 COMMANDS = "ZMLQC"  # SVG path commands: "close", then those of the matplotlib path codes 1, 2, 3, 4
 
@@ -75,18 +84,116 @@ def _svg_path(path: TextPath) -> str:
     return "".join(parts)
 
 
+def read_glossary(path: Path) -> dict[str, str]:
+    """Return the meaning of each term in a table of Markdown; a row may define several terms. No file, no terms."""
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|$", path.read_text(encoding="utf-8") if path.is_file() else "", re.MULTILINE
+    )
+    return {term.strip(): meaning for terms, meaning in rows[1:] for term in terms.split(",")}
+
+
+class GlossaryLinks(Preprocessor):
+    """Links the first occurrence of each term of the glossary; its meaning shows as a tooltip."""
+
+    def preprocess(self, notebook, resources):
+        """Link the terms of a whole notebook (called by nbconvert)."""
+        terms = dict(resources["glossary"])
+        for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
+            parts = NOT_PROSE.split(cell.source)  # every second part is code, a link, a heading, a formula or HTML
+            for index in range(0, len(parts), 2):
+                parts[index] = self._link(parts[index], terms)
+            cell.source = "".join(parts)
+        return notebook, resources
+
+    @staticmethod
+    def _link(text: str, terms: dict[str, str]) -> str:
+        """Link and remove from `terms` those that occur, in one pass, so that no link gets into another."""
+        if not terms:
+            return text
+        longest_first = sorted(terms, key=len, reverse=True)
+        names = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
+
+        def link(match: re.Match) -> str:
+            term = next((name for name in terms if name.casefold() == match[0].casefold()), None)
+            if term is None:  # it was linked before
+                return match[0]
+            return f'<a href="glossary.html#{anchor(term)}" title="{escape(terms.pop(term))}">{match[0]}</a>'
+
+        return names.sub(link, text)
+
+
+def anchor(term: str) -> str:
+    """Return the name of a term's place on the page of the glossary."""
+    return re.sub(r"\W+", "-", term.lower())
+
+
+def glossary_notebook(terms: dict[str, str]) -> nbformat.NotebookNode:
+    """Return the glossary as a notebook of one cell, with an anchor for each term."""
+    rows = [f'| <a id="{anchor(term)}"></a>{term} | {meaning} |' for term, meaning in terms.items()]
+    text = "\n".join(["# Glossary", "", "| term | meaning |", "|---|---|", *rows])
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+
+
+def contents(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Return the anchor and the text of each second-level heading."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"^## (.+)$", "\n".join(sources), re.MULTILINE)
+    return [(heading.replace(" ", "-"), heading) for heading in headings]
+
+
+class ForSlides(Preprocessor):
+    """Leaves on slides what an audience wants to see: text, outcomes, and code that defines something.
+
+    Settings and helper code are hidden, exercises are left out, and a panel becomes its picture.
+    """
+
+    def preprocess(self, notebook, resources):
+        """Choose the cells of a whole notebook (called by nbconvert)."""
+        cells = []
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("## Settings"):
+                continue
+            if cell.cell_type == "markdown" and "\n## Exercises" in cell.source:
+                cell.source = cell.source.split("\n## Exercises")[0]
+                cells.append(cell)
+                break
+            cells.append(self._shown(cell, resources["folder"]))
+        notebook.cells = cells
+        return notebook, resources
+
+    @staticmethod
+    def _shown(cell: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+        """Hide the code of a cell that defines nothing; a panel becomes a picture of it."""
+        if cell.cell_type != "code":
+            return cell
+        for name, (file, alt) in PANELS.items():
+            if name in cell.source and (folder / file).is_file():
+                picture = b64encode((folder / file).read_bytes()).decode()
+                return nbformat.v4.new_markdown_cell(f'<img alt="{alt}" src="data:image/png;base64,{picture}">')
+        if not re.search(r"^(def|class) ", cell.source, re.MULTILINE):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide_input"]
+        return cell
+
+
 def export(notebook: Path | str, slides: bool = False) -> str:
     """Return an executed notebook as a self-contained HTML page, or as slides."""
+    path = Path(notebook)
+    return _export(nbformat.read(path, as_version=4), path.stem, path.parent, slides)
+
+
+def _export(notebook: nbformat.NotebookNode, name: str, folder: Path, slides: bool = False) -> str:
     exporter = HTMLExporter(
         template_name="offline",
         template_file="slides.html.j2" if slides else "index.html.j2",
         extra_template_basedirs=[str(Path(__file__).parent)],
-        preprocessors=[FormulasToImages],
+        preprocessors=[*([ForSlides] if slides else [GlossaryLinks]), FormulasToImages],
         embed_images=True,
     )
-    path = Path(notebook)
-    resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
-    return exporter.from_notebook_node(nbformat.read(path, as_version=4), resources)[0]
+    exporter.register_preprocessor(TagRemovePreprocessor(enabled=True, remove_input_tags={"hide_input"}), enabled=True)
+    resources = {"metadata": {"name": name, "path": str(folder)}, "folder": folder}
+    resources["contents"] = [] if slides else contents(notebook)
+    resources["glossary"] = {} if name == "glossary" else read_glossary(folder / "glossary.md")
+    return exporter.from_notebook_node(notebook, resources)[0]
 
 
 def main() -> None:
@@ -97,10 +204,16 @@ def main() -> None:
     parser.add_argument("--slides", action="store_true", help="make a slide of each Markdown cell and what follows it")
     args = parser.parse_args()
     for notebook in args.notebooks:
-        page = args.out / f"{notebook.stem}.html"
-        with atomic_write(page) as temporary:
-            temporary.write_text(export(notebook, args.slides), encoding="utf-8")
-        print(page)
+        _write(args.out / f"{notebook.stem}.html", export(notebook, args.slides))
+    for folder in dict.fromkeys(notebook.parent for notebook in args.notebooks):
+        if terms := read_glossary(folder / "glossary.md"):
+            _write(args.out / "glossary.html", _export(glossary_notebook(terms), "glossary", folder))
+
+
+def _write(page: Path, html: str) -> None:
+    with atomic_write(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The measured results that notebook 06 shows, as tables and figures."""
 
 import csv
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,6 +34,39 @@ def show_results(name: str, columns: tuple[str, ...]) -> HTML:
     """Return some columns of a table of `read_results` as an HTML table."""
     rows = [[row[column] for column in columns] for row in read_results(name)]
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
+
+
+def plot_auc() -> Axes:
+    """Plot the AUC of the classifier on the test split for music by several sources, with a point per seed."""
+    points: dict[str, list[float]] = {}
+    for row in read_results("likeness"):
+        name = _auc_name(row)
+        if name and row["auc"] and row["split"] == "test":
+            points.setdefault(name, []).append(float(row["auc"]))
+    _, ax = subplots(size=(8, 1.2 + 0.35 * len(points)))
+    for number, values in enumerate(points.values()):
+        ax.plot(values, [number] * len(values), "o", color=BLUE, alpha=0.6)
+        ax.plot(np.mean(values), number, "|", color=ORANGE, markersize=14, markeredgewidth=2.5)
+    ax.set_yticks(range(len(points)), list(points))
+    ax.set_ylim(len(points) - 0.5, -0.5)
+    ax.set(xlim=(0.48, 1.02), xlabel="AUC: 0.5 cannot tell, 1 always can")
+    each = ", ".join(f"{name} {np.mean(values):.2f}" for name, values in points.items())
+    describe(ax, f"Mean AUC on the test split: {each}")
+    return ax
+
+
+def _auc_name(row: dict[str, str]) -> str | None:
+    """Name the source of a row of "likeness"; None for a row with settings that are not the present defaults."""
+    if row["source"] == "markov":
+        return "Markov baseline"
+    if "--checkpoint 7d56557" in row["command"]:
+        return "an earlier model"
+    options = set(re.findall(r"--([a-z-]+)", row["command"]))
+    if row["source"] != "model" or options - {"split", "seed", "n-per-piece", "composers", "candidates"}:
+        return None
+    n_candidates = re.search(r"--candidates (\d+)", row["command"])
+    number = int(n_candidates[1]) if n_candidates else 1
+    return f"the model, {number} candidate{'s' * (number > 1)}"
 
 
 def plot_lesions() -> Axes:

@@ -215,6 +215,22 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ),
         tolerance=0,
     ),
+    "06-4": Exercise(
+        0.5,
+        ("It wins as often as it loses.", "In how many of 100 pairs is it right?", "50 of 100"),
+        ((1, "That is a classifier that is always right."), (0, "That one is always wrong, so it knows the answer.")),
+    ),
+    "06-5": Exercise(
+        2.3 / np.log(2),
+        ("A bit is the surprise of a fair coin.", "log 2 nats are one bit, so divide by log 2.", "2.3 / log(2)"),
+        ((2.3 * np.log(2), "A bit is smaller than a nat, so there must be more bits: divide."),),
+        tolerance=0.01,
+    ),
+    "07-4": Exercise(
+        6,
+        ("A minute has 60 seconds.", "At 10 times real time, a second makes 10 s of music.", "60 / 10"),
+        ((600, "That would be slower than real time: divide."), (10, "That is the factor.")),
+    ),
     "07-1": FunctionExercise(
         '''def realtime_factor(n_frames, fps, seconds_taken):
     """Return how many seconds of music one second of computing makes."""''',

@@ -1,0 +1,59 @@
+"""Arguments with which students' functions are called. Keep this file, and the seed of `make grade`, from them."""
+
+import numpy as np
+import torch
+
+
+def hidden_arguments(name: str, seed: int) -> list[tuple]:
+    """Return the arguments of a few calls; none for an exercise that is graded by its visible cases alone."""
+    maker = MAKERS.get(name)
+    if maker is None:
+        return []
+    random = np.random.default_rng([seed, *name.encode()])
+    return [maker(random) for _ in range(5)]
+
+
+def _melody(random, n):
+    return random.integers(60, 66, n).tolist()
+
+
+def _notes(random):
+    starts = random.permutation(20)[:6]
+    pitches = random.permutation(np.arange(21, 109))[:6]
+    return [
+        (int(p), int(random.integers(1, 128)), int(s), int(s + random.integers(1, 9))) for p, s in zip(pitches, starts)
+    ]
+
+
+def _rolls(random):
+    return [random.integers(0, 128, (int(n), 4)) for n in random.integers(1, 9, 3)]
+
+
+def _logits(random):
+    return torch.from_numpy(random.normal(0, 3, 9))
+
+
+def _pieces(random):
+    return [(f"title {random.integers(4)}", str(random.choice(["train", "validation", "test"]))) for _ in range(6)]
+
+
+MAKERS = {
+    "00-2": lambda random: (float(random.uniform(0, 90)), int(random.integers(5, 80))),
+    "01-4": lambda random: (int(random.integers(21, 109)),),
+    "01-5": lambda random: tuple(
+        int(random.integers(*each)) for each in ((0, 10**6), (10**5, 10**6), (96, 960), (5, 80))
+    ),
+    "01-6": lambda random: (_pieces(random),),
+    "02-4": lambda random: ((random.integers(0, 3, 20) * 40).tolist(),),
+    "02-5": lambda random: (_notes(random), 30),
+    "02-6": lambda random: (_rolls(random),),
+    "05-4": lambda random: (_logits(random), float(random.uniform(0.3, 3))),
+    "05-5": lambda random: (torch.sigmoid(_logits(random)), float(random.uniform(0.2, 0.95))),
+    "05-6": lambda random: (_logits(random), _logits(random), float(random.uniform(1.2, 4))),
+    "06-1": lambda random: (random.uniform(0.05, 0.95, (7, 5)), random.integers(0, 2, (7, 5))),
+    "06-2": lambda random: (random.integers(0, 9, 6).tolist(), random.integers(0, 9, 8).tolist()),
+    "06-3": lambda random: (_melody(random, 25), _melody(random, 30)),
+    "07-1": lambda random: (int(random.integers(50, 900)), int(random.integers(5, 80)), float(random.uniform(0.5, 60))),
+    "07-2": lambda random: (random.uniform(1, 9, 4).tolist(), random.uniform(1, 9, 5).tolist()),
+    "07-3": lambda random: (float(random.uniform(0.1, 0.9)), float(random.uniform(1.5, 9))),
+}

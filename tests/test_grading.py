@@ -1,0 +1,73 @@
+"""Copies for students, and points for what they hand in, also from notebooks that hang, fail or write files."""
+
+import csv
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from musicgen.lab.course.exercises import EXERCISES
+from musicgen.lab.course.exercises.functions import Case, FunctionExercise
+
+GRADING = Path(__file__).parents[1] / "notebooks" / "grading"
+FUNCTIONS = {name: each for name, each in EXERCISES.items() if isinstance(each, FunctionExercise)}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, GRADING / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+grading, hidden = load("grade"), load("hidden_cases")
+
+
+def hand_in(folder, name, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
+
+
+def test_copies_for_students_have_empty_exercises_and_no_solutions(tmp_path):
+    grading.write_student_copies(tmp_path)
+    text = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.ipynb"))
+    assert "image/png" not in text and not list(tmp_path.rglob("*solution*")) and not list(tmp_path.rglob("*hidden*"))
+    cells = [cell for path in tmp_path.glob("00*.ipynb") for cell in nbformat.read(path, 4).cells]
+    assert any(cell.source == FUNCTIONS["00-2"].stub + '\n    ...\n\n\ncheck("00-2", n_frames);' for cell in cells)
+    assert all(not cell.get("outputs") for cell in cells)
+
+
+@pytest.mark.parametrize("name", hidden.MAKERS)
+def test_hidden_cases_find_the_usual_mistakes(name):
+    exercise, number = FUNCTIONS[name], name[:2]
+    solution = grading.definitions(GRADING.parent / "solutions" / f"{number}_solutions.ipynb")[exercise.name]
+    cases = [Case(each, exercise.call(solution, *each), "") for each in hidden.hidden_arguments(name, 1)]
+    only_hidden = FunctionExercise(exercise.stub, tuple(cases), (), exercise.tolerance, exercise.call)
+    assert only_hidden.fault(solution) is None
+    found = [only_hidden.fault(mistake) is not None for mistake, _ in exercise.mistakes]
+    assert sum(found) > len(found) / 2  # some mistakes, such as half a rounding, need a case that is made for them
+
+
+def test_points_are_given_and_misbehaviour_costs_only_its_points(tmp_path):
+    outside = tmp_path / "outside.txt"
+    right = "def n_frames(seconds, fps=20):\n    return round(seconds * fps)"
+    hand_in(tmp_path / "in", "ann/00_hello.ipynb", "%pip install x", right, 'check("00-1", 52 / 20)', "not python")
+    memorised = "def n_frames(seconds, fps=20):\n    return {1.0: 20, 2.6: 26, 0.99: 20, 4.02: 80}[seconds]"
+    hand_in(tmp_path / "in", "ben/00_hello.ipynb", memorised, 'check("00-1", 2.6)', "while True: pass")
+    writing = f"def n_frames(seconds, fps=20):\n    open({str(outside)!r}, 'w')\n    return round(seconds * fps)"
+    hand_in(tmp_path / "in", "cat/00_hello.ipynb", writing, 'check("00-1", exit())')
+    command = [sys.executable, GRADING / "grade.py", "grade", tmp_path / "in", "--seed", "7"]
+    subprocess.run(command, check=True, capture_output=True)
+    with (tmp_path / "in" / "points.csv").open(newline="") as stream:
+        rows = {row["student"]: (row["00-1"], row["00-2"], row["points"]) for row in csv.DictReader(stream)}
+    assert rows == {"ann": ("1", "1", "2"), "ben": ("1", "0", "1"), "cat": ("0", "0", "0")}
+    assert not outside.exists()
+
+
+def test_a_notebook_that_hangs_gets_no_points_and_a_note(tmp_path):
+    hand_in(tmp_path, "dan_00.ipynb", "class Slow:\n    while True: pass")
+    assert grading.grade(tmp_path, 0, seconds=4) == [{"student": "dan", "note": "dan_00.ipynb: TimeoutExpired. "}]
