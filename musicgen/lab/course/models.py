@@ -11,6 +11,7 @@ from musicgen.generation.sampling import median_velocity
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.inference import single_thread
 
 
 def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs") -> AttentionLSTM:
@@ -70,14 +71,15 @@ class Listener:
         One of ``model.config.composers``.
     """
 
+    @single_thread()
     @torch.inference_mode()
     def __init__(self, model: AttentionLSTM, prime: PianoRoll, composer: str | None = None):
         self.model, self.fps = model, prime.fps
         self._label = torch.tensor([model.config.label_of(composer)])
-        self._velocity = median_velocity(torch.from_numpy(prime.velocity)[None])[0]
-        self._frames = list(torch.from_numpy(prime.velocity))  # (K,) each
+        self._velocity = median_velocity(torch.tensor(prime.velocity)[None])[0]
+        self._frames = list(torch.tensor(prime.velocity))  # (K,) each
         pedal = np.zeros(prime.n_frames) if prime.pedal is None else prime.pedal
-        self._pedal = list(torch.from_numpy(pedal).float())
+        self._pedal = list(torch.tensor(pedal).float())
         self._state = None
         self._hear(torch.stack(self._frames), torch.stack(self._pedal))
 
@@ -92,6 +94,7 @@ class Listener:
         velocity = torch.stack(self._frames).numpy()
         return PianoRoll(velocity, self.fps, torch.stack(self._pedal).numpy() > 0)
 
+    @single_thread()
     @torch.inference_mode()
     def logits(self, guess: Tensor) -> Tensor:
         """Return the logit of each pitch in the next frame, shape (88,), given the lower pitches of a guess (88,)."""
@@ -99,6 +102,7 @@ class Listener:
         conditioned = output.condition(self._encoded, self._features, guess[None].float())
         return output.logits(conditioned, self._features)[0].clone()
 
+    @single_thread()
     @torch.inference_mode()
     def append(self, sounding: Tensor) -> None:
         """Add a frame, shape (88,): true or 1 where a pitch sounds."""
