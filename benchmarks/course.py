@@ -1,20 +1,22 @@
 """Count what a student meets in each notebook: ``python benchmarks/course.py``, written to results/course.csv.
 
-Words before the first code cell, lines of the median and of the largest code cell, words per line of code, and
-exercises, with automatic checks and with solutions. Blank lines and comments do not count as code. Below them are the
+Words before the first code cell, lines of the median and of the largest code cell, words per line of code, cells that
+build something (they define a function or a class, and are no exercise), and exercises: all, those that ask for a
+function, with automatic checks, and with solutions. Blank lines and comments do not count as code. Below them are the
 same counts of notebooks of other courses, from results/anchors.csv: they were counted by reading the named version of
 each file, their words are rounded. That every cell of ours can be run again is tested in tests/browser.
 """
 
 import csv
 import json
+import re
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = ("words_before_code", "n_code_cells", "median_lines", "largest_cell", "words_per_code_line")
-COLUMNS += ("n_exercises", "n_checked", "n_solved")
+COLUMNS += ("n_building_cells", "n_exercises", "n_functions", "n_checked", "n_solved")
 
 
 def read_cells(path: Path) -> list[tuple[str, str]]:
@@ -34,7 +36,10 @@ def count(path: Path) -> dict:
     first = next(number for number, (kind, _) in enumerate(cells) if kind == "code")
     lines = [n_code(text) for kind, text in cells if kind == "code"]
     n_words = [len(text.split()) if kind == "markdown" else 0 for kind, text in cells]
-    checks = sum(text.count("check(") for kind, text in cells if kind == "code")
+    code = [text for kind, text in cells if kind == "code"]
+    checks = sum(text.count("check(") for text in code)
+    defining = [text for text in code if re.search(r"^(def|class) ", text, re.MULTILINE)]
+    functions = sum("check(" in text for text in defining)
     questions = sum(text.count("<details>") for kind, text in cells if kind == "markdown")
     solutions = path.parent / "solutions" / f"{path.name[:2]}_solutions.ipynb"
     solved = sum(text.count("check(") for _, text in read_cells(solutions)) if solutions.exists() else 0
@@ -45,7 +50,9 @@ def count(path: Path) -> dict:
         "median_lines": median(lines),
         "largest_cell": max(lines),
         "words_per_code_line": round(sum(n_words) / sum(lines), 1),
+        "n_building_cells": len(defining) - functions,
         "n_exercises": checks + questions,
+        "n_functions": functions,
         "n_checked": checks,
         "n_solved": questions + solved,
     }
@@ -60,7 +67,7 @@ def anchors() -> list[dict]:
 
 def main() -> None:
     ours = [count(path) for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))]
-    rows = [{name: row[name] for name in ("name", *COLUMNS)} for row in ours + anchors()]
+    rows = [{name: row.get(name, "") for name in ("name", *COLUMNS)} for row in ours + anchors()]
     with (RESULTS / "course.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()

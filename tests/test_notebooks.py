@@ -16,6 +16,7 @@ import tomllib
 from pathlib import Path
 from statistics import median
 
+import course
 import nbformat
 import numpy as np
 import pytest
@@ -315,3 +316,11 @@ def test_a_prime_is_counted_in_annotated_beats_or_else_in_those_of_the_file():
     np.testing.assert_array_equal(whole.velocity[: prime.n_frames], prime.velocity)
     assert whole.onsets[0].any()
     assert choose_prime(rolls, 3, n_beats=9_000)[0].duration_seconds > 20  # there are fewer beats
+
+
+def test_the_course_is_built_by_its_reader():
+    counts = [course.count(path) for path in PATHS]
+    assert max(row["words_before_code"] for row in counts) <= 55
+    assert sum(row["n_building_cells"] for row in counts) >= 20
+    assert sum(row["n_functions"] for row in counts) >= 12
+    assert sum(row["n_checked"] for row in counts) >= 40

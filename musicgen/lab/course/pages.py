@@ -27,8 +27,9 @@ NOT_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 PANELS = {  # pictures of the panels, beside the notebooks
-    "ComposePanel(": ("figures/compose_panel.png", "The panel to compose with: five controls, a button and the player"),
-    "GenerationPanel(": ("figures/generation_panel.png", "The panel to compose with all settings, and its gallery"),
+    "ComposePanel(": ("figures/compose_panel.png", "A panel: style, opening, temperature, seconds, seed, Compose"),
+    "GenerationPanel(": ("figures/generation_panel.png", "A panel: the opening, all settings, Compose, Another, Keep"),
+    "explore_moments(": ("figures/explorer_panel.png", "A panel: a slider for the moment, and what the model looks at"),
 }
 PIXELS = 16  # font size of a formula
 COMMANDS = "ZMLQC"  # SVG path commands: "close", then those of the matplotlib path codes 1, 2, 3, 4
@@ -117,7 +118,8 @@ class GlossaryLinks(Preprocessor):
             term = next((name for name in terms if name.casefold() == match[0].casefold()), None)
             if term is None:  # it was linked before
                 return match[0]
-            return f'<a href="glossary.html#{anchor(term)}" title="{escape(terms.pop(term))}">{match[0]}</a>'
+            meaning = terms.pop(term).replace('"', "'")
+            return f'[{match[0]}](glossary.html#{anchor(term)} "{meaning}")'
 
         return names.sub(link, text)
 
