@@ -1,5 +1,7 @@
 """Exercises of notebooks 05 to 07: generation, evaluation and profiling."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -75,6 +77,21 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             "Only `unconditional` should be left.",
         ),
         ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),
+    ),
+    "05-7": Exercise(
+        0,
+        ("1 / (1 + exp(-x)) = 1/2", "Then exp(-x) is 1.", "Which number has the exponential 1?"),
+        ((0.5, "That is the probability. Which x gives it?"), (1, "The logit 1 has the probability 0.73.")),
+    ),
+    "05-8": Exercise(
+        1 / (1 + math.exp(1)),
+        ("Divide the logit by the temperature first.", "The logit becomes -1.", "1 / (1 + exp(1))"),
+        (
+            (1 / (1 + math.exp(2)), "That is its probability at temperature 1."),
+            (1 / (1 + math.exp(4)), "That is at temperature 0.5: divide by the temperature."),
+            (1 / (1 + math.exp(-1)), "The sign: a negative logit has a probability below one half."),
+        ),
+        tolerance=0.001,
     ),
     "05-4": FunctionExercise(
         '''def temper(logits, temperature):
@@ -221,9 +238,9 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ((1, "That is a classifier that is always right."), (0, "That one is always wrong, so it knows the answer.")),
     ),
     "06-5": Exercise(
-        2.3 / np.log(2),
+        2.3 / math.log(2),
         ("A bit is the surprise of a fair coin.", "log 2 nats are one bit, so divide by log 2.", "2.3 / log(2)"),
-        ((2.3 * np.log(2), "A bit is smaller than a nat, so there must be more bits: divide."),),
+        ((2.3 * math.log(2), "A bit is smaller than a nat, so there must be more bits: divide."),),
         tolerance=0.01,
     ),
     "07-4": Exercise(
