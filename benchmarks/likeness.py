@@ -2,7 +2,8 @@
 
 The model continues the first four seconds of each piece of a split; with ``--source markov`` the Markov baseline of its
 checkpoint does, and with ``--source real`` the real pieces are measured. The table and a line of
-``benchmarks/results/likeness.csv`` give the measures of `musicgen.evaluation.likeness`.
+``benchmarks/results/likeness.csv`` give the measures of `musicgen.evaluation.likeness`. With ``--seconds 184
+--half-minutes`` it compares three minutes with the prime, half minute by half minute, and writes ``home.csv``.
 """
 
 import argparse
@@ -13,18 +14,20 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.likelihood import Baselines
-from musicgen.evaluation.likeness import classifier_auc, describe, excerpts
+from musicgen.evaluation.likeness import by_half_minutes, classifier_auc, describe, excerpts
 from musicgen.evaluation.markov import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "likeness.csv"
+HALF_MINUTES = RESULTS.with_name("home.csv")
 PRIME_FRAMES = 80
 
 
@@ -35,7 +38,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="validation")
     parser.add_argument("--source", default="model", choices=("model", "markov", "real"))
     parser.add_argument("--n-per-piece", type=int, default=1)
-    parser.add_argument("--free", action="store_true", help="play without beats, also where they are annotated")
+    parser.add_argument("--free", action="store_true", help="hide the annotated beats, as in a file of one's own")
+    parser.add_argument("--half-minutes", action="store_true", help="compare each half minute with the prime instead")
+    parser.add_argument("--most", type=int, default=1000, help="use only the first so many pieces")
+    parser.add_argument("--keep", type=Path, help="an npz file that receives the velocities of what is played")
     parser.add_argument("--composers", action="store_true", help="tell the model each piece's composer")
     parser.add_argument("--no-csv", action="store_true")
     for field in fields(GenerationConfig):
@@ -78,6 +84,7 @@ def main() -> None:
     checkpoint, started = load_checkpoint(args.checkpoint), time.perf_counter()
     known = ("", *checkpoint.model.config.composers) if args.composers else ()
     long = [(roll, piece.composer) for roll, piece in zip(rolls, rolls.pieces) if roll.n_frames >= n_frames]
+    long = long[: args.most]
     real, labels = [roll[:n_frames] for roll, _ in long], [known.index(c) if c in known else 0 for _, c in long]
     reference = describe(real, PRIME_FRAMES)
     row = {"source": args.source, "split": args.split, "n_pieces": len(real)}
@@ -86,6 +93,11 @@ def main() -> None:
     else:
         generated = generate_all(checkpoint, real, labels, config, args)
         row["generation_seconds"] = round(time.perf_counter() - started, 1)
+        if args.keep:
+            np.savez_compressed(args.keep, *[[roll.velocity for roll in versions] for versions in generated])
+        if args.half_minutes:
+            compare_half_minutes(real, [roll for versions in generated for roll in versions], row, args)
+            return
         row |= _rounded(measure(real, generated))
     for name, value in row.items():
         print(f"{name:24} {value!s:>12} {f'real {reference[name]:.4f}' if name in reference else ''}")
@@ -93,14 +105,23 @@ def main() -> None:
         append(row | {"command": shlex.join(["python", *sys.argv])})
 
 
+def compare_half_minutes(real: list[PianoRoll], generated: list[PianoRoll], row: dict, args) -> None:
+    """Show each half minute of real and of generated music beside each other, and add them to ``home.csv``."""
+    for source, rolls in (("real", real), (args.source, generated)):
+        for half in by_half_minutes(rolls, PRIME_FRAMES):
+            print(source, half)
+            if not args.no_csv:
+                append(row | {"source": source} | half | {"command": shlex.join(["python", *sys.argv])}, HALF_MINUTES)
+
+
 def _rounded(measures: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in measures.items()}
 
 
-def append(row: dict) -> None:
+def append(row: dict, path: Path = RESULTS) -> None:
     """Add a line to the results."""
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as stream:
+    new = not path.exists()
+    with path.open("a", newline="") as stream:
         writer = csv.DictWriter(stream, row, lineterminator="\n")
         if new:
             writer.writeheader()

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from musicgen.beats import beat_features
+from musicgen.home import N_HOME_FEATURES, home_features
 from musicgen.midi.performance import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
-from musicgen.piano_roll import DEFAULT_FPS, PianoRoll, check_fps, pad
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, check_fps, pad
 from musicgen.utils.arrays import read_only
 from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, write_checked
 from musicgen.utils.limits import OverLimit, bounded
@@ -26,6 +27,7 @@ SAMPLER_VERSION = 6  # part of the cache key: raise it when the sampler changes
 # Limits for one file, a hundred times what a long performance takes.
 FILE_SECONDS = 20.0
 FILE_BYTES = 1_000_000_000
+OPENING_SECONDS = (4, 6, 10, 20)  # lengths of the openings that windows are told
 KEPT_ROLLS = 128  # decompressed rolls in memory
 ROLL_FIELDS = ("velocity", "fps", "pedal", "beats")
 
@@ -247,6 +249,7 @@ class WindowConfig(Settings):
     tempo_versions: int = setting("Tempos of each piece, to cut windows on the device; 0: on the CPU.", 0, 0, 100)
     composer_dropout: float = setting("Share of windows whose composer is hidden.", 0.2, 0, 1)
     beat_dropout: float = setting("Share of windows whose beats are hidden.", 0.3, 0, 1)
+    home_dropout: float = setting("Share of windows whose opening is hidden.", 0.2, 0, 1)
     seed: int = setting("Seed of all random choices.", 0, 0, 2**63 - 1)
 
     def longer(self) -> "WindowConfig":
@@ -265,6 +268,7 @@ class Batch(NamedTuple):
     beats: np.ndarray  # (B, T, N_BEAT_FEATURES) float32; 0 where beats are unknown or hidden
     lengths: np.ndarray  # (B,) frames without padding
     composers: np.ndarray  # (B,) as in `ModelConfig.label_of`
+    home: np.ndarray  # (B, 88, N_HOME_FEATURES) float32; 0 where the opening is unknown or hidden
 
 
 class WindowBatches:
@@ -272,11 +276,13 @@ class WindowBatches:
 
     Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. The batches
     depend on the seed and the number of the epoch only, so that a stopped run can continue. `composers` are
-    those that the model knows.
+    those that the model knows. With `home`, a window is told the opening of its piece: the first seconds, from 4 to 20
+    of them. It is hidden in windows that overlap the opening, which would be told what they must predict.
     """
 
-    def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = ()):
+    def __init__(self, rolls: RollCache, config: WindowConfig, composers: Sequence[str] = (), home: bool = False):
         self.rolls = rolls
+        self.home = home
         self.config = config
         self.composers = composers
         labels = {composer: label for label, composer in enumerate(composers, 1)}
@@ -291,11 +297,14 @@ class WindowBatches:
             rolls = [self._excerpt(*window, random) for window in chosen]
             with_composer = random.random(len(chosen)) >= self.config.composer_dropout
             with_beats = random.random(len(chosen)) >= self.config.beat_dropout
-            yield self._batch(rolls, with_beats, self.labels[chosen[:, 0]] * with_composer)
+            home = np.zeros((len(chosen), N_PITCHES, N_HOME_FEATURES), np.float32)
+            if self.home:
+                home = np.stack([self._home(*window, roll, random) for window, roll in zip(chosen, rolls)])
+            yield self._batch(rolls, with_beats, self.labels[chosen[:, 0]] * with_composer, home)
 
     def longer(self) -> "WindowBatches":
         """Return batches of half as many windows of twice the length."""
-        return WindowBatches(self.rolls, self.config.longer(), self.composers)
+        return WindowBatches(self.rolls, self.config.longer(), self.composers, self.home)
 
     def n_batches(self, number: int) -> int:
         """Return the number of batches in epoch `number`."""
@@ -323,7 +332,24 @@ class WindowBatches:
         roll = self.rolls[piece][start : start + round(n_frames / factor)].transpose(semitones)
         return roll.stretch(factor)[:n_frames] if self.config.max_stretch else roll
 
-    def _batch(self, rolls: list[PianoRoll], with_beats: np.ndarray, composers: np.ndarray) -> Batch:
+    def _home(self, piece: int, start: int, window: PianoRoll, random: np.random.Generator) -> np.ndarray:
+        """Return the profile of the opening of a window's piece, transposed as the window is, or 0."""
+        n_frames = round(random.choice(OPENING_SECONDS) * self.rolls.fps)
+        hidden = random.random() < self.config.home_dropout
+        roll = self.rolls[piece]
+        unknown = home_features(roll[:0])
+        first = int(roll.active.any(axis=1).argmax())
+        opening = roll[first : first + n_frames]
+        before = np.flatnonzero(roll[start : start + window.n_frames].active.any(axis=0))
+        after = np.flatnonzero(window.active.any(axis=0))
+        if hidden or start < first + n_frames or not len(before) or not len(after):
+            return unknown
+        shift = int(after[0] - before[0])  # the outermost notes limit it
+        moved = opening.transpose(shift)
+        fits = moved.notes["pitch"][0] == opening.notes["pitch"][0] + shift
+        return home_features(moved) if fits else unknown
+
+    def _batch(self, rolls: list[PianoRoll], with_beats: np.ndarray, composers: np.ndarray, home: np.ndarray) -> Batch:
         n_frames = self.config.window_frames + 1
         velocity, lengths = pad([roll.velocity for roll in rolls], n_frames)
         pedal = np.zeros(velocity.shape[:2], np.float32)
@@ -332,4 +358,4 @@ class WindowBatches:
         beats = [
             beat_features(roll.beats if known else None, n_frames, roll.fps) for roll, known in zip(rolls, with_beats)
         ]
-        return Batch(velocity, pedal, np.stack(beats), lengths, composers)
+        return Batch(velocity, pedal, np.stack(beats), lengths, composers, home)

@@ -4,6 +4,8 @@ import numpy as np
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.dataset import Batch
+from musicgen.home import N_HOME_FEATURES
+from musicgen.piano_roll import N_PITCHES
 
 
 def batch_of(velocity, lengths, composers, seed=0):
@@ -11,4 +13,5 @@ def batch_of(velocity, lengths, composers, seed=0):
     random, shape = np.random.default_rng(seed), velocity.shape[:2]
     pedal = (random.random(shape) < 0.5).astype(np.float32)
     beats = random.normal(size=(*shape, N_BEAT_FEATURES)).astype(np.float32)
-    return Batch(velocity, pedal, beats, lengths, composers)
+    home = random.normal(size=(len(velocity), N_PITCHES, N_HOME_FEATURES)).astype(np.float32)
+    return Batch(velocity, pedal, beats, lengths, composers, home)

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from musicgen.beats import beat_features
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import RollCache, WindowBatches, WindowConfig
+from musicgen.home import home_features
 from musicgen.piano_roll import PianoRoll
 
 BITS = 2 ** np.arange(10)
@@ -44,7 +45,7 @@ def stretch(velocity, factor):
 
 def windows_of(batches, epoch):
     """Read each window's marks: (piece, its frames)."""
-    for frames, _, _, lengths, _ in batches.epoch(epoch):
+    for frames, _, _, lengths, *_ in batches.epoch(epoch):
         for window, length in zip(frames, lengths):
             (pieces,) = {tuple(row) for row in (window[:length, 70:] > 0).tolist()}  # one piece, in every frame
             assert sum(pieces) == 1
@@ -74,7 +75,7 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
     assert len(made) == batches.n_batches(epoch)
     assert [len(frames) for frames, *_ in made[:-1]] == [batch_size] * (len(made) - 1)
     assert 1 <= len(made[-1][0]) <= batch_size
-    for frames, _, _, music, labels in made:
+    for frames, _, _, music, labels, _ in made:
         assert frames.dtype == np.uint8
         assert labels.shape == music.shape
         assert frames.shape == (len(music), window_frames + 1, 88)
@@ -85,7 +86,7 @@ def test_batches_are_full_but_the_last_and_padded_with_silence(lengths, window_f
 def test_no_window_is_without_a_frame_to_predict():
     batches = WindowBatches(marked([1, 1, 9, 1]), WindowConfig(window_frames=4, batch_size=1))
     for epoch in range(5):
-        assert min(lengths.min() for *_, lengths, _ in batches.epoch(epoch)) >= 2
+        assert min(batch.lengths.min() for batch in batches.epoch(epoch)) >= 2
 
 
 def epochs(config, *numbers):
@@ -103,7 +104,7 @@ def test_the_seed_and_the_epoch_alone_fix_the_batches():
 def test_velocities_come_as_they_were_played():
     matrix = np.zeros((20, 88))
     matrix[:, 30] = np.arange(20) * 6 + 1
-    for frames, _, _, lengths, _ in WindowBatches(cache_of([matrix]), WindowConfig(window_frames=7)).epoch(0):
+    for frames, _, _, lengths, *_ in WindowBatches(cache_of([matrix]), WindowConfig(window_frames=7)).epoch(0):
         for window, length in zip(frames, lengths):
             played = window[:length, 30].astype(int)
             assert (np.diff(played) == 6).all() and played[0] % 6 == 1
@@ -212,7 +213,7 @@ def test_windows_are_stretched_one_by_one_up_to_the_limit():
     config = WindowConfig(window_frames=100, batch_size=7, max_stretch=0.3)
     batches = WindowBatches(cache_of([matrix]), config)
     periods = []
-    for frames, _, _, lengths, _ in (batch for epoch in range(5) for batch in batches.epoch(epoch)):
+    for frames, _, _, lengths, *_ in (batch for epoch in range(5) for batch in batches.epoch(epoch)):
         assert frames.shape[1:] == (101, 88)
         for window, length in zip(frames, lengths):
             onsets = np.flatnonzero(PianoRoll(window[:length]).onsets[1:, 40])
@@ -282,3 +283,27 @@ def test_stretching_moves_pedal_and_beats_too():
     assert roll.n_frames == 300
     np.testing.assert_allclose(np.diff(roll.beats[:, 0]), 0.75)
     assert abs(roll.pedal.mean() - 1 / 3) < 0.02
+
+
+def test_windows_are_told_the_opening_of_their_piece_moved_as_they_are():
+    """Three pitches in the opening, then one far from them, so that a window tells by how much it was moved."""
+    matrix = np.zeros((300, 88))
+    matrix[3::20, 20] = matrix[9::20, 27] = 70
+    matrix[110:300:4, 40] = 90
+    cache = cache_of([matrix])
+    config = WindowConfig(window_frames=40, batch_size=2, max_transpose=5, home_dropout=0.3)
+    told, hidden = set(), 0
+    for number in range(12):
+        for batch in WindowBatches(cache, config, home=True).epoch(number):
+            for window, home in zip(batch.velocity, batch.home):
+                if not home.any():
+                    hidden += 1
+                    continue
+                shift = int(np.flatnonzero(window.any(axis=0))[0]) - 20
+                openings = [cache[0][3 : 3 + 20 * seconds].transpose(shift) for seconds in (4, 6, 10, 20)]
+                told |= {i for i, each in enumerate(openings) if np.array_equal(home_features(each), home)}
+                assert window[:, 40 + shift].any()  # no window that overlaps the opening
+    assert {0, 1} <= told
+    assert hidden > 20
+    plain = next(WindowBatches(cache, config).epoch(0))
+    assert not plain.home.any()

@@ -16,6 +16,7 @@ from musicgen.piano_roll import PianoRoll
 LAGS = slice(3, 41)  # frames: 0.15 to 2 s at 20 Hz
 PATTERN_SECONDS, MEMORY_SECONDS = 2.0, 12.0
 EXCERPT_SECONDS = 10.0
+HALF_MINUTE = 30  # seconds
 N_FOLDS = 5
 INTERVALS = np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 1000])  # frames between onsets, as histogram edges
 
@@ -249,3 +250,26 @@ def mean_press(rolls: Sequence[PianoRoll]) -> float:
     pedals = [np.concatenate([[False], roll.pedal]) for roll in rolls if roll.pedal is not None]
     n_presses = sum(int((pedal[1:] & ~pedal[:-1]).sum()) for pedal in pedals)
     return sum(int(pedal.sum()) for pedal in pedals) / max(1, n_presses) / rolls[0].fps
+
+
+def by_half_minutes(rolls: Sequence[PianoRoll], prime_frames: int) -> list[dict[str, float]]:
+    """Return how far the music goes from its prime: means over rolls of one length, for each half minute after it.
+
+    Returns
+    -------
+    list of dict of str to float
+        ``second``, where the half minute begins; ``pitch_class_correlation`` with the prime; ``mean_pitch``, a MIDI
+        number; ``notes_per_second``.
+    """
+    length = HALF_MINUTE * rolls[0].fps
+    rows = []
+    for start in range(prime_frames, rolls[0].n_frames - length + 1, length):
+        parts = [roll[start : start + length] for roll in rolls]
+        primes = [pitch_classes(roll[:prime_frames]) for roll in rolls]
+        correlations = [correlation(prime, pitch_classes(part)) for prime, part in zip(primes, parts)]
+        pitches = [part.notes["pitch"].mean() for part in parts if part.n_notes]
+        row = {"second": (start - prime_frames) // rolls[0].fps, "pitch_class_correlation": np.mean(correlations)}
+        row["mean_pitch"] = np.mean(pitches)
+        row["notes_per_second"] = np.mean([part.n_notes for part in parts]) / HALF_MINUTE
+        rows.append({name: round(float(value), 4) for name, value in row.items()})
+    return rows

@@ -13,10 +13,10 @@ from musicgen.generation import sampling
 from musicgen.generation.beat_search import find_beats
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steering import SEGMENT_SECONDS, Steering
+from musicgen.home import home_features
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
 from musicgen.model.heads import N_CHOICES, FrameFeatures, velocity_in_bin
-from musicgen.model.home import home_features
 from musicgen.model.probe import Probe, hidden_statistics
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.inference import for_inference, single_thread

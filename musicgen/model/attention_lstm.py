@@ -250,7 +250,7 @@ class AttentionLSTM(nn.Module):
         beats : Tensor of float, shape (batch, n_frames, N_BEAT_FEATURES), optional
             `beats.beat_features` of the frames to be predicted, one frame ahead of `frames`; by default unknown.
         home : Tensor of float, shape (batch, n_pitches, N_HOME_FEATURES), optional
-            `home.home_features` of the opening of each piece; by default unknown.
+            `musicgen.home.home_features` of the opening of each piece; by default unknown.
 
         Returns
         -------

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from musicgen.beats import beat_features
 from musicgen.dataset import Batch, RollCache, WindowConfig
+from musicgen.home import N_HOME_FEATURES
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 
@@ -91,7 +92,8 @@ class DeviceWindows:
         beats = self.beats[index].float() * (music & with_beats[:, None])[..., None]  # (B, T, N_BEAT_FEATURES)
         composers = self.labels[piece] * (uniform() >= self.config.composer_dropout)  # (B,)
         lengths = (length - first).clamp(max=T)
-        return Batch(velocity, self.pedal[index] * music, beats, lengths, composers)
+        home = torch.zeros(B, N_PITCHES, N_HOME_FEATURES, device=self.device)  # hidden
+        return Batch(velocity, self.pedal[index] * music, beats, lengths, composers, home)
 
     def _transposed(self, piece: Tensor, draw: Tensor) -> Tensor:
         """Return the column that each pitch is taken from (B, 88), as far as the outermost notes allow."""

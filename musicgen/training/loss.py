@@ -44,11 +44,11 @@ def next_frame_loss(
     precision : {"float32", "bfloat16"}
     """
     device = next(model.parameters()).device
-    velocity, pedal, beats, lengths, composers = (torch.as_tensor(part, device=device) for part in batch)
+    velocity, pedal, beats, lengths, composers, home = (torch.as_tensor(part, device=device) for part in batch)
     B, T, K = velocity.shape
     valid = torch.arange(1, T, device=device) < lengths[:, None]  # (B, T - 1): targets that are no padding
     with autocast(device.type, precision):
-        features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:])
+        features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:], home)
         features = features.map(lambda x: x[valid])  # (N, ...)
         loss = frame_loss(model.output, features, velocity[:, 1:][valid], pedal[:, 1:][valid])
     nll = loss.nll.sum()

@@ -25,6 +25,8 @@ FINE_TUNING = {
     "max_transpose": 2,
 }
 
+ADDABLE = ("home", "probe")  # parts that a trained model can be given
+
 
 def make_trainer(
     rolls: RollCache,
@@ -93,12 +95,16 @@ def make_trainer(
 def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> WindowBatches | DeviceWindows:
     """Return the batches for a model: cut on the CPU, or with `WindowConfig.tempo_versions` on the model's device."""
     if not windows.tempo_versions:
-        return WindowBatches(rolls, windows, model.config.composers)
+        return WindowBatches(rolls, windows, model.config.composers, model.config.home)
+    if model.config.home:
+        raise ValueError("a model with home needs windows that are cut on the CPU: leave tempo_versions out")
     return DeviceWindows(rolls, windows, model.config.composers, next(model.parameters()).device)
 
 
 def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> AttentionLSTM:
     """Return the model of a checkpoint with other settings, such as `dropout`, if they fit its weights.
+
+    A part in `ADDABLE` that it lacks begins without effect.
 
     Raises
     ------
@@ -114,7 +120,7 @@ def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> 
         told = "; ".join(f"{each} is {getattr(sizes, each)!r}, there {getattr(theirs, each)!r}" for each in misfits)
         raise ValueError(f"settings do not fit the model of {str(name)!r}: {told}; leave them out")
     model = AttentionLSTM(sizes)
-    model.load_state_dict(checkpoint.model.state_dict())
+    model.load_state_dict(model.state_dict() | checkpoint.model.state_dict())
     return model
 
 
@@ -122,6 +128,8 @@ def _fits(config: ModelConfig, field: str, value: object) -> bool:
     """Return whether a setting keeps the shapes of all weights, and the meaning of the composers' embeddings."""
     if field == "composers":
         return False
+    if field in ADDABLE and value:
+        return True
     try:
         return _shapes(replace(config, **{field: value})) == _shapes(config)
     except ValueError:

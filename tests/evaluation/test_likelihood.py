@@ -10,6 +10,7 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.dataset import Batch
 from musicgen.evaluation import likelihood as metrics
 from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
+from musicgen.home import N_HOME_FEATURES
 from musicgen.model.heads import decode_frame, frame_loss, teacher_forced_logits
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import next_frame_loss
@@ -159,7 +160,8 @@ def scored(model, roll, label=0):
     """The training loss of one whole piece."""
     zeros = np.zeros((1, roll.n_frames), np.float32)
     beats = np.zeros((1, roll.n_frames, N_BEAT_FEATURES), np.float32)
-    batch = Batch(roll.velocity[None], zeros, beats, np.array([roll.n_frames]), np.array([label]))
+    home = np.zeros((1, 88, N_HOME_FEATURES), np.float32)
+    batch = Batch(roll.velocity[None].copy(), zeros, beats, np.array([roll.n_frames]), np.array([label]), home)
     with torch.no_grad():
         return next_frame_loss(model, batch, velocity_weight=1.0, pedal_weight=1.0)
 

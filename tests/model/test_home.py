@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen.home import N_HOME_FEATURES, home_features
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.home import N_HOME_FEATURES, Home, home_features
+from musicgen.model.home import Home
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
 
 

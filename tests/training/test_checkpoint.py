@@ -76,7 +76,7 @@ def test_everything_is_restored(saved, small):
     torch.testing.assert_close(checkpoint.tensors, TENSORS, rtol=0, atol=0)
     frames, composers = (torch.rand(2, 9, 5) < 0.3).float(), torch.tensor([2, 1])
     features = [of(frames, composers=composers)[0] for of in (checkpoint.model, model)]
-    assert all(torch.equal(*pair) for pair in zip(*features))
+    assert all(torch.equal(*pair) for pair in zip(*features) if pair[0] is not None)
 
 
 @pytest.mark.parametrize("output", ["independent", "shared", "joint"])

@@ -49,7 +49,7 @@ def test_the_loss_is_summed_over_keys_and_frames_and_tells_how_many_frames(small
 def test_each_frame_is_predicted_from_those_before_it(small, output):
     model, batch = small(output=output), batch_of(windows(), LENGTHS, LABELS)
     nll = 0.0
-    for window, pedal, beats, length, label in zip(*batch):
+    for window, pedal, beats, length, label, _ in zip(*batch):
         for t in range(1, length):
             inputs = (torch.from_numpy(x[None]) for x in (pedal[:t], beats[1 : t + 1]))
             features, _ = model(torch.tensor(window[None, :t] / 127).float(), None, torch.tensor([label]), *inputs)

@@ -1,0 +1,158 @@
+"""Fit the probe that steers generation: ``python benchmarks/fit_probe.py CHECKPOINT OUT DATA [MORE ...]``.
+
+The model continues windows of the training split with the default settings, but one candidate: their annotated beats
+(hidden in a fifth of them), the composer in a third. Beside each continuation stand the hidden states of the real one.
+The probe is a logistic regression on segments of two seconds; a fifth of the pieces decides on its L2 penalty. OUT is
+CHECKPOINT with the probe, which its record describes.
+"""
+
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from musicgen.beats import beat_features
+from musicgen.corpora.folder import load_corpus
+from musicgen.dataset import RollCache, prepare
+from musicgen.generation import GenerationConfig, continue_rolls
+from musicgen.model import AttentionLSTM
+from musicgen.model.probe import hidden_statistics, probe_features
+from musicgen.piano_roll import PianoRoll
+from musicgen.training import load_checkpoint, save_checkpoint
+from musicgen.training.run import model_from
+
+SEGMENT, N_SEGMENTS = 40, 10  # frames
+PRIME_FRAMES = (80, 80, 160)  # of the first, second, third batch, and so on
+PENALTIES = (0.03, 0.1, 0.3)
+HIDDEN_BEATS, TOLD_COMPOSERS = 0.2, 0.3
+MIN_NOTES = 4  # in a prime
+
+
+def draw_windows(
+    rolls: RollCache, n_windows: int, n_prime: int, random: np.random.Generator
+) -> tuple[list, np.ndarray]:
+    """Return random windows with primes of `n_prime` frames, some without beats, and the number of each one's piece."""
+    n_frames = n_prime + SEGMENT * N_SEGMENTS
+    windows, pieces = [], []
+    chances = np.maximum(rolls.lengths - n_frames, 0)
+    while len(windows) < n_windows:
+        piece = int(random.choice(len(rolls), p=chances / chances.sum()))
+        start = int(random.integers(rolls.lengths[piece] - n_frames))
+        window = rolls[piece][start : start + n_frames].transpose(int(random.integers(-3, 4)))
+        if window[:n_prime].n_notes >= MIN_NOTES:
+            windows.append(replace(window, beats=None) if random.random() < HIDDEN_BEATS else window)
+            pieces.append(piece)
+    return windows, np.array(pieces)
+
+
+@torch.inference_mode()
+def features_of(model: AttentionLSTM, rolls: list[PianoRoll], labels: list[int], n_prime: int) -> Tensor:
+    """Return what the probe sees of each segment after the prime, shape (n_rolls, N_SEGMENTS, 4 H)."""
+    velocity = torch.from_numpy(np.stack([roll.velocity for roll in rolls])) / 127
+    pedal = np.stack([np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal for roll in rolls])
+    beats = np.stack([beat_features(roll.beats, roll.n_frames + 1, roll.fps)[1:] for roll in rolls])
+    inputs = torch.tensor(labels), torch.from_numpy(pedal).float(), torch.from_numpy(beats)
+    hidden = model(velocity, None, *inputs)[0].hidden  # (B, T, H)
+    prime = hidden_statistics(hidden[:, :n_prime])
+    segments = hidden[:, n_prime:].split(SEGMENT, dim=1)
+    return torch.stack([probe_features(hidden_statistics(segment), prime) for segment in segments], dim=1)
+
+
+def collect(model: AttentionLSTM, rolls: RollCache, args: argparse.Namespace) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Return the features of all segments, whether they were generated, and the number of each one's piece."""
+    random = np.random.default_rng(args.seed)
+    features, generated, pieces = [], [], []
+    for number in tqdm(range(-(-args.windows // args.batch_size)), "generating"):
+        n_prime = PRIME_FRAMES[number % len(PRIME_FRAMES)]
+        windows, chosen = draw_windows(rolls, args.batch_size, n_prime, random)
+        composers = [rolls.pieces[piece].composer for piece in chosen]
+        told = random.random(len(chosen)) < TOLD_COMPOSERS
+        known = model.config.composers
+        labels = [1 + known.index(name) if tell and name in known else 0 for name, tell in zip(composers, told)]
+        primes = [window[:n_prime] for window in windows]
+        # No beats are searched in primes whose beats are hidden: they stand for music in which none are found.
+        made = []
+        for beat in (True, False):
+            rows = [row for row, prime in enumerate(primes) if (prime.beats is not None) == beat]
+            config = GenerationConfig(candidates=1, beat=beat, seed=args.seed + 1000 * number + beat)
+            if rows:
+                n_new = SEGMENT * N_SEGMENTS
+                rolls_made = continue_rolls(
+                    model, [primes[row] for row in rows], n_new, config, [labels[row] for row in rows]
+                )
+                made += list(zip(rows, rolls_made))
+        made = [roll for _, roll in sorted(made, key=lambda each: each[0])]
+        for is_generated, music in ((0.0, windows), (1.0, made)):
+            found = features_of(model, music, labels, n_prime).flatten(0, 1)
+            features.append(found)
+            generated.append(torch.full((len(found),), is_generated))
+            pieces.append(np.repeat(chosen, N_SEGMENTS))
+    return torch.cat(features), torch.cat(generated), np.concatenate(pieces)
+
+
+def fit(x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Fit a logistic regression with an L2 penalty by L-BFGS; return weights (D,) and bias (1,)."""
+    weight = torch.zeros(x.shape[1], requires_grad=True)
+    bias = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(x @ weight + bias, y) + penalty * (weight**2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return weight.detach(), bias.detach()
+
+
+def fit_probe(features: Tensor, generated: Tensor, pieces: np.ndarray, seed: int) -> tuple[Tensor, Tensor, dict]:
+    """Return weights and bias for features as they are, and how well they tell pieces that they were not fitted on."""
+    mean, spread = features.mean(dim=0), features.std(dim=0) + 1e-3
+    x = (features - mean) / spread
+    fold = np.random.default_rng(seed).integers(5, size=pieces.max() + 1)[pieces]
+    held_out = torch.from_numpy(fold == 0)
+    tried = []
+    for penalty in PENALTIES:
+        weight, bias = fit(x[~held_out], generated[~held_out], penalty)
+        logits = x[held_out] @ weight + bias
+        nll = float(F.binary_cross_entropy_with_logits(logits, generated[held_out]))
+        tried.append((nll, penalty, float(roc_auc_score(generated[held_out], logits))))
+        print(f"penalty {penalty:g}: nll {nll:.4f}, AUC {tried[-1][2]:.3f} on held-out pieces")
+    nll, penalty, auc = min(tried)
+    weight, bias = fit(x, generated, penalty)
+    about = {"auc": round(auc, 4), "nll": round(nll, 4), "penalty": penalty, "n_segments": len(x)}
+    return weight / spread, bias - (weight * mean / spread).sum(), about
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data", nargs="+", help="folders of MIDI files with splits and beats.npz")
+    parser.add_argument("--windows", type=int, default=480)
+    parser.add_argument("--batch-size", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--half", action="store_true", help="store the weights with 16 bits")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    checkpoint = load_checkpoint(args.checkpoint)
+    model = model_from(checkpoint, replace(checkpoint.model.config, probe=True), args.checkpoint).eval()
+    rolls = prepare(load_corpus(*args.data)).select(split="train")
+    weight, bias, about = fit_probe(*collect(model, rolls, args), args.seed)
+    model.probe.weight.copy_(weight)
+    model.probe.bias.copy_(bias)
+    about |= {"windows": args.windows, "seed": args.seed, "data": rolls.summary()}
+    about["settings"] = asdict(GenerationConfig(candidates=1))
+    save_checkpoint(args.out, model, checkpoint.tensors, checkpoint.record | {"probe": about}, half=args.half)
+    print(f"{args.out}: AUC {about['auc']:.3f} for segments of two seconds")
+
+
+if __name__ == "__main__":
+    main()
