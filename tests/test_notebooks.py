@@ -111,7 +111,7 @@ def test_it_has_the_form_of_a_notebook(path):
     assert len(headings(notebook, 1)) == 1 and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
     first, *questions, summary, exercises, following = headings(notebook, 2)
     assert [first, summary, exercises, following] == ["Settings", "Summary", "Exercises", "Next"]
-    assert 3 <= len(questions) <= 6 and all(question.endswith("?") for question in questions)
+    assert 3 <= len(questions) <= 8 and all(question.endswith("?") for question in questions)
     assert sum("FULL_RUN = False" in source for source in sources(notebook, "code")) == 1
     assert "\n".join(sources(notebook, "markdown")).count("<details>") == 5
 

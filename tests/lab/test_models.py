@@ -50,7 +50,7 @@ def test_the_logits_of_the_listener_give_the_likelihood_of_the_piece(output):
     velocity = np.where(shipped_prime("Bach").active, 70, 0).astype(np.uint8)
     roll = PianoRoll(velocity)
     listener, losses = Listener(model, roll[:1]), []
-    for row in torch.from_numpy(roll.active[1:]).float():
+    for row in torch.tensor(roll.active[1:]).float():
         loss = torch.nn.functional.binary_cross_entropy_with_logits(listener.logits(row), row, reduction="sum")
         losses.append(float(loss))
         listener.append(row)

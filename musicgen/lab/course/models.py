@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from musicgen.corpora.folder import match_composer
+from musicgen.generation.generate import home_of
 from musicgen.generation.sampling import median_velocity
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
@@ -80,6 +81,7 @@ class Listener:
         self._frames = list(torch.tensor(prime.velocity))  # (K,) each
         pedal = np.zeros(prime.n_frames) if prime.pedal is None else prime.pedal
         self._pedal = list(torch.tensor(pedal).float())
+        self._home = torch.tensor(home_of(prime))[None] if model.config.home else None
         self._state = None
         self._hear(torch.stack(self._frames), torch.stack(self._pedal))
 
@@ -114,7 +116,7 @@ class Listener:
 
     def _hear(self, velocity: Tensor, pedal: Tensor) -> None:
         """Read frames (T, K), and prepare for the questions about the next one."""
-        features, self._state = self.model(velocity[None] / 127, self._state, self._label, pedal[None])
+        features, self._state = self.model(velocity[None] / 127, self._state, self._label, pedal[None], home=self._home)
         self._features = features.map(lambda each: each[:, -1])
         output = self.model.output
         self._next_pedal = torch.zeros(1)
