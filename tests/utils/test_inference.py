@@ -52,11 +52,10 @@ def test_a_model_is_copied_only_if_it_must_change(tiny_model):
 
 def test_threads_that_share_a_model_compose_what_one_after_another_does(tiny_model, roll):
     model = tiny_model(n_pitches=88)
-    configs = [GenerationConfig(seconds=1.9, seed=seed, guidance_scale=1 + seed % 2) for seed in range(100)]
-    expected = [generate(model, roll, config) for config in configs[::10]]
+    configs = [GenerationConfig(seconds=1.8, seed=seed, guidance_scale=1 + seed % 2) for seed in range(16)]
+    expected = [generate(model, roll, config) for config in configs]
     with ThreadPoolExecutor(4) as threads:
-        pieces = list(threads.map(lambda config: generate(model, roll, config), configs))
-    assert pieces[::10] == expected
+        assert list(threads.map(lambda config: generate(model, roll, config), configs)) == expected
 
 
 def test_overlapping_python_threads_get_their_number_of_threads_back():
