@@ -52,7 +52,9 @@ def main() -> None:
     first, *others = [picture.quantize(64, dither=Image.Dither.NONE) for picture in pictures]
     duration = round(1000 * SECONDS_APART)
     with atomic_write(PICTURE) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0, optimize=True)
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0, optimize=True
+        )
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1e6:.2f} MB")
 
 

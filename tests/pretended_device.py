@@ -6,7 +6,6 @@ process of its own, since torch can have only one such device, which stays. `tes
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
