@@ -24,7 +24,7 @@ from musicgen.piano_roll import PianoRoll
 
 PERIODS = 0.3 * 1.12 ** np.arange(13)  # seconds, 0.3 to 1.17: 200 to 51 beats per minute
 N_PHASES = 4  # candidates per period: beats that end at different points of the last period
-LONGEST = 6.0  # seconds: of a longer prime the end is searched
+LONGEST = 4.0  # seconds: of a longer prime the end is searched
 # Dynamic programming
 TIGHTNESS = 30.0  # cost of a squared logarithmic deviation from the period, in standard deviations of the onsets
 SHORTEST_BEAT, LONGEST_BEAT = 0.67, 1.5  # of a beat, in periods
