@@ -278,9 +278,9 @@ def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int,
     from musicgen.utils.progress import progress_bar
     from musicgen.utils.signals import catch_signals
 
-    n_seconds = round(config.seconds - (prime.duration_seconds if prime else 0))
+    n_seconds = int(config.seconds - (prime.duration_seconds if prime else 0))
     show = sys.stderr.isatty() and not args.json
-    with catch_signals() as stop, progress_bar("composing", n_seconds, " s of music", show) as bar:
+    with catch_signals() as stop, progress_bar("composing", n_seconds, "s of music", show) as bar:
 
         def after_frame(n_new: int) -> bool:
             if n_new % fps == 0:
