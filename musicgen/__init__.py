@@ -1,33 +1,42 @@
 """Learn to write piano music with an attention LSTM.
 
-The parts of the poster are packages, read in this order:
+The parts, from the ground up. Each imports only parts above it and ``utils``, so it can be read in this order:
 
-    piano_roll     the note x time matrix, with pedal and beats
     beats          beats: checks, features of a frame, a metronome
+    piano_roll     the note x time matrix, with pedal and beats
     midi           the mido sampler
         events         bytes of a MIDI file -> messages, tolerant of faults
+        pairing        messages -> notes, and moves of the pedal
         tempo_map      ticks <-> seconds <-> frames, bars
-        performance    messages -> notes and pedal -> PianoRoll
+        performance    notes and pedal -> PianoRoll: read_midi
         writing        PianoRoll -> MIDI file
     dataset        pieces -> cached rolls -> batches of training windows
     model          the attention LSTM
         attention_lstm the settings, one layer, the whole network
         attention      the poster's attention cell, and copy attention
-        sequences      cached past frames, moving averages
         features       what each pitch and the pedal did recently
+        home           the profile of the opening
         heads          output heads, and the likelihood of a frame
+        probe          hears in the hidden states whether a pianist plays
+    evaluation     likelihood and baselines, statistics, likeness to real music, novelty
     training       the training loop
         trainer        the settings, the loop, stopping
         loss           the loss of the next frame
         optim          optimisers, schedules, averages of weights, precision
+        device_windows training windows that are cut on the training device
         checkpoint     a trained model as one safe file
         resume         continuing a run
+        run            from rolls and settings to a trainer
     generation     new music
         generate       the settings, and continuing a prime frame by frame
         sampling       pure functions from logits to notes
         repetition     the repetition penalty
+        beat_search    the beats of a prime, found by the model
+        steering       several continuations at once, of which the best go on
+    corpora        where pieces come from: a folder, MAESTRO, the bundled sample, Bach's chorales
+    lab            everything shown in JupyterLab: figures, player, panels, course
+    scaling        training in several processes
+    commands       the commands; ``python -m musicgen --help`` lists them
 
-Around them: ``corpora`` (where pieces come from), ``evaluation`` (likelihood and musical measures), ``lab`` (everything
-shown in JupyterLab: figures, player, panels, course), ``scaling`` (several processes) and ``utils`` (helpers that know
-nothing about music). No part imports one that comes later. ``python -m musicgen --help`` lists the commands.
+``utils`` has helpers that know nothing about music. `musicgen.checkpoint` is the former name of a module of `training`.
 """

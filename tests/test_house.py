@@ -98,6 +98,17 @@ def test_each_dependency_is_imported_where_it_belongs(package, door):
     assert users <= set(door.split())
 
 
+def test_the_map_of_the_package_names_every_module_below_what_it_imports():
+    listed = [line for line in musicgen.__doc__.splitlines() if line.startswith("    ")]
+    parts = [line.split()[0] for line in listed if line[4] != " "]
+    for n, part in enumerate(parts):
+        assert GRAPH[part] <= {"utils", *parts[:n]}, part
+    modules = [line.split()[0] for line in listed if line[4] == " "]
+    core = {path.stem for path in SOURCES if part_of(path) in ("midi", "model", "training", "generation")}
+    assert sorted(modules) == sorted(core - {"__init__"})
+    assert set(parts) == GRAPH.keys() - {"utils", "checkpoint", "__init__", "__main__"}
+
+
 def test_the_import_graph_has_no_cycle():
     TopologicalSorter({part: used for part, used in GRAPH.items() if part != "__init__"}).prepare()  # or CycleError
 
