@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class RollCache(Sequence):
-    """The sampled pieces of a corpus, as a sequence of `PianoRoll` that is read from disk.
+    """The sampled pieces of a corpus, as a sequence of `PianoRoll`; they are compressed in memory.
 
     Attributes
     ----------
@@ -271,11 +271,27 @@ class Batch(NamedTuple):
     home: np.ndarray  # (B, 88, N_HOME_FEATURES) float32; 0 where the opening is unknown or hidden
 
 
-class WindowBatches:
-    """Epochs of shuffled windows, each within one piece.
+class Batches(Protocol):
+    """What a trainer needs: epochs of batches, which depend on the number of the epoch only.
 
-    Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. The batches
-    depend on the seed and the number of the epoch only, so that a stopped run can continue. `composers` are
+    So a stopped run can continue, also within an epoch. `WindowBatches` cuts the windows on the CPU,
+    `training.device_windows.DeviceWindows` on the training device.
+    """
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of epoch `number`, counted from 0."""
+
+    def n_batches(self, number: int) -> int:
+        """Return the number of batches in epoch `number`."""
+
+    def longer(self) -> "Batches":
+        """Return batches of half as many windows of twice the length."""
+
+
+class WindowBatches:
+    """Epochs of shuffled windows, each within one piece; see `Batches`.
+
+    Unless windows are stretched, an epoch predicts every frame but the first of a piece at least once. `composers` are
     those that the model knows. With `home`, a window is told the opening of its piece: the first seconds, from 4 to 20
     of them. It is hidden in windows that overlap the opening, which would be told what they must predict.
     """

@@ -14,7 +14,7 @@ from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 
 class DeviceWindows:
-    """Epochs of random windows, for a device that is faster than the processor cuts windows.
+    """Epochs of random windows (`dataset.Batches`), for a device that is faster than the processor cuts windows.
 
     All rolls lie on the device, each in `WindowConfig.tempo_versions` tempos. A window is drawn from any piece, so that
     each frame is as likely as another; it may reach beyond the end of its piece by half its length. Unlike those of

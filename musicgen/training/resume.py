@@ -21,7 +21,7 @@ from musicgen.utils.locks import Lock, exclusive
 # What the optimisers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 COUNTS = {"epoch", "batch", "updates", "n_frames"}
-PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "history")
+PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "epoch_began", "history")
 ROW = ("epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds")
 LONGEST_SETTING = 100  # characters
 RANDOM_STATE = "random_state"
@@ -32,7 +32,8 @@ DEVICE_STATE = "random_state.device"
 class Progress:
     """Progress of a run: the numbers of finished epochs and of finished batches in the next epoch.
 
-    ``loss_sum`` and ``n_frames`` count since the last validation. ``history`` has a row for each validation.
+    ``loss_sum`` and ``n_frames`` count since the last validation. ``seconds`` and ``epoch_began`` are times of the run:
+    now (when it is saved), and when the epoch began. ``history`` has a row for each validation.
     """
 
     epoch: int = 0
@@ -41,6 +42,7 @@ class Progress:
     loss_sum: float = 0.0
     n_frames: int = 0
     seconds: float = 0.0
+    epoch_began: float = 0.0
     history: list[dict] = field(default_factory=list)
 
     def add(self, loss: float, n_frames: int) -> None:
@@ -50,16 +52,25 @@ class Progress:
         self.loss_sum += loss
         self.n_frames += n_frames
 
-    def finish_epoch(self) -> None:
-        """Go on to the next epoch."""
+    def finish_epoch(self, seconds: float) -> None:
+        """Go on to the next epoch, which begins at a time of the run."""
         self.epoch += 1
         self.batch = 0
+        self.seconds = seconds
+        self.epoch_began = seconds
 
     def add_row(self, learning_rate: float, validation_nll: float) -> None:
         """Add a row to the history. Before the first update there is no training loss."""
         train_nll = self.loss_sum / self.n_frames if self.n_frames else None
-        values = self.epoch, self.updates, learning_rate, train_nll, validation_nll, round(self.seconds, 1)
-        self.history = [*self.history, dict(zip(ROW, values))]
+        row = {
+            "epoch": self.epoch,
+            "updates": self.updates,
+            "learning_rate": learning_rate,
+            "train_nll": train_nll,
+            "validation_nll": validation_nll,
+            "seconds": round(self.seconds, 1),
+        }
+        self.history = [*self.history, row]
         self.loss_sum = 0.0
         self.n_frames = 0
 
@@ -141,7 +152,7 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_states(tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Restore the states that `random_states` returned, if necessary without the device's: of a run on the CPU."""
+    """Restore the states from `random_states`; without a device state (CPU run) the device keeps its own."""
     torch.set_rng_state(tensors[RANDOM_STATE])
     if device.type != "cpu" and DEVICE_STATE in tensors:
         torch.get_device_module(device).set_rng_state(tensors[DEVICE_STATE], device)
@@ -159,7 +170,7 @@ def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Pr
     Parameters
     ----------
     kept : dict
-        The fields of a `Progress`.
+        The fields of a `Progress`; in older records, without ``epoch_began``.
     n_epochs : int
         The largest number of epochs.
     every : int
@@ -170,6 +181,9 @@ def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Pr
     ValueError
         If a value is missing or invalid.
     """
+    is_older = isinstance(kept, dict) and "epoch_began" not in kept
+    if is_older:
+        kept = {**kept, "epoch_began": 0.0}
     _check_names(kept, PROGRESS)
     at = Progress(**kept)
     rows = at.history if isinstance(at.history, list) else [None]
@@ -186,11 +200,14 @@ def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Pr
     ascending = all(before < after for before, after in zip(epochs, [*epochs[1:], at.epoch + 1]))
     if at.epoch > n_epochs or not ascending or not set(range(every, at.epoch + 1, every)) <= set(epochs):
         raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
+    if is_older and at.history:
+        at.epoch_began = at.history[-1]["seconds"]  # right if every epoch was validated
     return at
 
 
 def _check_names(values: object, names: tuple[str, ...]) -> None:
-    if not isinstance(values, dict) or tuple(values) != names:
+    """Raise ValueError unless `values` is a dict with exactly these keys."""
+    if not isinstance(values, dict) or values.keys() != set(names):
         found = list(values) if isinstance(values, dict) else values
         raise ValueError(f"expected the entries {', '.join(names)}, not {reprlib.repr(found)}")
 
@@ -224,27 +241,44 @@ def write_log(path: Path, history: list[dict]) -> None:
 
 
 def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates: int) -> dict:
-    state, left = {}, {name for name in tensors if name.startswith("optimizer.")}
-    ranges = {"step": (1, updates), "exp_avg_sq": (0, math.inf)}
-    for index, weight in enumerate(weight for group in optimizer.param_groups for weight in group["params"]):
-        names = {f"optimizer.{index}.{key}": key for key in KEPT[type(optimizer).__name__]}
-        for name, key in names.items() if names.keys() & left else ():  # otherwise it has no gradient yet
-            value, shape = tensors.get(name), () if key == "step" else weight.shape
-            lowest, highest = ranges.get(key, (-math.inf, math.inf))
-            if value is None or value.shape != shape or value.dtype != torch.float32:
-                raise ValueError(f"{name} is missing, or not of type float32 and shape {tuple(shape)}")
-            if not lowest <= value.min() <= value.max() <= highest:
-                raise ValueError(f"{name} is out of its range {lowest}..{highest}")
-            state.setdefault(index, {})[key] = value
-        left -= names.keys()
+    """Return the state dict of an optimiser from the tensors of a checkpoint, which may come from anyone.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing or invalid, or belongs to no weight.
+    """
+    left = {name for name in tensors if name.startswith("optimizer.")}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state = {}
+    for index, weight in enumerate(weights):
+        names = {key: f"optimizer.{index}.{key}" for key in KEPT[type(optimizer).__name__]}
+        if left.isdisjoint(names.values()):
+            continue  # nothing is kept of a weight that has had no gradient yet
+        state[index] = {key: _checked(tensors, name, key, weight, updates) for key, name in names.items()}
+        left -= set(names.values())
     if left:
         raise ValueError(f"{min(left)!r} belongs to no weight")
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
+def _checked(tensors: Mapping[str, Tensor], name: str, key: str, weight: Tensor, updates: int) -> Tensor:
+    """Return what an optimiser keeps of a weight under `key`; ValueError if its type, shape or range is wrong."""
+    value = tensors.get(name)
+    shape = () if key == "step" else tuple(weight.shape)
+    if value is None or value.shape != shape or value.dtype != torch.float32:
+        raise ValueError(f"{name} is missing, or not of type float32 and shape {shape}")
+    ranges = {"step": (1, updates), "exp_avg_sq": (0, math.inf)}
+    lowest, highest = ranges.get(key, (-math.inf, math.inf))
+    if not lowest <= value.min() <= value.max() <= highest:  # also false for nan
+        raise ValueError(f"{name} is out of its range {lowest}..{highest}")
+    return value
+
+
 def check_same(kept: dict, wanted: dict, more: Collection[str] = ()) -> None:
     """Raise ValueError if two nested dicts differ; only the numbers at the key paths `more` may be larger."""
-    before, now = _flat(kept), _flat(wanted)
+    before = _flat(kept)
+    now = _flat(wanted)
     for name in more:
         if isinstance(before.get(name), (int, float)) and before[name] <= now.get(name, 0):
             before[name] = now[name]
@@ -255,6 +289,7 @@ def check_same(kept: dict, wanted: dict, more: Collection[str] = ()) -> None:
 
 
 def _flat(nested: object, name: str = "") -> dict:
+    """Return the values of nested dicts by their paths, such as ``training.seed``."""
     if not isinstance(nested, dict):
         return {name.removeprefix("."): nested}
     return {path: value for key, inner in nested.items() for path, value in _flat(inner, f"{name}.{key}").items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from musicgen.dataset import RollCache, WindowBatches, WindowConfig
+from musicgen.dataset import Batches, RollCache, WindowBatches, WindowConfig
 from musicgen.evaluation.likelihood import fit_baselines, mean_nll
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES
@@ -67,7 +67,8 @@ def make_trainer(
     ValueError
         If a split is missing, or if settings or data do not fit the checkpoint.
     """
-    training, validation = rolls.select(split="train"), rolls.select(split="validation")
+    training = rolls.select(split="train")
+    validation = rolls.select(split="validation")
     checkpoint = load_checkpoint(start) if start else None
     torch.manual_seed(config.seed)
     if checkpoint:
@@ -80,19 +81,19 @@ def make_trainer(
     model = model.to(choose_device(device))
     about = {"windows": asdict(windows), "data": training.summary(), "start": checkpoint and checkpoint.record}
     return kind(
-        model,
-        make_batches(training, windows, model),
-        validate or (lambda model: mean_nll(model, validation)),
-        config,
-        run_dir,
-        fit_baselines(training).as_tensors(),
-        about,
-        progress,
+        model=model,
+        batches=make_batches(training, windows, model),
+        validate=validate or (lambda model: mean_nll(model, validation)),
+        config=config,
+        run_dir=run_dir,
+        tensors=fit_baselines(training).as_tensors(),
+        about=about,
+        progress=progress,
         validate_first=checkpoint is not None,
     )
 
 
-def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> WindowBatches | DeviceWindows:
+def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> Batches:
     """Return the batches for a model: cut on the CPU, or with `WindowConfig.tempo_versions` on the model's device."""
     if not windows.tempo_versions:
         return WindowBatches(rolls, windows, model.config.composers, model.config.home)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from musicgen.dataset import Batch, WindowBatches
+from musicgen.dataset import Batch, Batches
 from musicgen.model import AttentionLSTM
 from musicgen.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from musicgen.training.loss import PEDAL_WEIGHT, VELOCITY_WEIGHT, next_frame_loss
@@ -37,6 +37,7 @@ from musicgen.training.resume import (
     tell,
     write_log,
 )
+from musicgen.utils.inference import modes_kept
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 from musicgen.utils.signals import StopSignal, catch_signals
@@ -102,6 +103,8 @@ class Clock:
 class Trainer:
     """Trains a model. A run can be stopped and resumed after any update, with the same result.
 
+    (If `TrainConfig.minutes` limits it, its length and learning rate also depend on the speed of the machine.)
+
     The run folder holds ``best.safetensors`` (lowest validation loss), ``latest.safetensors`` (with all that is needed
     to resume), ``previous.safetensors`` (in case the latest is damaged) and ``log.csv`` (a line per validation).
 
@@ -109,9 +112,9 @@ class Trainer:
     ----------
     model : AttentionLSTM
         Trained in place.
-    batches : WindowBatches, DeviceWindows, or any object with their methods `epoch` and `n_batches`
-        The batches of an epoch depend on its number only, so that a run can continue within one. For
-        `TrainConfig.long_share`, the method `longer` returns batches with longer windows.
+    batches : Batches
+        `WindowBatches`, `DeviceWindows`, or another class with the methods of `musicgen.dataset.Batches`; only
+        `TrainConfig.long_share` needs `longer`.
     validate : callable
         Takes the model, returns its validation loss in nats per frame.
     config : TrainConfig
@@ -132,7 +135,7 @@ class Trainer:
     def __init__(
         self,
         model: AttentionLSTM,
-        batches: WindowBatches,
+        batches: Batches,
         validate: Callable[[AttentionLSTM], float],
         config: TrainConfig,
         run_dir: Path | str,
@@ -191,10 +194,11 @@ class Trainer:
         """
         self.callback = callback or (lambda trainer: False)
         self.ended = False
-        with run_lock(self.run_dir, self.writes), catch_signals() as self.stop, only_training(self.weights, self.model):
-            self._begin(resume)
-            while not self._is_over():
-                self._run_epoch()
+        with run_lock(self.run_dir, self.writes), catch_signals() as self.stop:
+            with only_training(self.weights, self.model), modes_kept(self.model):
+                self._begin(resume)
+                while not self._is_over():
+                    self._run_epoch()
         return self.progress.history
 
     @contextmanager
@@ -277,14 +281,12 @@ class Trainer:
         self._finish_epoch()
         self.ended = self.callback(self) or self.ended
 
-    def _batches_of_epoch(self) -> WindowBatches:
-        """Return the batches for the next epoch: in the last part of a run, with longer windows."""
-        at, config = self.progress, self.config
-        began = at.seconds
-        if at.batch:  # resumed within the epoch
-            began = at.history[-1]["seconds"] if at.history else 0.0
-        done = max(at.epoch / config.n_epochs, self._share_of_time(began))
-        is_last_part = config.long_share > 0 and done >= 1 - config.long_share
+    def _batches_of_epoch(self) -> Batches:
+        """Return the batches for this epoch: if it began in the last part of the run, with longer windows."""
+        at = self.progress
+        done = max(at.epoch / self.config.n_epochs, self._share_of_time(at.epoch_began))
+        long_share = self.config.long_share
+        is_last_part = long_share > 0 and done >= 1 - long_share
         return self.batches.longer() if is_last_part else self.batches
 
     def update(self, batch: Batch, done: float) -> None:
@@ -296,18 +298,20 @@ class Trainer:
         done : float
             The finished share of the run, from 0 to 1, on which the learning rate depends.
         """
-        config, at = self.config, self.progress
+        config = self.config
+        at = self.progress
         factor = rate_factor(config.schedule, done, at.updates, config.warm_up, config.final_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * factor * group["factor"]
-        self.model.train()  # in case a callback changed the mode
+        self.model.train()  # in whatever mode the model came, or a callback left it
         n_frames = int((batch.lengths - 1).sum())
         shard = self._shard(batch)
         scored = next_frame_loss(self.model, shard, config.velocity_weight, config.pedal_weight, config.precision)
         loss = scored.total / max(1, n_frames)
         self.optimizer.zero_grad()
         loss.backward()
-        loss, nll = loss.detach(), scored.nll.detach()
+        loss = loss.detach()
+        nll = scored.nll.detach()
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         self._all_reduce([loss, nll, *gradients])
         if not torch.isfinite(loss):
@@ -323,8 +327,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate if it is time to, and save the latest checkpoint."""
         at = self.progress
-        at.finish_epoch()
-        at.seconds = self.clock.seconds()
+        at.finish_epoch(self.clock.seconds())
         is_last = at.epoch >= self.config.n_epochs or self._share_of_time(at.seconds) >= 1
         if is_last or at.epoch % self.config.validate_every == 0:
             self._validate(self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"])
@@ -334,7 +337,8 @@ class Trainer:
     def _validate(self, learning_rate: float) -> None:
         """Validate, write the log, save the latest checkpoint, and keep the best model."""
         at = self.progress
-        with self.averaged() as model, autocast(self.device.type, self.config.precision):
+        precision = autocast(self.device.type, self.config.precision)
+        with modes_kept(self.model), self.averaged() as model, precision:
             validation_nll = self.validate(model.eval())
         if not math.isfinite(validation_nll):
             raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch}: {ADVICE}")

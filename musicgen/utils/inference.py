@@ -35,6 +35,17 @@ def for_inference(model: nn.Module, device: torch.device | str | None = None) ->
 
 
 @contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Restore the mode of each part of a model (training or evaluation) after the block."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def single_thread() -> Iterator[None]:
     """Let torch compute in one thread, which is fastest for single frames; Python threads may run this at once.
 

@@ -278,6 +278,7 @@ HOSTILE = {
             "loss_sum": [float("nan"), float("inf"), 10**400, "much", [1.0]],
             "n_frames": [-1, False, {}],
             "seconds": ["long", float("-inf")],
+            "epoch_began": ["soon", float("nan"), None],
             "history": [None, {}, [], [ROW], [ROW, 5], [ROW, ROW, ROW], [ROW, {"epoch": 2}], "ab", [ROW] * 10**5]
             + [[ROW, {**ROW, "validation_nll": value}] for value in (float("nan"), "1.0", None, True, [])],
         }.items()

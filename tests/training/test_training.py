@@ -354,6 +354,30 @@ def test_the_last_part_of_a_run_has_longer_windows(trainer):
     assert asked == [3, 4]
 
 
+def test_an_epoch_that_is_resumed_keeps_the_windows_that_it_began_with(trainer):
+    def hour_passes(trainer):
+        trainer.clock.started -= 3600 * (trainer.progress.batch > 0)
+        return False
+
+    recipe = {"n_epochs": 100, "minutes": 20 * 60, "long_share": 0.5, "validate_every": 3, "schedule": "constant"}
+    whole = trainer(folder="whole", **recipe)
+    whole.run(callback=hour_passes)
+    for part, stops in enumerate([[(1, 4)], [(2, 2)], []]):  # epoch 2 begins after 10 of the 20 hours, epoch 1 after 5
+        parted = trainer(Sequences(stops), model_seed=part, **recipe)
+        parted.run(resume=True, callback=hour_passes)
+    assert parted.progress.updates == whole.progress.updates == 20
+    torch.testing.assert_close(weights_of(parted.model), weights_of(whole.model), rtol=0, atol=0)
+
+
+def test_the_run_leaves_the_modes_of_the_model_as_they_were(trainer):
+    run = trainer(validate=validation, n_epochs=1)
+    run.model.train()
+    run.model.output.eval()
+    run.run(callback=lambda trainer: not trainer.model.training)  # after a validation it is not in evaluation mode
+    assert run.progress.updates == 5 and not run.ended
+    assert run.model.training and not run.model.output.training
+
+
 def test_validation_may_take_place_in_some_epochs_only(trainer):
     losses = iter([4.0, 3.0, 5.0])
     rows = trainer(validate=lambda model: next(losses), n_epochs=5, validate_every=2).run()
