@@ -63,15 +63,18 @@ class Baselines(NamedTuple):
 
 def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
     """Fit the baselines by counting states, transitions and velocities, with add-one smoothing."""
-    frames, on = np.zeros((2, N_PITCHES + 1)), np.zeros((2, N_PITCHES + 1))
+    frames = np.zeros((2, N_PITCHES + 1))  # row 0: the pitch was off in the frame before, row 1: it was on
+    on = np.zeros((2, N_PITCHES + 1))
     struck = np.ones(N_VELOCITIES)
     for roll in rolls:
         state = np.column_stack([roll.active, _pedal(roll)])  # the pedal as one more pitch
-        before, after = state[:-1], state[1:]
+        before = state[:-1]
+        after = state[1:]
         frames += np.stack([(~before).sum(0), before.sum(0)])
         on += np.stack([(~before & after).sum(0), (before & after).sum(0)])
         struck += np.bincount(roll.velocity[roll.onsets] * np.int64(N_VELOCITIES) // 128, minlength=N_VELOCITIES)
-    marginal, markov = (on.sum(0) + 1) / (frames.sum(0) + 2), (on + 1) / (frames + 2)
+    marginal = (on.sum(0) + 1) / (frames.sum(0) + 2)
+    markov = (on + 1) / (frames + 2)
     tables = marginal[:-1], markov[:, :-1], struck / struck.sum(), markov[:, -1]
     return Baselines(*(torch.from_numpy(table).float().contiguous() for table in tables))
 
@@ -122,11 +125,11 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     model = for_inference(model)
     sums: dict[str, float] = {}
     for scored in _teacher_forced(model, rolls):
-        for name, value in (
-            _losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)
-        ).items():
+        parts = _losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)
+        for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value)
-    n_frames, n_struck = int(sums.pop("n_frames")), int(sums.pop("n_struck"))
+    n_frames = int(sums.pop("n_frames"))
+    n_struck = int(sums.pop("n_struck"))
     hits, claims = ({kind: sums.pop(f"{kind}_{what}") for kind in ("frame", "onset")} for what in ("hits", "claims"))
     means = {name: value / max(1, n_struck if "velocity" in name else n_frames) for name, value in sums.items()}
     f1 = {f"{kind}_f1": 2 * hits[kind] / max(1.0, claims[kind]) for kind in hits}
@@ -160,7 +163,8 @@ def piece_nlls(
         All frames but the first of each piece.
     """
     model = for_inference(model)
-    nll, n_frames = np.zeros(len(rolls)), np.zeros(len(rolls), int)
+    nll = np.zeros(len(rolls))
+    n_frames = np.zeros(len(rolls), int)
     for scored in _teacher_forced(model, rolls, composers, with_beats):
         np.add.at(nll, scored.pieces, scored.loss(model).nll.double().cpu().numpy())
         np.add.at(n_frames, scored.pieces, 1)
@@ -190,16 +194,18 @@ def _teacher_forced(
     for first in range(0, len(rolls), batch_size):
         chosen = by_length[first : first + batch_size]
         velocity, pedal, beats, lengths = _padded([rolls[index] for index in chosen], with_beats)
-        velocity, pedal, state = velocity.to(device), pedal.to(device), None
+        velocity = velocity.to(device)
+        pedal = pedal.to(device)
+        state = None
         for start in range(0, velocity.shape[1] - 1, CHUNK_FRAMES):
             chunk = slice(start, min(start + CHUNK_FRAMES, velocity.shape[1] - 1))
             after = slice(start + 1, chunk.stop + 1)
             given = None if beats is None else beats[:, after].to(device)
             features, state = model(velocity[:, chunk] / 127, state, labels[chosen], pedal[:, chunk], given)
-            counted = torch.from_numpy(np.arange(after.start, after.stop) < lengths[:, None]).to(device)  # (B, T)
+            valid = torch.from_numpy(np.arange(after.start, after.stop) < lengths[:, None]).to(device)  # (B, T)
             pieces = np.repeat(chosen, np.clip(lengths - after.start, 0, after.stop - after.start))
-            at = lambda x, counted=counted: x[counted]  # noqa: E731
-            yield Scored(pieces, features.map(at), velocity[:, after][counted], pedal[:, after][counted])
+            features = features.map(lambda x, valid=valid: x[valid])  # (N, ...)
+            yield Scored(pieces, features, velocity[:, after][valid], pedal[:, after][valid])
 
 
 def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
@@ -220,7 +226,8 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
 
 def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
     """Sum the negative log-likelihoods of a model."""
-    loss, changed = scored.loss(model), (scored.features.active > 0) != (scored.velocity > 0)
+    loss = scored.loss(model)
+    changed = (scored.features.active > 0) != (scored.velocity > 0)
     sums = {"n_frames": len(loss.nll), "nll": loss.nll.sum(dtype=torch.float64)}
     sums["changed_nll"] = loss.cell_nll[changed].sum(dtype=torch.float64)
     if model.output.velocity is not None:
@@ -233,7 +240,8 @@ def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
 def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor | int]:
     """Return the summed negative log-likelihoods of each baseline."""
     marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
-    before, after = scored.features.active > 0, scored.velocity > 0
+    before = scored.features.active > 0
+    after = scored.velocity > 0
     markov_nll = F.binary_cross_entropy(torch.where(before, markov[1], markov[0]), after.float(), reduction="none")
     marginal_nll = F.binary_cross_entropy(marginal.expand(after.shape), after.float(), reduction="sum")
     bins = velocity_bins(scored.velocity[after & ~before])
@@ -252,7 +260,9 @@ def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
     """Count the cells that are on in the predicted frames, in the music, and in both."""
     encoded = model.output.encode(scored.features, scored.pedal)
     predicted, _ = decode_frame(model.output, encoded, scored.features, lambda logits: (logits > 0).to(logits.dtype))
-    on, after, up = predicted > 0, scored.velocity > 0, scored.features.active == 0
+    on = predicted > 0
+    after = scored.velocity > 0
+    up = scored.features.active == 0
     return {
         "frame_hits": int((on & after).sum()),
         "frame_claims": int(on.sum() + after.sum()),

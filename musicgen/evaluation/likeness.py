@@ -14,7 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from musicgen.piano_roll import PianoRoll
 
 LAGS = slice(3, 41)  # frames: 0.15 to 2 s at 20 Hz
-PATTERN_SECONDS, MEMORY_SECONDS = 2.0, 12.0
+PATTERN_SECONDS = 2.0
+MEMORY_SECONDS = 12.0
 EXCERPT_SECONDS = 10.0
 HALF_MINUTE = 30  # seconds
 N_FOLDS = 5
@@ -43,12 +44,15 @@ def memory(roll: PianoRoll, prime_frames: int = 0) -> float:
     the 12 seconds before them, on the same pitches and with one frame of tolerance. The result is the mean of the best
     F1 scores.
     """
-    n, reach, step = (round(s * roll.fps) for s in (PATTERN_SECONDS, MEMORY_SECONDS, PATTERN_SECONDS / 2))
+    n = round(PATTERN_SECONDS * roll.fps)
+    reach = round(MEMORY_SECONDS * roll.fps)
+    step = round(PATTERN_SECONDS / 2 * roll.fps)
     onsets = roll.onsets.astype(np.float32)
     near = np.maximum(onsets, np.maximum(_shift(onsets, 1), _shift(onsets, -1)))
     found = []
     for start in range(max(n, prime_frames), roll.n_frames - n + 1, step):
-        pattern, pattern_near = onsets[start : start + n], near[start : start + n]
+        pattern = onsets[start : start + n]
+        pattern_near = near[start : start + n]
         if not pattern.sum():
             continue
         first = max(0, start - reach)
@@ -98,7 +102,8 @@ def continuity(roll: PianoRoll, prime_frames: int, seconds: float = 10.0) -> dic
         ``pitch_class_correlation``; ``density_shift``, the absolute log ratio of notes per second; ``pitch_shift`` in
         semitones; ``interval_overlap`` of the histograms of inter-onset times, from 0 to 1.
     """
-    prime, after = roll[:prime_frames], roll[prime_frames : prime_frames + round(seconds * roll.fps)]
+    prime = roll[:prime_frames]
+    after = roll[prime_frames : prime_frames + round(seconds * roll.fps)]
     rates = [(part.n_notes + 1) / max(1, part.n_frames) for part in (prime, after)]
     pitches = [part.notes["pitch"].mean() if part.n_notes else 60.0 for part in (prime, after)]
     intervals = [onset_intervals(part) for part in (prime, after)]
@@ -133,15 +138,14 @@ def pedal_statistics(roll: PianoRoll) -> tuple[float, float]:
 
 def excerpt_statistics(roll: PianoRoll) -> dict[str, float]:
     """Return about 60 simple statistics of rhythm, pitch, chords, note lengths and velocities."""
-    notes, seconds = roll.notes, max(roll.duration_seconds, 1 / roll.fps)
+    notes = roll.notes
+    seconds = max(roll.duration_seconds, 1 / roll.fps)
     lengths = (notes["end_frame"] - notes["start_frame"]).astype(float)
     chords = roll.onsets.sum(axis=1)
     chords = chords[chords > 0]
-    polyphony, pitches, velocities = (
-        roll.active.sum(axis=1),
-        notes["pitch"].astype(float),
-        notes["velocity"].astype(float),
-    )
+    polyphony = roll.active.sum(axis=1)
+    pitches = notes["pitch"].astype(float)
+    velocities = notes["velocity"].astype(float)
     spread, peak = pulse(roll)
     values = {
         "notes_per_second": len(notes) / seconds,
@@ -169,13 +173,17 @@ def _summary(name: str, data: np.ndarray) -> dict[str, float]:
     if not len(data):
         data = np.zeros(1)
     low, middle, high = np.percentile(data, [10, 50, 90])
-    return {f"{name}_mean": data.mean(), f"{name}_std": data.std(), f"{name}_p10": low, f"{name}_p50": middle} | {
-        f"{name}_p90": high
+    return {
+        f"{name}_mean": data.mean(),
+        f"{name}_std": data.std(),
+        f"{name}_p10": low,
+        f"{name}_p50": middle,
+        f"{name}_p90": high,
     }
 
 
 def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
-    """Cut a roll into excerpts of 10 seconds, starting at frame `first`; a shorter rest is dropped."""
+    """Cut a roll into excerpts of 10 seconds, starting at frame `first`; what is left over at the end is dropped."""
     n = round(EXCERPT_SECONDS * roll.fps)
     return [roll[start : start + n] for start in range(first, roll.n_frames - n + 1, n)]
 
@@ -197,14 +205,17 @@ def classifier_auc(
         ``auc``, the mean over five folds (0.5: cannot tell); ``auc_spread``, the standard deviation over the folds;
         ``telling``, the AUC of each statistic alone, the most telling first.
     """
-    rows, labels, groups = [], [], []
+    rows = []
+    labels = []
+    groups = []
     for label, pieces in enumerate((real, generated)):
         for group, piece in enumerate(pieces):
             for excerpt in piece:
                 rows.append(list(excerpt_statistics(excerpt).values()))
                 labels.append(label)
                 groups.append(group)
-    x, y = np.array(rows), np.array(labels)
+    x = np.array(rows)
+    y = np.array(labels)
     scores = []
     for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed).split(x, y, groups):
         judge = HistGradientBoostingClassifier(max_iter=150, learning_rate=0.06, max_leaf_nodes=8, random_state=seed)

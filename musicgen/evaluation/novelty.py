@@ -75,10 +75,13 @@ class NoveltyIndex:
         counts = [len(found) for found in alike]
         if not sum(counts):
             return SharedRun()
-        mine, theirs = np.repeat(groups, counts), np.concatenate(alike)
+        mine = np.repeat(groups, counts)  # each group of the piece, once for each group that is like it
+        theirs = np.concatenate(alike)
         semitones = theirs["lowest"] - mine["lowest"]
         first, last = _longest_chain(mine["note"], theirs["note"], semitones)
-        start, end, partner = mine["note"][first], mine["note"][last] + GROUP_NOTES - 1, theirs["note"][first]
+        start = mine["note"][first]  # numbers of notes
+        end = mine["note"][last] + GROUP_NOTES - 1
+        partner = theirs["note"][first]
         return SharedRun(
             n_notes=int(end - start + 1),
             seconds=float(onsets[end] - onsets[start]),
@@ -89,21 +92,16 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Return those groups from `low` to `high` whose timing is similar.
-
-        Their intervals are the same already.
-        """
-        mine, theirs = group["onsets"], self._groups["onsets"][low:high]
+        """Return those of the groups `low` to `high` of the index, which have the same intervals, with similar timing."""
+        mine = group["onsets"]
+        theirs = self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
         apart = np.abs(mine * np.clip(tempo, 1 / TEMPO_RATIO, TEMPO_RATIO) - theirs).max(axis=1)
         return self._groups[low:high][apart <= TOLERANCE_SECONDS + 1e-5]  # float32 rounding
 
 
 def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the onset in seconds and the piece of each note, and all groups of notes.
-
-    A group lies within one piece.
-    """
+    """Return the onset in seconds and the piece of each note, and all groups of notes, each within one piece."""
     notes = [roll.notes for roll in rolls]
     pitches = np.concatenate([np.zeros(0, int), *(own["pitch"] for own in notes)])
     onsets = np.concatenate([np.zeros(0), *(own["start_frame"] / roll.fps for own, roll in zip(notes, rolls))])
@@ -112,7 +110,8 @@ def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     members = first[:, None] + np.arange(GROUP_NOTES)
     members = np.take_along_axis(members, np.argsort(pitches[members], axis=1, kind="stable"), axis=1)
     groups = np.empty(len(first), _GROUP_DTYPE)
-    groups["note"], groups["lowest"] = first, pitches[members[:, 0]]
+    groups["note"] = first
+    groups["lowest"] = pitches[members[:, 0]]
     groups["shape"] = (pitches[members] - groups["lowest"][:, None]) @ N_PITCHES ** np.arange(GROUP_NOTES)
     groups["onsets"] = onsets[members] - onsets[first][:, None]
     return onsets, pieces, groups
@@ -126,6 +125,7 @@ def _longest_chain(mine: np.ndarray, theirs: np.ndarray, semitones: np.ndarray) 
     order = np.lexsort((mine, semitones, theirs - mine))
     steps = np.diff(np.stack([mine, semitones, theirs - mine])[:, order])
     breaks = np.flatnonzero((steps[1:] != 0).any(axis=0) | (steps[0] >= GROUP_NOTES))
-    firsts, lasts = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(order) - 1]])
+    firsts = np.concatenate([[0], breaks + 1])
+    lasts = np.concatenate([breaks, [len(order) - 1]])
     longest = np.argmax(mine[order[lasts]] - mine[order[firsts]])
     return order[firsts[longest]], order[lasts[longest]]

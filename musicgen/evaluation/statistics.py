@@ -38,8 +38,11 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
     .. [1] Mogren, "C-RNN-GAN: Continuous recurrent neural networks with adversarial training", 2016, as in MusPy
        (Dong et al., "MusPy: A toolkit for symbolic music generation", ISMIR 2020).
     """
-    notes, sounding = roll.notes, roll.active.any(axis=1)
-    pitches, velocities, n_notes = notes["pitch"], notes["velocity"], max(1, len(notes))
+    notes = roll.notes
+    pitches = notes["pitch"]
+    velocities = notes["velocity"]
+    n_notes = max(1, len(notes))  # a divisor
+    sounding = roll.active.any(axis=1)
     held = (notes["end_frame"] - notes["start_frame"]) / roll.fps
     onset_frames = np.flatnonzero(roll.onsets.any(axis=1))
     classes = np.bincount(pitches % 12, minlength=12) / n_notes
@@ -103,7 +106,8 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
     ValueError
         If the opening has no note.
     """
-    frames, classes = roll.notes["start_frame"] - prime_frames, roll.notes["pitch"] % 12
+    frames = roll.notes["start_frame"] - prime_frames
+    classes = roll.notes["pitch"] % 12
     if not (frames < 0).any():
         raise ValueError(f"no note is struck in the first {prime_frames} frames: there is no key to stay in")
     fits = SCALES @ np.bincount(classes[frames < 0], minlength=12)
@@ -111,7 +115,8 @@ def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8
     stretch = round(stretch_seconds * roll.fps)
     n_stretches = max(0, (roll.n_frames - prime_frames) // stretch)
     counted = (frames >= 0) & (frames < n_stretches * stretch)
-    where, inside = frames[counted] // stretch, scale[classes[counted]]
+    where = frames[counted] // stretch
+    inside = scale[classes[counted]]
     n_notes = np.bincount(where, minlength=n_stretches)
     return np.where(n_notes, np.bincount(where, inside, n_stretches) / np.maximum(1, n_notes), np.nan)
 
@@ -124,7 +129,8 @@ def longest_repeat_seconds(roll: PianoRoll) -> float:
     that silence and a held chord do not count as repetition.
     """
     frames, keys = np.nonzero(roll.onsets)
-    near, tolerance = np.zeros((roll.n_frames, N_PITCHES), bool), round(TOLERANCE_SECONDS * roll.fps)
+    near = np.zeros((roll.n_frames, N_PITCHES), bool)
+    tolerance = round(TOLERANCE_SECONDS * roll.fps)
     for shift in range(-tolerance, tolerance + 1):
         shifted = frames + shift
         inside = (shifted >= 0) & (shifted < roll.n_frames)
@@ -135,7 +141,8 @@ def longest_repeat_seconds(roll: PianoRoll) -> float:
 
 def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, period: int) -> int:
     """Return the longest repetition with a given period in frames."""
-    late, early = frames >= period, frames + period < len(near)
+    late = frames >= period
+    early = frames + period < len(near)
     again = np.concatenate([near[frames[late] - period, keys[late]], near[frames[early] + period, keys[early]]])
     times, which = np.unique(np.concatenate([frames[late], frames[early] + period]), return_inverse=True)
     scores = np.bincount(which, np.where(again, 1, -REPEATED_TO_NEW))
@@ -150,5 +157,6 @@ def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, per
 
 
 def _longest_run(flags: np.ndarray) -> int:
+    """Return the length of the longest run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))

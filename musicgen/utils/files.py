@@ -78,12 +78,13 @@ def read_checked(path: Path) -> bytes | None:
         stored = path.read_bytes()
     except OSError:
         return None
-    digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+    digest = stored[:DIGEST_BYTES]
+    content = stored[DIGEST_BYTES:]
     return content if digest == hashlib.sha256(content).digest() else None
 
 
 def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
-    """Return the SHA-256 of `context` and a file's content, or its path if the content is too large or unreadable."""
+    """Hash `context` and the file's content; its path instead if it is unreadable or larger than `max_bytes`."""
     content = str(path).encode(errors="surrogateescape")
     try:
         if path.is_file() and path.stat().st_size <= max_bytes:
@@ -108,7 +109,8 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
 
 def free_run_dir(parent: Path | str, name: str) -> Path:
     """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
-    path, number = Path(parent) / name, 1
+    path = Path(parent) / name
+    number = 1
     while path.exists():
         number += 1
         path = Path(parent) / f"{name}-{number}"

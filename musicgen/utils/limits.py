@@ -62,7 +62,9 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
-    over, deadline, most_bytes = False, time.monotonic() + seconds, resident_bytes() + n_bytes
+    over = False
+    deadline = time.monotonic() + seconds
+    most_bytes = resident_bytes() + n_bytes
 
     def look(*_) -> None:
         if over:

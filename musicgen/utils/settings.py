@@ -36,7 +36,8 @@ def setting(
 
 def help_of(each: Field) -> str:
     """Return the description of a `setting` with its allowed values."""
-    (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
+    lowest, highest = each.metadata["limits"]
+    choices = each.metadata["choices"]
     allowed = ", ".join(choices) if choices else "" if lowest is None else f"{_show(lowest)}..{_show(highest)}"
     return each.metadata["text"].replace("`", "").removesuffix(".") + (f" ({allowed})." if allowed else ".")
 
@@ -64,7 +65,8 @@ class Settings:
 
 def check_setting(each: Field, value: Any) -> None:
     """Raise ValueError if a `setting` field may not have this value."""
-    (lowest, highest), choices = each.metadata["limits"], each.metadata["choices"]
+    lowest, highest = each.metadata["limits"]
+    choices = each.metadata["choices"]
     if choices and value not in tuple(choices):
         raise ValueError(f"{each.name} must be one of {', '.join(choices)}, not {value!r}")
     if isinstance(each.default, bool) and not isinstance(value, bool):
