@@ -111,8 +111,8 @@ if len(sys.argv) == 1:
 from musicgen.__main__ import main
 folder = Path(sys.argv[1])
 for seed in range(3):
-    said = main(["generate", "--seconds", "9", "--seed", str(seed), "--out", str(folder / f"{seed}.mid")])
-    assert said == 0
+    made = ["generate", "--seconds", "5", "--seed", str(seed), "--beats", "6", "--out", str(folder / f"{seed}.mid")]
+    assert main(made) == 0
 tiny = "--hidden-size 4 --attention-size 2 --attention-span 4 --n-epochs 1 --pitch-size 2".split()
 assert main(["prepare", sys.argv[1]]) == 0
 assert main(["train", sys.argv[1], "--out", sys.argv[1] + "/run", *tiny]) == 0
