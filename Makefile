@@ -25,12 +25,13 @@ test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m ruff check --output-format=concise .
 	$(RUN) -m pytest
 
-browser: $(STAMP)  ## go through the course in a real browser, which is installed if need be; pictures to outputs/browser
+EXECUTE ?= 00 05
+browser: $(STAMP)  ## use panels and notebooks in a real browser, pictures to outputs/browser; EXECUTE=all runs all notebooks
 	@{ command -v chromium || command -v google-chrome; } >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium; } || { \
 	  echo "No Chromium was found. On Debian or Ubuntu: sudo apt install chromium"; exit 1; }
 	@mkdir -p outputs/browser
-	MUSICGEN_RUN_NOTEBOOKS=1 MUSICGEN_SCREENSHOTS=outputs/browser $(RUN) -m pytest tests/browser
+	MUSICGEN_RUN_NOTEBOOKS="$(EXECUTE)" MUSICGEN_SCREENSHOTS=outputs/browser $(RUN) -m pytest tests/browser
 
 bench: $(STAMP)  ## measure the speed of everything beside its peers; DATA=folder of MIDI files, else the chorales
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'

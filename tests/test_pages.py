@@ -1,13 +1,11 @@
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
 import nbformat
 import pytest
 
-from musicgen.lab.course.pages import export, formula_image
+from musicgen.lab.course.pages import export, formula_image, main
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # What a browser loads by itself. A link that a reader may click is not among it.
@@ -96,12 +94,27 @@ def test_slides_show_what_is_built_and_hide_settings_helpers_and_exercises(lesso
     assert not [word for word in ("secret_helper", "FULL_RUN", "Settings", "check()", "Write.") if word in page]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_picture_of_the_course_has_an_alternative_text(path):
-    page = re.sub(r'srcdoc="[^"]*"', "", export(path))
-    pictures = re.findall(r"<img\b[^>]*>", page)
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def course_page(request):
+    """Export a notebook of the course: the page without the players, and the images of its formulas."""
+    images = {}
+    with pytest.MonkeyPatch.context() as patch:
+        remember = lambda tex: images.setdefault(tex, formula_image(tex))  # noqa: E731
+        patch.setattr("musicgen.lab.course.pages.formula_image", remember)
+        page = export(request.param)
+    return re.sub(r'srcdoc="[^"]*"', "", page), images  # players have a policy of their own
+
+
+def test_every_picture_of_the_course_has_an_alternative_text(course_page):
+    pictures = re.findall(r"<img\b[^>]*>", course_page[0])
     assert [picture[:80] for picture in pictures if not re.search(r'alt="[^"]+"', picture)] == []
-    assert "No description has been provided" not in page
+    assert "No description has been provided" not in course_page[0]
+
+
+def test_the_pages_of_the_course_load_nothing_and_show_every_formula(course_page):
+    page, images = course_page
+    assert LOADED.findall(page) == []
+    assert [tex for tex, image in images.items() if image.startswith("`")] == []
 
 
 def test_slides_begin_at_markdown_cells_and_arrow_keys_turn_them(browser, tmp_path):
@@ -141,18 +154,8 @@ def test_what_a_page_would_load_is_found(html):
     assert LOADED.search(html)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_pages_of_the_course_load_nothing_and_show_every_formula(path, monkeypatch):
-    images = {}
-    remember = lambda tex: images.setdefault(tex, formula_image(tex))  # noqa: E731
-    monkeypatch.setattr("musicgen.lab.course.pages.formula_image", remember)
-    page = re.sub(r'srcdoc="[^"]*"', "", export(path))  # players have a policy of their own
-    assert LOADED.findall(page) == []
-    assert [tex for tex, image in images.items() if image.startswith("`")] == []
-
-
-def test_the_command_writes_a_page_for_each_notebook(notebook, tmp_path):
-    command = [sys.executable, "-m", "musicgen.lab.course.pages", notebook, "--out", tmp_path / "pages"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "pages" / "a page.html"))
+def test_the_command_writes_a_page_for_each_notebook(notebook, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pages", str(notebook), "--out", str(tmp_path / "pages")])
+    main()
+    assert capsys.readouterr().out.strip() == str(tmp_path / "pages" / "a page.html")
     assert "<title>a page</title>" in (tmp_path / "pages" / "a page.html").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
-"""The course as a student goes through it: every notebook, run from top to bottom in JupyterLab, and its panels used.
+"""The course as a student goes through it: notebooks, run from top to bottom in JupyterLab, and their panels used.
 
-MUSICGEN_RUN_NOTEBOOKS=1 asks for it, as `make browser` does: minutes. Pictures go to MUSICGEN_SCREENSHOTS, a folder.
+MUSICGEN_RUN_NOTEBOOKS asks for it: "00 05" as `make browser` does, or "all". The other notebooks are opened as they
+were saved. Pictures go to MUSICGEN_SCREENSHOTS, a folder.
 """
 
 import os
@@ -12,16 +13,21 @@ from lab import Lab, play
 from test_notebooks import SETTINGS
 
 PROJECT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+RUN = os.environ.get("MUSICGEN_RUN_NOTEBOOKS", "")
+ALL = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = [path for path in ALL if RUN == "all" or path.stem[:2] in RUN]
+notebooks = pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
 MINUTES = 60_000
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("MUSICGEN_RUN_NOTEBOOKS"), reason="MUSICGEN_RUN_NOTEBOOKS=1 runs the course: minutes"
-)
+pytestmark = pytest.mark.skipif(not RUN, reason="MUSICGEN_RUN_NOTEBOOKS=all runs the course: half an hour")
+
+
+def needs(name):
+    return pytest.mark.skipif(name[:2] not in RUN and RUN != "all", reason=f"{name} is not run")
 
 
 @pytest.fixture(scope="module")
 def course(browser, server, folder):
-    """Run all notebooks: the first alone, since it makes the corpus, then two at once. Give a function to see one."""
+    """Run the notebooks: the first alone, since it makes the corpus, then two at once. Give a function to see one."""
     (folder / "course").mkdir()
     shutil.copytree(PROJECT / "benchmarks" / "results", folder / "benchmarks" / "results")
     context = browser.new_context(viewport={"width": 1180, "height": 1000}, device_scale_factor=1.5)
@@ -54,13 +60,23 @@ def run_again(lab):
     assert all(int(number) > last for number in lab.prompts())
 
 
-@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+@pytest.mark.parametrize("path", [path for path in ALL if path not in NOTEBOOKS], ids=lambda path: path.stem)
+def test_a_saved_notebook_shows_its_figures_and_loads_nothing_from_elsewhere(lab, folder, path):
+    (folder / "saved").mkdir(exist_ok=True)
+    shutil.copy(path, folder / "saved")
+    lab.open(f"saved/{path.name}")
+    lab.wait_until(lambda: lab.pictures(lab.page.locator(".jp-CodeCell")) != [])
+    assert lab.faults + lab.outside == []
+
+
+@notebooks
 def test_it_runs_and_loads_nothing_from_elsewhere(course, name):
     lab = course(name)
     lab.finish(20 * MINUTES)
     assert lab.errors() == []
 
 
+@needs("04_training")
 @pytest.mark.parametrize("name", ["04_training"])  # the explorer; other sliders wait for a button
 def test_its_first_slider_changes_a_picture(course, name):
     lab = course(name)
@@ -75,7 +91,7 @@ def test_its_first_slider_changes_a_picture(course, name):
     assert lab.errors() == []
 
 
-@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+@notebooks
 def test_its_first_player_plays(course, name, picture):
     lab = course(name)
     output = lab.page.locator('.jp-OutputArea-output:has(iframe[title^="player"])')
@@ -86,18 +102,20 @@ def test_its_first_player_plays(course, name, picture):
     assert lab.errors() == []
 
 
-@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+@pytest.mark.skipif(RUN != "all", reason="every cell runs again with other settings")
+@notebooks
 def test_every_cell_runs_once_more(course, name):
     run_again(course(name))
 
 
-@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+@notebooks
 def test_every_cell_runs_with_other_settings(course, name):
     lab = course(name)
     lab.append_to_cell("FULL_RUN = False", "\n".join(f"{key} = {value}" for key, value in SETTINGS[name[:2]].items()))
     run_again(lab)
 
 
+@needs("00_hello")
 def test_the_panel_of_notebook_00_composes(course, picture):
     lab = course("00_hello")
     panel = lab.page.locator(".musicgen-compose")
@@ -107,6 +125,7 @@ def test_the_panel_of_notebook_00_composes(course, picture):
     assert lab.errors() == []
 
 
+@needs("05_generation")
 def test_the_panel_of_notebook_05_composes(course, picture):
     lab = course("05_generation")
     panel = lab.page.locator(".musicgen-generation")
