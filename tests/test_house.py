@@ -1,6 +1,7 @@
 """The rules of the layout: imports point one way, and each dependency has one door."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def part_of(path: Path) -> str:
     return path.parts[0] if len(path.parts) > 1 else path.stem
 
 
+@cache
 def imports(source: str) -> set[str]:
     """Name every import of a module by its full path, also those inside functions."""
     found = set()
