@@ -1,9 +1,9 @@
-"""Let a convolutional network judge: ``python benchmarks/judge.py DATA UNSTEERED.npz JUDGED.npz [...]``.
+"""Let a convolutional network judge: ``python benchmarks/judge.py DATA UNSTEERED.npz JUDGED.npz [...] [options]``.
 
 A second opinion, which shares nothing with the statistics of ``likeness.py`` nor with the probe that steers. A small
-convolutional network learns to tell excerpts of ten seconds of real music from unsteered music, on half of the pieces.
-It is tested on the other half, against each JUDGED file; then the halves change places. The files are what
-``likeness.py --keep`` wrote, all for the same split; several UNSTEERED files are joined with commas.
+convolutional network learns to tell excerpts of ten seconds of real music from unsteered music, on pieces of the
+training split. It is tested on those of another split, against each JUDGED file. The files are what
+``likeness.py --free --keep`` wrote; UNSTEERED with ``--split train --candidates 1 --beat False --home False``.
 ``benchmarks/results/judge.csv`` receives a line for each judged file.
 """
 
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicgen.corpora.folder import load_corpus
-from musicgen.dataset import prepare
+from musicgen.dataset import RollCache, prepare
 
 RESULTS = Path(__file__).parent / "results" / "judge.csv"
 PRIME_FRAMES, EXCERPT = 80, 200
 EPOCHS, BATCH, RATE = 24, 32, 2e-3
-Excerpts = list[np.ndarray]  # for each piece, uint8 (n_excerpts, 200, 88)
 
 
 def cut(versions: np.ndarray) -> np.ndarray:
@@ -79,38 +78,33 @@ def _shifts(chosen: Tensor) -> list[tuple[int, int]]:
     return list(zip(chosen.tolist(), torch.randint(11, (len(chosen),)).tolist()))
 
 
-def examples(real: Excerpts, generated: Excerpts, pieces: list[int]) -> tuple[Tensor, Tensor]:
-    """Return the excerpts of some pieces (N, 200, 88), and 1 for those that were generated."""
-    parts = [(label, each[piece]) for piece in pieces for label, each in ((0.0, real), (1.0, generated))]
-    x = np.concatenate([part for _, part in parts])
-    y = np.concatenate([np.full(len(part), label) for label, part in parts])
-    return torch.from_numpy(x), torch.from_numpy(y).float()
+def examples(rolls: RollCache, generated: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return the excerpts of real pieces and of their continuations (N, 200, 88), and 1 for the latter."""
+    n_frames = generated[0].shape[1]
+    long = [roll for roll in rolls if roll.n_frames >= n_frames][: len(generated)]
+    real = np.concatenate([cut(roll.velocity[None, :n_frames]) for roll in long])
+    made = np.concatenate([cut(versions) for versions in generated])
+    label = np.repeat([0.0, 1.0], [len(real), len(made)])
+    return torch.from_numpy(np.concatenate([real, made])), torch.from_numpy(label).float()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("unsteered", help="one file or several, joined with commas")
+    parser.add_argument("unsteered")
     parser.add_argument("judged", nargs="+")
-    parser.add_argument("--split", default="validation")
+    parser.add_argument("--split", default="validation", help="of the judged files")
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    files = [load(path) for path in args.unsteered.split(",")]
-    unsteered = [cut(np.concatenate(versions)) for versions in zip(*files)]
-    n_frames = files[0][0].shape[1]
-    rolls = prepare(load_corpus(args.data)).select(split=args.split)
-    real = [cut(roll.velocity[None, :n_frames]) for roll in rolls if roll.n_frames >= n_frames][: len(unsteered)]
-    judged = {path: [cut(versions) for versions in load(path)] for path in args.judged}
-    scores = {path: [] for path in judged}
-    for seed in range(args.seeds):
-        halves = np.array_split(np.random.default_rng(seed).permutation(len(real)), 2)
-        for half, other in (halves, halves[::-1]):
-            judge = train(*examples(real, unsteered, half.tolist()), seed)
-            for path, generated in judged.items():
-                x, y = examples(real, generated, other.tolist())
-                with torch.inference_mode():
-                    scores[path].append(float(roc_auc_score(y, judge(channels(x))[:, 0])))
+    rolls = prepare(load_corpus(args.data))
+    training = examples(rolls.select(split="train"), load(args.unsteered))
+    judges = [train(*training, seed) for seed in range(args.seeds)]
+    scores = {path: [] for path in args.judged}
+    for path in args.judged:
+        x, y = examples(rolls.select(split=args.split), load(path))
+        with torch.inference_mode():
+            scores[path] = [float(roc_auc_score(y, judge(channels(x))[:, 0])) for judge in judges]
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

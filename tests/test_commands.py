@@ -1,5 +1,6 @@
 """The command line: from a folder of MIDI files to a new piece, and its messages for bad input."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
 from musicgen.__main__ import COMMANDS, main
 from musicgen.corpora.primes import PRIMES, shipped_prime
+from musicgen.generation.beat_search import FoundBeats
 from musicgen.midi import read_midi, read_performance, write_midi
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import load_checkpoint, save_checkpoint
@@ -128,6 +130,22 @@ def test_generate_writes_the_piece_its_sound_and_its_figure(run, folder, checkpo
     np.testing.assert_array_equal(read_midi(files[0]).active[:30], prime.active)
     assert soundfile.info(files[1]).duration > 4
     assert files[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_generate_tells_the_beat_that_it_found_unless_it_shall_play_freely(checkpoint, tmp_path, monkeypatch, capsys):
+    beats = np.stack([np.arange(-1, 9) * 0.4, np.zeros(10)], axis=1)
+    found = FoundBeats(beats, [beats], np.array([0.4]), np.array([0.0]), np.array([50.0]), 60.0)
+    module = importlib.import_module("musicgen.generation.generate")  # the package has a function of that name
+    monkeypatch.setattr(module, "find_beats", lambda model, prime: found)
+    write_midi(PianoRoll(np.repeat(np.eye(8, 88, 30, dtype=np.uint8) * 70, 10, axis=0)), tmp_path / "prime.mid")
+    command = ["generate", "--prime", tmp_path / "prime.mid", "--beats", 4, "--seconds", 3, "--checkpoint", checkpoint]
+    said = {}
+    for bpm in ([], ["--bpm", 80], ["--bpm", "none"]):
+        assert main([*map(str, [*command, *bpm, "--out", tmp_path / "new.mid"])]) == 0
+        said[" ".join(map(str, bpm))] = capsys.readouterr().err
+    assert "beat found: 150 per minute" in said[""]
+    assert not any("beat found" in text for bpm, text in said.items() if bpm)
+    assert main(["generate", "--bpm", "-3", "--out", str(tmp_path / "new.mid")]) == 2
 
 
 def test_generate_works_without_a_prime(run, checkpoint, tmp_path):

@@ -120,6 +120,8 @@ def test_beats_within_the_roll_are_lines_and_downbeats_stronger_ones():
     times = {name: [segment[0, 0] for segment in each.get_segments()] for name, each in lines.items()}
     assert times == {"beats": [0.25, 1, 2.5], "downbeats": [1.75]}
     assert lines["beats"].get_linewidth() < lines["downbeats"].get_linewidth()
+    estimated = plots.plot_roll(PianoRoll(ROLL.velocity, beats=beats, beats_estimated=True))
+    assert drawn(estimated, "beats").get_linestyle() != lines["beats"].get_linestyle()  # dotted
 
 
 def test_a_long_roll_shows_its_bars_only():

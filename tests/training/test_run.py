@@ -1,5 +1,6 @@
 """A run from rolls and settings: a new model or one that is trained already, and what does not fit together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,26 @@ def test_windows_are_cut_on_the_device_only_on_request(tmp_path):
         for windows in (WINDOWS, on_device)
     ]
     assert kinds == [WindowBatches, DeviceWindows]
+
+
+def test_home_is_added_to_a_trained_model_without_effect_and_learns_alone(start, tmp_path):
+    old = load_checkpoint(start).model
+    recipe = TrainConfig(optimizer="adamw", part_rates="all=0,output.home=10", n_epochs=1)
+    windows = WindowConfig(window_frames=16, batch_size=3, home_dropout=0.0)
+    trainer = make_trainer(corpus(), replace(old.config, home=True), windows, recipe, tmp_path / "run", start)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    assert not before["output.home.network.4.weight"].any()
+    trainer.run()
+    changed = {name for name, weight in trainer.model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed <= {name for name in before if name.startswith("output.home.")}
+    assert before.keys() - changed >= old.state_dict().keys()
+
+
+def test_home_needs_windows_that_are_cut_on_the_cpu(start, tmp_path):
+    sizes = replace(load_checkpoint(start).model.config, home=True)
+    windows = WindowConfig(window_frames=16, batch_size=3, tempo_versions=2)
+    with pytest.raises(ValueError, match="leave tempo_versions out"):
+        make_trainer(corpus(), sizes, windows, TrainConfig(), tmp_path / "run", start)
 
 
 def test_a_notebook_trains_a_model_further(start, tmp_path):
