@@ -14,88 +14,136 @@ COPY_DELAY = 2  # smallest distance of a match in frames: the two frames that fo
 
 
 class KVCache(NamedTuple):
-    """Keys and values of the last frames of a sequence, in a preallocated buffer.
+    """Keys and values of the last frames of a sequence, in preallocated buffers.
 
-    A call that continues from a cache writes into its buffer. To continue twice from one cache, copy it with `select`.
+    A call that continues from a cache writes into its buffers. To continue twice from one cache, copy it with `select`.
 
     Attributes
     ----------
-    buffer : Tensor, shape (batch, capacity, size)
+    keys, values : Tensor, shape (batch, ..., capacity, size)
     end : int
-        The first `end` frames of the buffer are in use.
+        The first `end` frames of the buffers are in use.
     span : int
         Frames that a query sees, including its own.
     """
 
-    buffer: Tensor
+    keys: Tensor
+    values: Tensor
     end: int
     span: int
 
-    @classmethod
-    def empty(cls, like: Tensor, size: int, span: int) -> "KVCache":
-        """Return the cache before the first frame, for a batch like that of a tensor (batch, ...)."""
-        return cls(like.new_empty(len(like), 0, size), 0, span)
-
-    def append(self, new: Tensor) -> tuple[Tensor, "KVCache"]:
-        """Add frames (batch, n_new, size).
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, "KVCache"]:
+        """Add the keys and values of T frames (batch, ..., T, size).
 
         Returns
         -------
-        recent : Tensor, shape (batch, n_past + n_new, size)
-            The last ``span - 1`` frames before the new ones, or fewer at the start, and the new ones.
+        keys, values : Tensor, shape (batch, ..., P + T, size)
+            Those of the last ``span - 1`` frames before, or fewer at the start, and the new ones.
+        distance : Tensor of int, shape (T, P + T)
+            How many frames each key lies before each of the new frames.
         cache : KVCache
         """
-        n_new = new.shape[1]
-        if self.end == 0:
-            return new, KVCache(new, n_new, self.span)
+        T = keys.shape[-2]
         start = max(0, self.end - (self.span - 1))
-        end = self.end + n_new
-        buffer = self.buffer
-        if end > buffer.shape[1]:  # full: move what is still needed to a larger buffer, one call in `span`
-            n_past = self.end - start
-            buffer = new.new_empty(len(new), 2 * self.span + n_new, new.shape[2])
-            buffer[:, :n_past] = self.buffer[:, start : self.end]
+        end = self.end + T
+        if self.end == 0:
+            cache = KVCache(keys, values, T, self.span)
+        elif end <= self.keys.shape[-2]:
+            cache = KVCache(self.keys, self.values, end, self.span)
+        else:  # full: move what is still needed to larger buffers, one call in `span`
+            capacity = 2 * self.span + T
+            end -= start
+            cache = KVCache(self._moved(self.keys, capacity), self._moved(self.values, capacity), end, self.span)
             start = 0
-            end = n_past + n_new
-        buffer[:, end - n_new : end] = new
-        return buffer[:, start:end], KVCache(buffer, end, self.span)
+        if self.end:
+            cache.keys[..., end - T : end, :] = keys
+            cache.values[..., end - T : end, :] = values
+        frame = torch.arange(end - start, device=keys.device)
+        distance = frame[end - start - T :, None] - frame  # (T, P + T)
+        return cache.keys[..., start:end, :], cache.values[..., start:end, :], distance, cache
 
     def select(self, indices: Tensor) -> "KVCache":
         """Return a cache with copies of the given rows of the batch."""
-        start = max(0, self.end - (self.span - 1))
-        used = self.buffer[:, start : self.end].index_select(0, indices)
-        return KVCache(used, self.end - start, self.span)
+        keys = self._used(self.keys).index_select(0, indices)
+        values = self._used(self.values).index_select(0, indices)
+        return KVCache(keys, values, keys.shape[-2], self.span)
+
+    def as_ring(self) -> "RingCache":
+        """Return the cache as tensors whose shapes do not depend on the number of frames."""
+        used = self._used(self.keys)
+        keys, values = (self._moved(buffer, self.span) for buffer in (self.keys, self.values))
+        return RingCache(keys, values, used.new_full((len(used), 1), used.shape[-2]))
+
+    def _used(self, buffer: Tensor) -> Tensor:
+        return buffer[..., max(0, self.end - (self.span - 1)) : self.end, :]
+
+    def _moved(self, buffer: Tensor, capacity: int) -> Tensor:
+        """Return a new buffer that begins with what is still needed of another."""
+        used = self._used(buffer)
+        return F.pad(used, (0, 0, 0, capacity - used.shape[-2]))
 
 
-def query_blocks(n_frames: int, n_past: int, span: int) -> Iterator[tuple[slice, slice]]:
+class RingCache(NamedTuple):
+    """Keys and values of the last frames as tensors of fixed shapes, for a graph that is exported.
+
+    Frame number n has place ``n % span``, so that the latest frame replaces the oldest. One frame is added at a time.
+
+    Attributes
+    ----------
+    keys, values : Tensor, shape (batch, ..., span, size)
+    n_heard : Tensor, shape (batch, 1)
+        Frames since the start.
+    """
+
+    keys: Tensor
+    values: Tensor
+    n_heard: Tensor
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, "RingCache"]:
+        """Add one frame, and return the same as `KVCache.append`; distance (batch, 1, span) is `span` for no frame."""
+        span = self.keys.shape[-2]
+        place = self.n_heard.remainder(span)  # (B, 1)
+        n_heard = self.n_heard + 1
+        cache = RingCache(_replace(self.keys, place, keys), _replace(self.values, place, values), n_heard)
+        distance = (place - torch.arange(span, device=place.device)).remainder(span)  # (B, span)
+        distance = torch.where(distance < n_heard, distance, span).long()[:, None]
+        return cache.keys, cache.values, distance, cache
+
+
+def _replace(buffer: Tensor, place: Tensor, new: Tensor) -> Tensor:
+    """Return a copy of a buffer (B, ..., span, size) with one frame (B, ..., 1, size) replaced at each row's place."""
+    index = place.long().reshape(-1, *[1] * (new.ndim - 1)).expand_as(new)
+    return buffer.scatter(-2, index, new)
+
+
+def query_blocks(n_frames: int, n_keys: int, span: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of at most `span` queries, each with the slice of keys that they see."""
+    n_past = n_keys - n_frames
     for start in range(0, n_frames, span):
         end = min(start + span, n_frames)
         yield slice(start, end), slice(max(0, n_past + start - (span - 1)), n_past + end)
 
 
-def bias_by_distance(bias: Tensor, n_queries: int, n_keys: int, shortest: int = 0) -> Tensor:
+def bias_by_distance(bias: Tensor, distance: Tensor, shortest: int = 0) -> Tensor:
     """Return what to add to the attention scores of each query and key.
 
     Parameters
     ----------
-    bias : Tensor, shape (..., span)
+    bias : Tensor, shape (n_heads, span)
         For each distance in frames.
-    n_queries, n_keys : int
-        The last query and the last key belong to the same frame.
+    distance : Tensor of int, shape (..., n_queries, n_keys)
+        How many frames each key lies before each query.
     shortest : int
         Smallest distance at which a query sees a key; 0 is its own frame.
 
     Returns
     -------
-    Tensor, shape (..., n_queries, n_keys)
-        Minus infinity where a key lies outside of what the query sees.
+    Tensor, shape (..., n_heads, n_queries, n_keys)
+        Minus infinity where a query does not see a key.
     """
     span = bias.shape[-1]
-    frame = torch.arange(n_keys, device=bias.device)
-    distance = frame[n_keys - n_queries :, None] - frame  # (S, P + S)
     unseen = (distance < shortest) | (distance >= span)
-    return bias[..., distance.clamp(0, span - 1)].masked_fill(unseen, -torch.inf)
+    return bias[:, distance.clamp(0, span - 1)].masked_fill(unseen, -torch.inf).movedim(0, -3)
 
 
 class NoAttention(nn.Module):
@@ -103,6 +151,9 @@ class NoAttention(nn.Module):
 
     def __init__(self, hidden_size: int, attention_size: int, span: int):
         super().__init__()
+
+    def initial_state(self, states: Tensor) -> None:
+        """Return no cache."""
 
     def forward(self, states: Tensor, cache: None = None) -> tuple[Tensor, None]:
         """Return the states unchanged, and no cache."""
@@ -135,31 +186,33 @@ class CausalAttention(nn.Module):
         nn.init.zeros_(self.scale_shift.weight)  # initially the cell passes the recurrent output through
         nn.init.zeros_(self.scale_shift.bias)
 
-    def forward(self, states: Tensor, cache: KVCache | None = None) -> tuple[Tensor, KVCache]:
+    def initial_state(self, states: Tensor) -> KVCache:
+        """Return the cache before the first frame, for a batch like `states` (B, ...)."""
+        empty = states.new_empty(len(states), 0, self.scale_shift.in_features)
+        return KVCache(empty, empty, 0, self.span)
+
+    def forward(self, states: Tensor, cache: KVCache | RingCache | None = None) -> tuple[Tensor, KVCache | RingCache]:
         """Return the modulated states (B, T, H), and a cache of keys and values for the next call."""
+        cache = cache or self.initial_state(states)
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
-        new = torch.cat([keys, values], dim=-1)
-        cache = cache or KVCache.empty(new, new.shape[-1], self.span)
-        recent, cache = cache.append(new)
-        keys, values = recent.chunk(2, dim=-1)  # (B, P + T, A) each
-        n_frames = query.shape[1]
-        n_past = keys.shape[1] - n_frames
+        keys, values, distance, cache = cache.append(keys, values)  # (B, P + T, A) each, (T, P + T)
         context = []
-        for queries, seen in query_blocks(n_frames, n_past, self.span):
-            weights = self._weigh(query[:, queries], keys[:, seen])  # (B, S, P + S)
+        for queries, seen in query_blocks(query.shape[1], keys.shape[1], self.span):
+            weights = self._weigh(query[:, queries], keys[:, seen], distance[..., queries, seen])  # (B, S, P + S)
             context.append(weights @ values[:, seen])  # (B, S, A)
         scale, shift = self.scale_shift(torch.cat(context, dim=1)).chunk(2, dim=-1)  # (B, T, H) each
         return states * (1 + scale) + shift, cache
 
     def weights(self, states: Tensor) -> Tensor:
         """Return the attention weights within a window as a tensor (B, T, T), without cached earlier frames."""
-        query, keys, _ = self.query_key_value(states).chunk(3, dim=-1)
-        return self._weigh(query, keys)
+        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)
+        keys, _, distance, _ = self.initial_state(states).append(keys, values)
+        return self._weigh(query, keys, distance)
 
-    def _weigh(self, query: Tensor, keys: Tensor) -> Tensor:
+    def _weigh(self, query: Tensor, keys: Tensor, distance: Tensor) -> Tensor:
         scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, P + S)
-        scores = scores + bias_by_distance(self.distance_bias, query.shape[1], keys.shape[1])
-        return scores.softmax(dim=-1)
+        bias = bias_by_distance(self.distance_bias[None], distance).squeeze(-3)  # (S, P + S): one head
+        return (scores + bias).softmax(dim=-1)
 
 
 class CopyAttention(nn.Module):
@@ -181,6 +234,7 @@ class CopyAttention(nn.Module):
 
     def __init__(self, hidden_size: int, n_pitches: int, n_heads: int, span: int):
         super().__init__()
+        self.n_pitches = n_pitches
         self.n_heads = n_heads
         self.span = span
         self.query_key = nn.Linear(hidden_size + 3 * n_pitches, 2 * n_heads * COPY_SIZE)
@@ -188,50 +242,61 @@ class CopyAttention(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(n_heads, span.bit_length() + 1))  # per power of 2
         self.scale = nn.Parameter(torch.ones(n_heads))
 
-    def forward(self, hidden: Tensor, pitches: Tensor, cache: KVCache | None = None) -> tuple[Tensor, KVCache]:
+    def initial_state(self, hidden: Tensor) -> KVCache:
+        """Return the cache before the first frame, for a batch like `hidden` (B, ...)."""
+        B = len(hidden)
+        keys = hidden.new_empty(B, self.n_heads, 0, COPY_SIZE)
+        return KVCache(keys, hidden.new_empty(B, 0, 2 * self.n_pitches), 0, self.span)
+
+    def forward(
+        self, hidden: Tensor, pitches: Tensor, cache: KVCache | RingCache | None = None
+    ) -> tuple[Tensor, KVCache | RingCache]:
         """Return the retrieved notes (B, T, K, 3 * n_heads), and a cache for the next call."""
-        query, new = self._project(hidden, pitches)  # (B, T, h * C), (B, T, h * C + 2 K)
-        cache = cache or KVCache.empty(new, new.shape[-1], self.span)
-        recent, cache = cache.append(new)  # (B, P + T, h * C + 2 K)
-        n_frames = query.shape[1]
-        n_past = recent.shape[1] - n_frames
+        cache = cache or self.initial_state(hidden)
+        query, keys = self._project(hidden, pitches)  # (B, h, T, C) each
+        notes = torch.cat([pitches[..., ONSET], pitches[..., ACTIVE]], dim=-1).to(keys.dtype)  # (B, T, 2 K)
+        keys, notes, distance, cache = cache.append(keys, notes)
         copied_notes = []
-        for queries, seen in query_blocks(n_frames, n_past, self.span):
-            weights = self._weigh(query[:, queries], hidden[:, queries], recent[:, seen])  # (B, h, S, P + S + 1)
-            values = self._values(recent[:, seen])  # (B, P + S, 3 K)
-            found = weights[..., :-1] @ values[:, None]  # (B, h, S, 3 K); the null key has value 0
-            found = found.unflatten(-1, (3, -1))  # (B, h, S, 3, K)
-            copied_notes.append(found.permute(0, 2, 4, 1, 3).flatten(-2))  # (B, S, K, h * 3)
+        for queries, seen in query_blocks(query.shape[2], keys.shape[2], self.span):
+            weights = self._weigh(
+                query[:, :, queries], keys[:, :, seen], distance[..., queries, seen], hidden[:, queries]
+            )
+            copied_notes.append(self._retrieve(weights[..., :-1], notes[:, seen]))  # the null key has value 0
         return torch.cat(copied_notes, dim=1), cache
 
     def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
         """Return the weights of a window as a tensor (B, n_heads, T, T + 1); the last column is the null key's."""
-        query, recent = self._project(hidden, pitches)
-        return self._weigh(query, hidden, recent)
+        query, keys = self._project(hidden, pitches)
+        keys, _, distance, _ = self.initial_state(hidden).append(keys, hidden)
+        return self._weigh(query, keys, distance, hidden)
 
     def _project(self, hidden: Tensor, pitches: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the queries (B, T, h * C), and keys, onsets and active pitches in one tensor (B, T, h * C + 2 K)."""
+        """Return queries and keys, shape (B, h, T, C) each."""
         active = pitches[..., ACTIVE]  # (B, T, K)
-        onset = pitches[..., ONSET]
         averages = pitches[..., RECENT_AVERAGES].flatten(-2)  # (B, T, K * 2)
         query, keys = self.query_key(torch.cat([hidden, active, averages], dim=-1)).chunk(2, dim=-1)
-        return query, torch.cat([keys, onset.to(keys.dtype), active.to(keys.dtype)], dim=-1)
+        query = query.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return query, keys.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
-    def _weigh(self, query: Tensor, hidden: Tensor, recent: Tensor) -> Tensor:
-        n_queries, size = query.shape[1:]
-        n_keys = recent.shape[1]
-        query = query.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, h, S, C)
-        keys = recent[..., :size].unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, h, P + S, C)
+    def _weigh(self, query: Tensor, keys: Tensor, distance: Tensor, hidden: Tensor) -> Tensor:
+        """Return the weights (B, h, S, P + S + 1); the last one is the null key's."""
         scores = query * (COPY_SIZE**-0.5 * self.scale[:, None, None]) @ keys.mT  # (B, h, S, P + S)
-        scores = scores + bias_by_distance(self._bias(), n_queries, n_keys, COPY_DELAY)
+        scores = scores + bias_by_distance(self._bias(), distance, COPY_DELAY)
         null_score = self.null_key(hidden).transpose(1, 2)[..., None]  # (B, h, S, 1)
         return torch.cat([scores, null_score], dim=-1).softmax(dim=-1)
 
-    def _values(self, recent: Tensor) -> Tensor:
-        """Return, for each frame, the onsets one and two frames later and the pitches that sound one frame later."""
-        onset, active = recent[..., self.n_heads * COPY_SIZE :].chunk(2, dim=-1)
-        later = [F.pad(x, (0, 0, 0, n))[:, n:] for x, n in ((onset, 1), (onset, 2), (active, 1))]
-        return torch.cat(later, dim=-1)  # (B, P + S, 3 K)
+    def _retrieve(self, weights: Tensor, notes: Tensor) -> Tensor:
+        """Return the notes that followed the frames that weights (B, h, S, P + S) choose, shape (B, S, K, 3 * h).
+
+        Instead of the notes, the weights move by one and two frames. What they move around the end is 0, since a match
+        is at least `COPY_DELAY` frames old.
+        """
+        B, h, S, _ = weights.shape
+        rows = weights.flatten(1, 2)  # (B, h * S, P + S): all heads see the same notes
+        onsets, active = (rows.roll(1, dims=-1) @ notes).chunk(2, dim=-1)  # (B, h * S, K): one frame later
+        later_onsets = rows.roll(2, dims=-1) @ notes[..., : self.n_pitches]  # two frames later
+        found = torch.stack([onsets, later_onsets, active], dim=-1)  # (B, h * S, K, 3)
+        return found.unflatten(1, (h, S)).permute(0, 2, 3, 1, 4).flatten(-2)
 
     def _bias(self) -> Tensor:
         """Return the bias of each distance, shape (n_heads, span): one value from each power of 2 to the next."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.attention import CausalAttention, CopyAttention, KVCache, NoAttention
-from musicgen.model.features import PedalState, PitchHistory, PitchState, pedal_history
+from musicgen.model.features import PedalState, PitchHistory, PitchState, initial_pedal_state, pedal_history
 from musicgen.model.heads import HEADS, FrameFeatures
 from musicgen.model.probe import Probe
 from musicgen.piano_roll import N_PITCHES
@@ -29,8 +29,8 @@ class LSTM(nn.LSTM):
     """A recurrent cell: the LSTM.
 
     Every class in `CELLS` takes ``(n_inputs, hidden_size)``. Its `forward` takes frames (B, T, n_inputs) and a state,
-    None at first, and returns outputs (B, T, hidden_size) and the new state: tensors (B, ...) in a NamedTuple.
-    `input_weight` (n, n_inputs) is what its inputs are multiplied with.
+    from `initial_state` at first, and returns outputs (B, T, hidden_size) and the new state: a tensor (B, ...), or
+    several in a NamedTuple. `input_weight` (n, n_inputs) is what its inputs are multiplied with.
     """
 
     def __init__(self, n_inputs: int, hidden_size: int):
@@ -46,11 +46,14 @@ class LSTM(nn.LSTM):
         """What the inputs are multiplied with, shape (4 * hidden_size, n_inputs)."""
         return self.weight_ih_l0
 
+    def initial_state(self, x: Tensor) -> LSTMState:
+        """Return the state before the first frame, for a batch like `x` (B, ...)."""
+        zeros = x.new_zeros(len(x), self.hidden_size)
+        return LSTMState(zeros, zeros)
+
     def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Return the hidden states (B, T, H), and the state after the last frame."""
-        if state is None:
-            zeros = x.new_zeros(len(x), self.hidden_size)
-            state = LSTMState(zeros, zeros)
+        state = state or self.initial_state(x)
         if x.shape[1] == 1 and not torch.is_grad_enabled():  # generation: this has a third of the overhead
             hidden, cell = torch.lstm_cell(x[:, 0], state, *self.all_weights[0])
             return hidden[:, None], LSTMState(hidden, cell)
@@ -140,11 +143,15 @@ class Layer(nn.Module):
         self.cell = CELLS[config.cell](n_inputs, config.hidden_size)
         self.attention = attention(config.hidden_size, config.attention_size, config.attention_span)
 
+    def initial_state(self, x: Tensor) -> LayerState:
+        """Return the state before the first frame, for a batch like `x` (B, ...)."""
+        return LayerState(self.cell.initial_state(x), self.attention.initial_state(x))
+
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """Map (B, T, n_inputs) to (B, T, H), and return the state for the next call; None is the first frame's."""
-        before = state or LayerState(None, None)
-        x, cell = self.cell(x, before.cell)
-        x, attention = self.attention(x, before.attention)
+        """Map (B, T, n_inputs) to (B, T, H), and return the state for the next call."""
+        state = state or self.initial_state(x)
+        x, cell = self.cell(x, state.cell)
+        x, attention = self.attention(x, state.attention)
         return x, LayerState(cell, attention)
 
 
@@ -156,6 +163,11 @@ class ModelState(NamedTuple):
     pedal: PedalState
     copy: KVCache | None
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch."""
+        return len(self.pitches.active)
+
     def select(self, indices: Tensor) -> "ModelState":
         """Return the state of the given rows of the batch, in this order.
 
@@ -165,7 +177,11 @@ class ModelState(NamedTuple):
         ----------
         indices : Tensor of int, shape (n_rows,)
         """
-        return map_state(self, lambda part: part.select(indices), lambda tensor: tensor.index_select(0, indices))
+        return map_state(self, lambda cache: cache.select(indices), lambda tensor: tensor.index_select(0, indices))
+
+    def fixed(self) -> "ModelState":
+        """Return a copy whose shapes do not depend on the number of frames, to continue frame by frame."""
+        return map_state(self, lambda cache: cache.as_ring(), lambda tensor: tensor.clone())
 
 
 def map_state(state: Any, of_cache: Callable[[KVCache], Any], of_tensor: Callable[[Tensor], Any]) -> Any:
@@ -280,6 +296,15 @@ class AttentionLSTM(nn.Module):
             home_embedding = self.output.home(home)[:, None].expand(-1, T, -1, -1)  # (B, T, K, S)
         features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes, home_embedding)
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
+
+    def initial_state(self, frames: Tensor) -> ModelState:
+        """Return the state before the first frame, for a batch like `frames` (batch, n_frames, n_pitches)."""
+        return ModelState(
+            [layer.initial_state(frames) for layer in self.layers],
+            self.history.initial_state(frames),
+            initial_pedal_state(frames[..., 0]),
+            self.copy.initial_state(frames) if self.copy is not None else None,
+        )
 
     def inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:
         """Return what the first layer receives, shape (batch, n_frames, n_inputs)."""

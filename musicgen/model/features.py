@@ -98,13 +98,17 @@ def pedal_history(pedal: Tensor, state: PedalState | None = None) -> tuple[Tenso
 
 def lower_velocities(velocity: Tensor) -> Tensor:
     """Return features (..., K, 3) of the velocities below each pitch: nearest, mean, and whether there is one."""
+    K = velocity.shape[-1]
     struck = (velocity > 0).to(velocity.dtype)
-    count = struck.cumsum(-1) - struck
-    mean = (velocity.cumsum(-1) - velocity) / count.clamp(min=1)
-    pitch = torch.arange(velocity.shape[-1], device=velocity.device).expand(velocity.shape)
-    last = torch.where(velocity > 0, pitch, -1).cummax(-1).values  # index of the nearest struck pitch, itself included
-    nearest = F.pad(velocity.gather(-1, last.clamp(min=0)) * (last >= 0), (1, -1))
-    return torch.stack([nearest, mean, (count > 0).to(velocity.dtype)], dim=-1)
+    n_lower = struck.cumsum(-1) - struck
+    mean = (velocity.cumsum(-1) - velocity) / n_lower.clamp(min=1)
+    nearest = F.pad(velocity, (1, -1))  # of the pitch just below, 0 if it is not struck
+    distance = 1
+    while distance < K:  # a scan by doubling: after each pass `nearest` has looked twice as far down
+        lower = F.pad(nearest, (distance, -distance))
+        nearest = torch.where(nearest > 0, nearest, lower)
+        distance *= 2
+    return torch.stack([nearest, mean, (n_lower > 0).to(velocity.dtype)], dim=-1)
 
 
 def frames_since(changed: Tensor, age: Tensor, max_age: float) -> Tensor:

@@ -11,6 +11,7 @@ References
 
 from collections.abc import Callable
 from functools import partial
+from types import EllipsisType
 from typing import NamedTuple
 
 import torch
@@ -117,6 +118,10 @@ class PitchOutput(nn.Module):
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
         """Return embeddings (..., n_pitches, pitch_size), given the past and the next frame's pedal (...,)."""
+        return self.hear_pedal(self.encode_past(features), features, pedal)
+
+    def encode_past(self, features: FrameFeatures) -> Tensor:
+        """Return embeddings (..., n_pitches, pitch_size), given the past."""
         x = self.hidden(features.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         x = x + self.own(features.pitches) + self.near(features.pitches[..., :N_NEAR])
         if self.copied is not None:
@@ -125,9 +130,13 @@ class PitchOutput(nn.Module):
             x = x + self.beats(features.beats)[..., None, :]
         if features.home is not None:
             x = x + features.home
-        if self.pedal is not None:
-            x = x + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
         return x
+
+    def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
+        """Condition what `encode_past` returned on the next frame's pedal (...,)."""
+        if self.pedal is None:
+            return encoded
+        return encoded + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
 
     def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
         """Condition `encoded` on the next frame's active pitches (..., n_pitches); each sees only those below it."""
@@ -144,11 +153,24 @@ class PitchOutput(nn.Module):
         x = F.relu(self.middle(F.relu(conditioned)))  # (..., K, S)
         return (self.last(x) + self.skip(features.pitches)).squeeze(-1)
 
-    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins, shape (n_struck, N_VELOCITIES), of each struck pitch.
+    def velocity_logits(
+        self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor | EllipsisType = ...
+    ) -> Tensor:
+        """Return the logits of the velocity bins of each struck pitch, given the velocities below it.
 
-        `struck` (..., n_pitches) is true for these pitches, and `velocity` (..., n_pitches) holds their velocities,
-        otherwise 0. Each sees those below it.
+        Parameters
+        ----------
+        conditioned : Tensor
+            From `condition`.
+        features : FrameFeatures
+        velocity : Tensor, shape (..., n_pitches)
+            MIDI velocities of struck pitches, otherwise 0.
+        struck : Tensor of bool, shape (..., n_pitches), or ...
+            By default all pitches, as if each were struck.
+
+        Returns
+        -------
+        Tensor, shape (n_struck, N_VELOCITIES) or (..., n_pitches, N_VELOCITIES)
         """
         x = conditioned[struck]
         if self.velocity_context:
@@ -173,7 +195,8 @@ class PitchConv(nn.Module):
         """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size), with zero padding at both ends."""
         K = features.shape[-2]
         flat = features.flatten(-2)  # (..., K * F)
-        if torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
+        few = torch.compiler.is_exporting() or flat.shape[:-1].numel() <= FEW_FRAMES
+        if torch.is_grad_enabled() or not few:
             return (flat @ self.matrix(K)).unflatten(-1, (K, -1)) + self.convolution.bias
         padded = F.pad(features.mT[..., None, :], self.padding)  # (..., F, 1, W + K - 1)
         found = self.convolution(padded.reshape(-1, *padded.shape[-3:]))  # (N, S, 1, K)
@@ -222,7 +245,15 @@ class IndependentOutput(nn.Linear):
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
         """Return the logits, shape (..., n_pitches)."""
+        return self.encode_past(features)
+
+    def encode_past(self, features: FrameFeatures) -> Tensor:
+        """Return the logits, shape (..., n_pitches)."""
         return self(features.hidden)
+
+    def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
+        """Return `encoded`: the pitches do not depend on the pedal."""
+        return encoded
 
     def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
         """Return `encoded`: the pitches are independent."""

@@ -71,7 +71,7 @@ def test_in_any_parts_it_gives_the_same_and_its_cache_is_bounded(span):
     for part in states.split([1, 9, 2, 1, 12], dim=1):
         joined, cache = cell(part, cache)
         parts.append(joined)
-        assert cache.buffer.shape[1] <= 2 * span + 12
+        assert cache.keys.shape[1] <= 2 * span + 12
     torch.testing.assert_close(torch.cat(parts, dim=1), cell(states, None)[0])
 
 
@@ -135,3 +135,21 @@ def test_copying_in_any_parts_gives_the_same(parts):
         copied, cache = cell(h, p, cache)
         found.append(copied)
     torch.testing.assert_close(torch.cat(found, dim=1), cell(hidden, pitches, None)[0])
+
+
+@torch.no_grad()
+def test_caches_of_fixed_shape_hold_the_same_as_those_that_grow():
+    cell, copier, states, pitches = cell_of(4), copier_of(span=7), states_of(25), pitches_of(25)
+    for n_before in (0, 3, 12):
+        cache, copies = cell.initial_state(states), copier.initial_state(states)
+        if n_before:
+            _, cache = cell(states[:, :n_before])
+            _, copies = copier(states[:, :n_before], pitches[:, :n_before])
+        ring, copy_ring = cache.as_ring(), copies.as_ring()
+        shapes = [tensor.shape for tensor in (*ring, *copy_ring)]
+        for t in range(n_before, 25):
+            joined, ring = cell(states[:, t : t + 1], ring)
+            found, copy_ring = copier(states[:, t : t + 1], pitches[:, t : t + 1], copy_ring)
+            torch.testing.assert_close(joined, cell(states)[0][:, t : t + 1])
+            torch.testing.assert_close(found, copier(states, pitches)[0][:, t : t + 1])
+        assert [tensor.shape for tensor in (*ring, *copy_ring)] == shapes

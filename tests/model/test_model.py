@@ -132,7 +132,7 @@ def test_step_by_step_logits_are_those_of_one_pass_and_the_state_is_bounded(exac
         logits, _ = teacher_forced_logits(model.output, features, next_frame[:, t : t + 1], pedal[:, t : t + 1])
         torch.testing.assert_close(logits, wanted[:, t : t + 1])
         caches = [state.copy, *(layer.attention for layer in state.layers)]
-        assert max(cache.buffer.shape[1] for cache in caches) <= 2 * 9 + 1
+        assert max(cache.values.shape[1] for cache in caches) <= 2 * 9 + 1
 
 
 @pytest.mark.parametrize(("n_before", "n_after", "rows"), [(1, 5, [2, 2]), (7, 1, [0]), (20, 15, [1, 0, 1, 2])])
@@ -166,9 +166,13 @@ class GRU(torch.nn.GRU):
         super().__init__(n_inputs, hidden_size, batch_first=True)
         self.input_weight = self.weight_ih_l0
 
-    def forward(self, x, state=None):
-        """Run the layer; its state is one tensor (batch, hidden_size)."""
-        x, hidden = super().forward(x, None if state is None else state[None])
+    def initial_state(self, x):
+        """The state is one tensor (batch, hidden_size)."""
+        return x.new_zeros(len(x), self.hidden_size)
+
+    def forward(self, x, state):
+        """Run the layer."""
+        x, hidden = super().forward(x, state[None])
         return x, hidden[0]
 
 
