@@ -94,6 +94,7 @@ def generate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.generate_piece`."""
     from musicgen.corpora.primes import PRIMES
     from musicgen.generation import GenerationConfig
+    from musicgen.generation.engines import ENGINES
 
     parser.add_argument("--out", required=True, metavar="OUT.mid", help="the piece as a MIDI file")
     parser.add_argument("--wav", metavar="OUT.wav", help="and as sound")
@@ -109,6 +110,8 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the opening")
     where = "where torch computes; one piece is made fastest on the CPU (default: %(default)s)"
     parser.add_argument("--device", default="cpu", choices=DEVICES, help=where)
+    engine = "what computes the frames (default: ONNX Runtime if it is installed and the checkpoint has graphs)"
+    parser.add_argument("--engine", choices=ENGINES, help=engine)
     add_config(parser, GenerationConfig, "bpm", "beat")
     text = (
         "Beats per minute after the prime, or none to play freely. Default: those of the prime, or found by the model."
@@ -127,12 +130,24 @@ def download_options(parser: ArgumentParser) -> None:
     parser.add_argument("--chorales", action="store_true", help="write the Bach chorales to FOLDER instead")
 
 
+def export_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.export`."""
+    from musicgen.generation.export import PRECISIONS
+
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
+    text = "the graph of a step; the others lie beside it. generate finds CHECKPOINT's name with .onnx"
+    parser.add_argument("--out", required=True, metavar="FILE.onnx", help=text)
+    text = "of the weights: int8 is four times smaller and faster (default: %(default)s)"
+    parser.add_argument("--precision", default="int8", choices=PRECISIONS, help=text)
+
+
 COMMANDS = {
     "sample": (commands.sample, sample_options),
     "prepare": (commands.prepare_corpus, prepare_options),
     "train": (commands.train, train_options),
     "evaluate": (commands.evaluate_checkpoint, evaluate_options),
     "generate": (commands.generate_piece, generate_options),
+    "export": (commands.export, export_options),
     "download": (commands.download, download_options),
 }
 

@@ -186,7 +186,7 @@ def load_piano_model(path: Path | str):
 
 def generate_piece(args: Namespace) -> dict:
     """Compose one or several continuations of an opening. Ctrl-C keeps what was composed."""
-    from musicgen.generation import GenerationConfig, without_prime
+    from musicgen.generation import GenerationConfig, find_graphs, without_prime
     from musicgen.training import SHIPPED_CHECKPOINT
     from musicgen.training.run import fps_of
     from musicgen.utils.devices import choose_device
@@ -197,7 +197,9 @@ def generate_piece(args: Namespace) -> dict:
     config = config_of(GenerationConfig, args)
     device = choose_device(args.device)
     performance = read_performance(args.prime) if args.prime else None
-    checkpoint = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT)
+    path = args.checkpoint or SHIPPED_CHECKPOINT
+    checkpoint = load_piano_model(path)
+    graphs = find_graphs(path, checkpoint.sha256, args.engine)
     fps = fps_of(checkpoint)
     composers = checkpoint.model.config.composers
     asked = (args.composer or "").strip()
@@ -208,7 +210,7 @@ def generate_piece(args: Namespace) -> dict:
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
     started = time.perf_counter()
-    pieces, stopped_by = compose(checkpoint.model, prime, config, style, fps, device, args)
+    pieces, stopped_by = compose(checkpoint.model, prime, config, style, fps, device, graphs, args)
     seconds = time.perf_counter() - started
     n_prime = prime.n_frames if prime else 0
     n_new = pieces[0].n_frames - n_prime
@@ -272,7 +274,7 @@ def output_files(args: Namespace) -> list[dict[str, str]]:
     return outputs
 
 
-def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int, device, args: Namespace):
+def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int, device, graphs, args: Namespace):
     """Return the generated pieces, and the number of the signal that ended them early, or None."""
     from musicgen.generation import generate_several
     from musicgen.utils.progress import progress_bar
@@ -287,8 +289,18 @@ def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int,
                 bar.update(1)
             return stop.is_set()
 
-        pieces = generate_several(model, prime, config, args.n, style, after_frame, fps, device)
+        pieces = generate_several(model, prime, config, args.n, style, after_frame, fps, device, graphs=graphs)
     return pieces, stop.number
+
+
+def export(args: Namespace) -> dict:
+    """Write a checkpoint's model as graphs for ONNX Runtime, in Python or in a browser."""
+    from musicgen.generation.export import export_graphs
+    from musicgen.training.run import fps_of
+
+    checkpoint = load_piano_model(args.checkpoint)
+    files = export_graphs(checkpoint.model, args.out, checkpoint.sha256, fps_of(checkpoint), args.precision)
+    return {name: str(path) for name, path in files.items()} | {"bytes": sum(p.stat().st_size for p in files.values())}
 
 
 def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST, SOAK, BENCH = (
-    [Requirement(line) for line in PROJECT["optional-dependencies"][extra]] for extra in ("test", "soak", "bench")
+TEST, SOAK, EXPORT, BENCH = (
+    [Requirement(line) for line in PROJECT["optional-dependencies"][extra]]
+    for extra in ("test", "soak", "export", "bench")
 )
 
 
@@ -38,7 +39,7 @@ def test_the_makefile_installs_what_conda_installs():
 @pytest.mark.parametrize(
     ("file", "entry", "n_entries"),
     [
-        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK + BENCH)),
+        ("pyproject.toml", r'^    "[\w-]+==', len(RUNTIME + TEST + SOAK + EXPORT + BENCH)),
         ("environment.yml", r"^ +- (?!pip:)", len(CONDA["channels"]) + len(CONDA["dependencies"])),
     ],
 )
@@ -56,7 +57,7 @@ def test_the_pinned_version_is_the_installed_one(requirement):
         assert version(requirement.name).split("+")[0] == pin.version  # 2.13.0+cpu is a build of 2.13.0
 
 
-@pytest.mark.parametrize(("folder", "listed"), [("musicgen", RUNTIME), ("tests", RUNTIME + TEST)])
+@pytest.mark.parametrize(("folder", "listed"), [("musicgen", RUNTIME + EXPORT), ("tests", RUNTIME + TEST)])
 def test_everything_imported_is_listed(folder, listed):
     paths = list((ROOT / folder).rglob("*.py"))
     ours = {"musicgen"} | {path.stem for path in [*paths, *(ROOT / "benchmarks").glob("*.py")]}

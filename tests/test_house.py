@@ -42,6 +42,8 @@ DOORS = {
     "pretty_midi": "lab",
     "midirenderer": "lab",
     "soundfile": "lab",
+    "onnx": "generation",
+    "onnxruntime": "generation",
     "sklearn": "evaluation",
     "torch.distributed": "scaling",
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor
 from musicgen.beats import beat_features, metronome
 from musicgen.generation import sampling
 from musicgen.generation.beat_search import find_beats
+from musicgen.generation.engines import Graphs, OnnxEngine, OnnxState, TorchEngine
+from musicgen.generation.graphs import Known
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steering import SEGMENT_SECONDS, Steering
 from musicgen.home import home_features
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
-from musicgen.model.heads import N_CHOICES, FrameFeatures, velocity_in_bin
+from musicgen.model.heads import N_CHOICES, velocity_in_bin
 from musicgen.model.probe import Probe, hidden_statistics
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.inference import for_inference, single_thread
@@ -58,6 +60,7 @@ def generate(
     composer: str | None = None,
     callback: Callback | None = None,
     trace: list["SteeringTrace"] | None = None,
+    graphs: Graphs | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
 
@@ -77,6 +80,8 @@ def generate(
         Called after each frame with the number of new frames. If it returns true, the piece ends there.
     trace : list of SteeringTrace, optional
         Receives what the candidates were and how they were weighted, if there are several.
+    graphs : Graphs, optional
+        The exported graphs of the model, from `find_graphs`: frames are then computed by ONNX Runtime, which is faster.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def generate(
     ValueError
         If the prime is longer than the piece, the model does not have 88 pitches, or does not know the composer.
     """
-    return generate_several(model, prime, config, 1, composer, callback, trace=trace)[0]
+    return generate_several(model, prime, config, 1, composer, callback, trace=trace, graphs=graphs)[0]
 
 
 def generate_several(
@@ -101,12 +106,13 @@ def generate_several(
     fps: int | None = None,
     device: torch.device | str = "cpu",
     trace: list["SteeringTrace"] | None = None,
+    graphs: Graphs | None = None,
 ) -> list[PianoRoll]:
     """Continue a prime in several ways at once, which takes much less time than one after another.
 
     Parameters
     ----------
-    model, prime, config, composer, callback, trace
+    model, prime, config, composer, callback, trace, graphs
         As in `generate`.
     n_pieces : int
         How many continuations, 1 to 1000. With the same number the same seed gives the same pieces.
@@ -135,7 +141,7 @@ def generate_several(
     if n_new < 0:
         raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
     labels = [model.config.label_of(composer)] * n_pieces
-    return continue_rolls(model, [prime] * n_pieces, n_new, config, labels, callback, device, trace)
+    return continue_rolls(model, [prime] * n_pieces, n_new, config, labels, callback, device, trace, graphs)
 
 
 def without_prime(roll: PianoRoll, n_prime: int) -> PianoRoll:
@@ -157,6 +163,7 @@ def continue_rolls(
     callback: Callback | None = None,
     device: torch.device | str = "cpu",
     trace: list["SteeringTrace"] | None = None,
+    graphs: Graphs | None = None,
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
 
@@ -177,13 +184,17 @@ def continue_rolls(
         Where to compute. Frame by frame, a graphics card is faster only for many pieces at once.
     trace : list of SteeringTrace, optional
         As in `generate`; the first prime's.
+    graphs : Graphs, optional
+        As in `generate`; only for the CPU.
 
     Returns
     -------
     list of PianoRoll
     """
     model = for_inference(model, device)
-    guided = GuidedModel(model, config.guidance_scale if any(composers) else 1.0)
+    if torch.device(device).type != "cpu":
+        graphs = None
+    guided = GuidedModel(model, config.guidance_scale if any(composers) else 1.0, graphs)
     random = torch.Generator().manual_seed(config.seed)  # on the CPU: the same numbers on every device
     with single_thread():
         found = {id(prime): with_beats(model, prime, config) for prime in primes}  # one prime may be continued often
@@ -263,57 +274,54 @@ def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationCo
 
     Each is drawn from its probability given everything before it.
     """
-    features = pieces.hear_last_frame(model)
+    known = pieces.hear_last_frame(model)
     before = pieces.velocity[:, pieces.n_known - 1]  # (B, K)
     inactive = before == 0
     uniform = torch.rand(before.shape, generator=random).to(before.device)
 
     if pieces.has_pedal:
-        pedal = sample_pedal(features, model, config, random)  # (B,)
+        pedal = sample_pedal(known, model, config, random)  # (B,)
     else:
         pedal = torch.zeros_like(pieces.pedal[:, 0])
-    on, logits, conditioned = sample_pitches(features, pedal, pieces, model, config, uniform)
+    on, logits, conditioned = sample_pitches(known, pedal, pieces, model, config, uniform)
     on = sampling.limit_polyphony(on, inactive, logits, config.max_polyphony)
     struck = on & inactive
     velocity = torch.where(on, before, 0)  # a note keeps its velocity
     if model.predicts_velocity:
-        velocity = velocity + sample_velocities(features, conditioned, struck, model, random)
+        velocity = velocity + sample_velocities(known, conditioned, struck, model, random)
     else:
         velocity = velocity + struck * pieces.prime_velocity
     pieces.append(velocity, pedal)
 
 
-def sample_pedal(
-    features: FrameFeatures, model: "GuidedModel", config: GenerationConfig, random: torch.Generator
-) -> Tensor:
+def sample_pedal(known: Known, model: "GuidedModel", config: GenerationConfig, random: torch.Generator) -> Tensor:
     """Draw the pedal of the next frame, shape (B,): 1 where it is down."""
-    p = torch.sigmoid(model.pedal_logits(features) / config.pedal_temperature)
+    p = torch.sigmoid(model.pedal_logits(known) / config.pedal_temperature)
     uniform = torch.rand(p.shape, generator=random).to(p.device)
     return (uniform < p).float()
 
 
 def sample_pitches(
-    features: FrameFeatures,
+    known: Known,
     pedal: Tensor,
     pieces: "Continuation",
     model: "GuidedModel",
     config: GenerationConfig,
     uniform: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Any]:
     """Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration (see `decode_frame`).
 
     Returns
     -------
     on : Tensor of bool, shape (B, K)
     logits : Tensor, shape (B, K)
-    conditioned : Tensor
-        The embeddings of the pitches, which know those below them.
+    conditioned
+        The embeddings of the pitches, which know those below them, for `GuidedModel.velocity_logits`.
     """
-    encoded = model.encode(features, pedal)
     on = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K); the first guess is that nothing changes
     inactive = ~on
     penalty = pieces.repetition.penalty() * inactive  # (B, K)
-    logits, conditioned = model.pitch_logits(encoded, features, on)
+    logits, conditioned = model.pitch_logits(known, pedal, on)
     logits = logits - penalty
     gain, pieces.rate_means = onset_gain(torch.sigmoid(logits) * inactive, pieces.rate_means, config)
     for _ in range(on.shape[1]):  # the lowest pitch that may still be wrong is right after each pass
@@ -323,7 +331,7 @@ def sample_pitches(
         if torch.equal(drawn, on):
             break
         on = drawn
-        logits, conditioned = model.pitch_logits(encoded, features, on)
+        logits, conditioned = model.pitch_logits(known, pedal, on)
         logits = logits - penalty
     return on, logits, conditioned
 
@@ -349,7 +357,7 @@ def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -
 
 
 def sample_velocities(
-    features: FrameFeatures, conditioned: Tensor, struck: Tensor, model: "GuidedModel", random: torch.Generator
+    known: Known, conditioned: Any, struck: Tensor, model: "GuidedModel", random: torch.Generator
 ) -> Tensor:
     """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as `sample_pitches`."""
     velocity = torch.zeros_like(struck, dtype=torch.uint8)  # (B, K)
@@ -359,7 +367,7 @@ def sample_velocities(
     uniform = torch.rand(n_struck, 1, generator=random).to(struck.device)
     number_in_bin = torch.randint(N_CHOICES, (n_struck,), generator=random).to(struck.device)
     for _ in range(n_struck + 1):
-        bins = sampling.draw_categories(model.velocity_logits(conditioned, features, velocity, struck), uniform)
+        bins = sampling.draw_categories(model.velocity_logits(known, conditioned, velocity, struck), uniform)
         drawn = velocity_in_bin(bins, number_in_bin).to(torch.uint8)
         if torch.equal(velocity[struck], drawn):
             break
@@ -371,8 +379,8 @@ class GuidedModel:
     """A model with classifier-free guidance, for B pieces.
 
     With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
-    guides all logits. Features, embeddings and states have 2 B rows then; arguments and logits always have B.
-    This is all that generation needs of a model, so that an engine with an exported graph can take its place.
+    guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
+    This is all that generation needs of a model.
 
     Parameters
     ----------
@@ -380,11 +388,12 @@ class GuidedModel:
         In evaluation mode.
     scale : float
         The guidance scale.
+    graphs : Graphs, optional
+        Compute with ONNX Runtime.
     """
 
-    def __init__(self, model: AttentionLSTM, scale: float):
-        self.model = model
-        self.output = model.output
+    def __init__(self, model: AttentionLSTM, scale: float, graphs: Graphs | None = None):
+        self.engine = OnnxEngine(model, graphs) if graphs else TorchEngine(model)
         self.scale = scale
         self.n_streams = 1 if scale == 1 else 2
         self.predicts_pedal = model.output.pedal is not None
@@ -397,35 +406,34 @@ class GuidedModel:
         beats: Tensor,
         composers: Tensor,
         home: Tensor | None,
-        state: ModelState | None,
-    ) -> tuple[FrameFeatures, ModelState]:
-        """Return the features of some frames, and the new state; see `AttentionLSTM.forward`."""
+        state: ModelState | OnnxState | None,
+    ) -> tuple[Known, ModelState | OnnxState]:
+        """Return what is known after some frames, and the new state; see `FrameStep`."""
         if self.n_streams == 2:
             composers = torch.cat([composers, torch.zeros_like(composers)])
-        frames = self._repeat(velocity / 127)
         home = None if home is None else self._repeat(home)
-        return self.model(frames, state, composers, self._repeat(pedal), self._repeat(beats), home)
+        frames = self._repeat(velocity), self._repeat(pedal), self._repeat(beats)
+        return self.engine.hear(*frames, composers, home, state)
 
-    def pedal_logits(self, features: FrameFeatures) -> Tensor:
+    def pedal_logits(self, known: Known) -> Tensor:
         """Return the logits of the next pedal, shape (B,)."""
-        return self._guide(self.output.pedal.logits(features))
+        return self._guide(known.pedal_logit)
 
-    def encode(self, features: FrameFeatures, pedal: Tensor) -> Tensor:
-        """Return embeddings of the pitches, given the next pedal (B,)."""
-        return self.output.encode(features, self._repeat(pedal))
+    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
+        """Return the logits (B, K) of all pitches given the pedal (B,) and the lower ones in `on` (B, K).
 
-    def pitch_logits(self, encoded: Tensor, features: FrameFeatures, on: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, K) of all pitches given the lower ones in `on` (B, K), and their embeddings."""
-        conditioned = self.output.condition(encoded, features, self._repeat(on.float()))
-        return self._guide(self.output.logits(conditioned, features)), conditioned
+        The second result is for `velocity_logits`.
+        """
+        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
+        return self._guide(logits), conditioned
 
-    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor) -> Tensor:
+    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
         """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the lower ones in `velocity`."""
         streams = self._repeat(velocity), self._repeat(struck)
-        return self._guide(self.output.velocity_logits(conditioned, features, *streams))
+        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
 
     def _repeat(self, x: Tensor) -> Tensor:
-        return x.repeat(self.n_streams, *[1] * (x.ndim - 1))
+        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
 
     def _guide(self, logits: Tensor) -> Tensor:
         return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
@@ -460,7 +468,7 @@ class Continuation:
         Frames before the piece: a piece without a prime follows one frame of silence.
     rate_means : Tensor, shape (B, 2), or None
         See `sampling.constant_rate`.
-    network : ModelState or None
+    network : ModelState, OnnxState or None
         What the model remembers.
     home : Tensor, shape (B, K, N_HOME_FEATURES), or None
         The profile of each prime.
@@ -481,7 +489,7 @@ class Continuation:
     n_known: int = 0
     n_silent: int = 0
     rate_means: Tensor | None = None
-    network: ModelState | None = None
+    network: ModelState | OnnxState | None = None
     home: Tensor | None = None
     hidden: list[Tensor] | None = None
 
@@ -543,17 +551,17 @@ class Continuation:
         for start in range(0, end, CHUNK_FRAMES):
             self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
 
-    def hear_last_frame(self, model: GuidedModel) -> FrameFeatures:
-        """Let the model hear the last known frame, and return the features from which it predicts the next."""
+    def hear_last_frame(self, model: GuidedModel) -> Known:
+        """Let the model hear the last known frame, and return what is known of the next."""
         return self._hear(model, slice(self.n_known - 1, self.n_known))
 
-    def _hear(self, model: GuidedModel, frames: slice) -> FrameFeatures:
+    def _hear(self, model: GuidedModel, frames: slice) -> Known:
         beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
         velocity, pedal = self.velocity[:, frames], self.pedal[:, frames]
-        features, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
+        known, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
         if self.hidden is not None:
-            self.hidden.append(features.hidden[: len(self.composers)])  # with guidance: those with the composer
-        return features.map(lambda x: x[:, -1])
+            self.hidden.append(known.hidden[: len(self.composers)])  # with guidance: those with the composer
+        return known
 
     def take_hidden(self) -> Tensor:
         """Return the hidden states of all frames that were heard since the last call, shape (B, T, H)."""
@@ -578,7 +586,7 @@ class Continuation:
         if self.hidden is not None:
             self.hidden = [hidden[rows] for hidden in self.hidden]
         if self.network is not None:
-            n_streams = len(self.network.pitches.active) // n_pieces  # see `GuidedModel`
+            n_streams = self.network.n_rows // n_pieces  # see `GuidedModel`
             stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
             self.network = self.network.select(stream_rows)
 

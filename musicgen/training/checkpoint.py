@@ -46,11 +46,14 @@ class Checkpoint:
         Other tensors: the baselines, and the state of the optimiser in a latest checkpoint.
     record : dict
         How the model was trained, on what, and with which result; plain JSON.
+    sha256 : str
+        Of all tensors and the record, as in the file.
     """
 
     model: AttentionLSTM
     tensors: dict[str, Tensor]
     record: dict
+    sha256: str = ""
 
 
 def save_checkpoint(
@@ -122,7 +125,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     tensors = {new_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
-    return Checkpoint(model.eval(), tensors, record)
+    return Checkpoint(model.eval(), tensors, record, metadata["sha256"])
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:

@@ -114,12 +114,13 @@ def test_reordered_pieces_take_their_whole_past_with_them(model_of):
     before = pieces.rolls()
     pieces.select(torch.tensor([1, 0, 1]))
     assert pieces.rolls() == [before[1], before[0], before[1]]
-    features = pieces.hear_last_frame(guided)
+    known = pieces.hear_last_frame(guided)
     velocity = torch.from_numpy(np.stack([roll.velocity for roll in pieces.rolls()])) / 127
     pedal = torch.from_numpy(np.stack([roll.pedal for roll in pieces.rolls()])).float()
     afresh, _ = model(velocity.repeat(2, 1, 1), None, torch.tensor([2, 1, 2, 0, 0, 0]), pedal.repeat(2, 1))
-    assert torch.allclose(features.hidden, afresh.hidden[:, -1], atol=1e-5)
-    assert torch.allclose(features.copied_notes, afresh.copied_notes[:, -1], atol=1e-5)
+    assert torch.allclose(known.hidden, afresh.hidden[:, -1:], atol=1e-5)
+    encoded = model.output.encode_past(afresh.map(lambda x: x[:, -1]))
+    assert torch.allclose(known.encoded, encoded, atol=1e-5)
     add_frame(pieces, guided, config, random)
     assert [roll.n_frames for roll in pieces.rolls()] == [23, 23, 23]
 

@@ -1,0 +1,175 @@
+"""Export of a model's steps as ONNX graphs, for ONNX Runtime in Python or in a browser."""
+
+import importlib.util
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from musicgen.beats import N_BEAT_FEATURES
+from musicgen.generation.engines import graph_paths
+from musicgen.generation.graphs import FrameStep, Known, PitchPass, VelocityPass, named_tensors
+from musicgen.home import N_HOME_FEATURES
+from musicgen.model import AttentionLSTM
+from musicgen.utils.files import atomic_write
+
+PRECISIONS = ("int8", "float32")
+OPSET = 18
+N_ROWS = 2  # of the example batch; the graphs take any number
+
+
+def export_graphs(
+    model: AttentionLSTM, path: Path | str, sha256: str, fps: int, precision: str = "int8"
+) -> dict[str, Path]:
+    """Write the graphs of a model.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+    path : Path or str
+        Of the step, for example ``model.onnx``; the others lie beside it (see `graph_paths`).
+    sha256 : str
+        That of the checkpoint. It is stored in the graphs.
+    fps : int
+        Frame rate of the rolls that the model was trained on.
+    precision : {"int8", "float32"}
+        Of the weights of linear layers and recurrent cells in the step.
+
+    Returns
+    -------
+    dict of str to Path
+        The files that were written.
+
+    Raises
+    ------
+    ValueError
+        If onnx, onnxscript or ONNX Runtime is not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(f"export needs {' and '.join(missing)}: pip install '.[export]'")
+    about = {"checkpoint": sha256, "config": json.dumps(asdict(model.config)), "fps": str(fps), "precision": precision}
+    written = {}
+    for name, file in graph_paths(path).items():
+        if name == "velocities" and model.output.velocity is None:
+            continue
+        with tempfile.TemporaryDirectory() as folder, _quiet(), torch.no_grad():
+            temporary = Path(folder) / "graph.onnx"
+            _export(name, model, temporary)
+            if name == "step" and precision == "int8":
+                _quantise(temporary)
+            content = _with_metadata(temporary, about)
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(content)
+        written[name] = file
+    return written
+
+
+def _export(name: str, model: AttentionLSTM, path: Path) -> None:
+    """Export one graph with an example of its inputs."""
+    module, inputs, outputs = {"step": _step, "pitches": _pitches, "velocities": _velocities}[name](model)
+    names = [found for key, value in inputs.items() for found, _ in named_tensors(value, key)]
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        module.eval(),
+        tuple(inputs.values()),
+        input_names=names,
+        output_names=outputs,
+        dynamic_shapes=tuple(_dynamic(value, batch) for value in inputs.values()),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(str(path), external_data=False)
+
+
+def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    K = model.config.n_pitches
+    state = model.initial_state(torch.zeros(N_ROWS, 1, K)).fixed()
+    inputs = {
+        "velocity": torch.zeros(N_ROWS, 1, K),
+        "pedal": torch.zeros(N_ROWS, 1),
+        "beats": torch.zeros(N_ROWS, 1, N_BEAT_FEATURES),
+        "composer": torch.zeros(N_ROWS, dtype=torch.long),
+        "home": torch.zeros(N_ROWS, K, N_HOME_FEATURES) if model.config.home else None,
+        "state": state,
+    }
+    outputs = [name for name in Known._fields if name != "pedal_logit" or model.output.pedal is not None]
+    outputs = [{"pedal": "pedal_history"}.get(name, name) for name in outputs]
+    return FrameStep(model), inputs, outputs + [f"next_{name}" for name, _ in named_tensors(state)]
+
+
+def _pitches(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    known = _known(model)
+    inputs = {
+        "encoded": known.encoded,
+        "pitches": known.pitches,
+        "pedal_history": known.pedal,
+        "next_pedal": torch.zeros(N_ROWS),
+        "next_frame": torch.zeros(N_ROWS, model.config.n_pitches),
+    }
+    return PitchPass(model), inputs, ["logits", "conditioned"]
+
+
+def _velocities(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    known = _known(model)
+    inputs = {
+        "conditioned": known.encoded,
+        "recent": known.recent,
+        "velocity": torch.zeros(N_ROWS, model.config.n_pitches),
+    }
+    return VelocityPass(model), inputs, ["velocity_logits"]
+
+
+def _known(model: AttentionLSTM) -> Known:
+    """Return an example of what the step returns."""
+    inputs = _step(model)[1]
+    known, _ = FrameStep(model)(*inputs.values())
+    return known
+
+
+def _dynamic(value, batch):
+    """Return the same nested structure with a dynamic first axis for each tensor."""
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        return {0: batch}
+    parts = [_dynamic(part, batch) for part in value]
+    return parts if isinstance(value, list) else type(value)(*parts)
+
+
+def _quantise(path: Path) -> None:
+    """Store the weights of matrix products as 8-bit integers, with one scale per output."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8, per_channel=True)
+
+
+def _with_metadata(path: Path, about: dict[str, str]) -> bytes:
+    import onnx
+
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, about)
+    for node in graph.graph.node:
+        del node.metadata_props[:]  # traces of the files of this computer
+        node.doc_string = ""
+    return graph.SerializeToString()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide warnings of the exporter about what it does by itself."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(disabled)

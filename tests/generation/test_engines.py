@@ -1,0 +1,128 @@
+"""The graphs that are exported from a model compute what its modules compute, and belong to one checkpoint."""
+
+import sys
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen.generation import GenerationConfig, continue_rolls, find_graphs
+from musicgen.generation.engines import Graphs, OnnxEngine, TorchEngine, graph_paths
+from musicgen.piano_roll import PianoRoll
+
+pytest.importorskip("onnxruntime", reason="no wheel of ONNX Runtime for this system")
+SHA256 = "5e" * 32
+SIZES = {
+    "n_pitches": 88,
+    "pitch_size": 4,
+    "pitch_reach": 2,
+    "attention_span": 7,
+    "copy_span": 9,
+    "composers": ("Bach",),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    """A small model with all its parts, not too excited."""
+    model = tiny_model(3, **SIZES)
+    with torch.no_grad():
+        model.output.last.weight *= 0.1
+        model.output.skip.bias.fill_(-4.0)
+        model.output.skip.weight[:, 0] = 5.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    """The graphs of the model."""
+    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+    from musicgen.generation.export import export_graphs
+
+    path = tmp_path_factory.mktemp("graphs") / "small.onnx"
+    export_graphs(model, path, SHA256, 20, "float32")
+    return path
+
+
+def prime_of(n_frames, seed=0):
+    random = np.random.default_rng(seed)
+    struck = np.repeat(random.random((n_frames // 3 + 1, 88)) < 0.03, 3, axis=0)[:n_frames]
+    return PianoRoll((struck * random.integers(1, 128, 88)).astype(np.uint8), 20, random.random(n_frames) < 0.5)
+
+
+def inputs_of(n_frames, seed=1):
+    """Three rows of frames, and what is given with them."""
+    velocity = torch.from_numpy(np.stack([prime_of(n_frames, seed + row).velocity for row in range(3)]))
+    random = torch.Generator().manual_seed(seed)
+    pedal = (torch.rand(3, n_frames, generator=random) > 0.5).float()
+    beats = torch.randn(3, n_frames, 15, generator=random)
+    return velocity, pedal, beats
+
+
+@torch.inference_mode()
+def test_both_engines_compute_the_same(model, path):
+    engines = TorchEngine(model), OnnxEngine(model, Graphs(path, SHA256))
+    velocity, pedal, beats = inputs_of(30)
+    composers, states = torch.tensor([1, 0, 1]), [None, None]
+    parts = [5, 12, *[1] * 13]  # the long parts of a prime run in PyTorch in both
+    rows = torch.arange(3)
+    for number, frames in enumerate(torch.arange(30).split(parts)):
+        if number == 7:  # rows are reordered and copied
+            rows = torch.tensor([2, 0, 2])
+            states = [state.select(rows) for state in states]
+        found = []
+        for i, engine in enumerate(engines):
+            given = velocity[rows][:, frames], pedal[rows][:, frames], beats[rows][:, frames], composers[rows]
+            known, states[i] = engine.hear(*given, None, states[i])
+            found.append([known.hidden])
+            if len(frames) > 1:
+                continue
+            guess = (velocity[:, 7] > 0).float()
+            logits, conditioned = engine.pitch_logits(known, torch.tensor([0.0, 1, 1]), guess)
+            struck = torch.zeros(3, 88, dtype=torch.bool)
+            struck[[0, 2, 2], [30, 40, 47]] = True
+            found[-1] += [known.pedal_logit, logits]
+            found[-1].append(engine.velocity_logits(known, conditioned, 64 * struck.to(torch.uint8), struck))
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("n_prime", [0, 25])
+def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
+    primes = [prime_of(n_prime, seed) for seed in (4, 5)]
+    config = GenerationConfig(guidance_scale=scale, seed=2, max_repeat=0.5)
+    rolls = [
+        continue_rolls(model, primes, 30, config, [1, 1], graphs=graphs) for graphs in (None, Graphs(path, SHA256))
+    ]
+    for one, other in zip(*rolls):
+        assert one.n_notes and np.array_equal(one.velocity, other.velocity)
+        assert np.array_equal(one.pedal, other.pedal)
+
+
+def test_graphs_of_another_checkpoint_are_refused(path):
+    with pytest.raises(ValueError, match="small.onnx': it was exported from another checkpoint"):
+        Graphs(path, "00" * 32)
+    assert find_graphs(path.with_suffix(".safetensors"), "00" * 32) is None
+    with pytest.raises(ValueError, match="another checkpoint"):
+        find_graphs(path.with_suffix(".safetensors"), "00" * 32, "onnx")
+    assert find_graphs(path.with_suffix(".safetensors"), SHA256, "torch") is None
+    assert find_graphs(path.with_suffix(".safetensors"), SHA256) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"<html>not found</html>"])
+def test_what_is_not_a_graph_is_refused(tmp_path, content):
+    for file in graph_paths(tmp_path / "bad.onnx").values():
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match="bad.onnx': not a graph"):
+        Graphs(tmp_path / "bad.onnx", SHA256)
+
+
+def test_without_a_graph_or_onnx_runtime_pytorch_plays_and_the_message_says_what_is_missing(tmp_path, path):
+    assert find_graphs(tmp_path / "model.safetensors", SHA256) is None
+    with pytest.raises(ValueError, match="model.onnx': no such graph; python -m musicgen export makes one"):
+        find_graphs(tmp_path / "model.safetensors", SHA256, "onnx")
+    with patch.dict(sys.modules, {"onnxruntime": None}), patch("importlib.util.find_spec", return_value=None):
+        assert find_graphs(path.with_suffix(".safetensors"), SHA256) is None
+        with pytest.raises(ValueError, match="pip install onnxruntime"):
+            find_graphs(path.with_suffix(".safetensors"), SHA256, "onnx")
