@@ -4,6 +4,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
 
     beats          beats: checks, features of a frame, a metronome
     piano_roll     the note x time matrix, with pedal and beats
+    home           the profile of an opening
     midi           the mido sampler
         events         bytes of a MIDI file -> messages, tolerant of faults
         pairing        messages -> notes, and moves of the pedal
@@ -15,7 +16,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         attention_lstm the settings, one layer, the whole network
         attention      the poster's attention cell, and copy attention
         features       what each pitch and the pedal did recently
-        home           the profile of the opening
+        home           embeds the profile of an opening
         heads          output heads, and the likelihood of a frame
         probe          hears in the hidden states whether a pianist plays
     evaluation     likelihood and baselines, statistics, likeness to real music, novelty
@@ -29,6 +30,9 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         run            from rolls and settings to a trainer
     generation     new music
         generate       the settings, and continuing a prime frame by frame
+        graphs         the steps of a frame as modules that can be exported
+        engines        what computes the steps: PyTorch, ONNX Runtime
+        export         graphs for ONNX Runtime, in Python or a browser
         sampling       pure functions from logits to notes
         repetition     the repetition penalty
         beat_search    the beats of a prime, found by the model
