@@ -6,6 +6,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,39 @@ GOOD = mat_bytes({name: cells(matrices) for name, matrices in pieces().items()})
 
 
 @pytest.fixture
-def read(tmp_path):
-    """Read bytes as a file."""
+def read_apart(tmp_path):
+    """Read bytes as a file, in a process of its own."""
 
     def read(content, name="Some_set.mat"):
         (tmp_path / name).write_bytes(content)
         return read_polyphonic(tmp_path / name)
 
     return read
+
+
+class Here:
+    """Does in this process what a worker would do: a worker takes a second to start."""
+
+    def __init__(self, n_workers):
+        assert n_workers == 1
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, kill_workers):
+        pass
+
+
+@pytest.fixture
+def read(read_apart, monkeypatch):
+    """Read bytes as a file, in this process."""
+    monkeypatch.setattr(polyphonic, "ProcessPoolExecutor", Here)
+    return read_apart
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -183,8 +209,6 @@ HOSTILE = {
     "more pieces than claimed": HEADER + array(1, (1, 1), ROLL + ROLL),
     "two values of a kind": HEADER + array(1, (1, 1), array(9, (2, 88), 2 * element(2, bytes(176)))),
     "half a number": HEADER + array(1, (1, 1), array(6, (1, 88), element(9, bytes(88 * 8 - 3)))),
-    "deep": HEADER + nested(100_000),
-    "packed and deep": HEADER + packed(nested(100_000)),
     "packed twice": HEADER + packed(packed(ROLL)),
     "packed nothing": HEADER + packed(b""),
     "packed wrongly": HEADER + element(15, b"hello"),
@@ -197,6 +221,14 @@ HOSTILE = {
 def test_a_file_that_is_no_data_set_is_rejected(read, content):
     with pytest.raises(CorpusError, match=r"Some_set\.mat': cannot be read"):
         read(content)
+
+
+@pytest.mark.parametrize(
+    "content", [HEADER + nested(100_000), HEADER + packed(nested(100_000))], ids=["deep", "packed"]
+)
+def test_a_file_that_is_nested_too_deeply_ends_only_the_process_that_reads_it(read_apart, content):
+    with pytest.raises(CorpusError, match=r"Some_set\.mat': cannot be read"):
+        read_apart(content)
 
 
 class Harm:
@@ -245,13 +277,13 @@ def test_files_have_a_bound(read, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system bounds memory on Linux only")
-def test_a_file_that_unpacks_to_more_than_its_memory_is_rejected(read, monkeypatch):
+def test_a_file_that_unpacks_to_more_than_its_memory_is_rejected(read_apart, monkeypatch):
     bomb = mat_bytes({"traindata": cells([np.zeros((1_000_000, 88), np.uint8)])}, do_compression=True)
     assert len(bomb) < 200_000
     monkeypatch.setattr(polyphonic, "MAX_MEMORY", 40_000_000)
     with pytest.raises(CorpusError, match="cannot be read .*MemoryError"):
-        read(bomb)
-    assert len(read(GOOD)) == 6  # in the same processes
+        read_apart(bomb)
+    assert len(read_apart(GOOD)) == 6
 
 
 @pytest.mark.parametrize("name", ["missing.mat", "."])
