@@ -92,7 +92,7 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Return those of the groups `low` to `high` of the index, which have the same intervals, with similar timing."""
+        """Return those of the groups `low` to `high` of the index with the same intervals that have similar timing."""
         mine = group["onsets"]
         theirs = self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
