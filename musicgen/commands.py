@@ -74,7 +74,7 @@ def load_rolls(folders: list[str], fps: int = DEFAULT_FPS, progress: bool = True
 
 
 def prepare_corpus(args: Namespace) -> dict:
-    """Sample every piece of a folder and cache the rolls."""
+    """Sample every piece of a folder with `dataset.prepare`, which caches the rolls, and report what was skipped."""
     pieces = load_corpus(args.data_dir)
     rolls = prepare(pieces, max_seconds=args.max_seconds)
     if problems := pieces.describe_missing():
@@ -304,7 +304,7 @@ def export(args: Namespace) -> dict:
 
 
 def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:
-    """Return the tempo of the prime if its beats were estimated, otherwise None."""
+    """Return the tempo that the model found in the prime; None if it found no beats."""
     if not roll.beats_estimated or roll.beats is None:
         return None
     within = roll.beats[roll.beats[:, 0] <= prime_frames / roll.fps, 0]

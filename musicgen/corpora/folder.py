@@ -77,7 +77,7 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
     corpora = {Path(each).resolve(): _load_folder(Path(each)) for each in (folder, *more)}
     if len(corpora) == 1:
         (corpus,) = corpora.values()
-        return Corpus(_unite_copies(corpus), corpus.missing, corpus.unreadable)
+        return Corpus(_same_split_for_copies(corpus), corpus.missing, corpus.unreadable)
     pieces = []
     missing = []
     unreadable = []
@@ -87,11 +87,11 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
         pieces += [replace(piece, name=f"{prefix}/{piece.name}") for piece in corpus]
         missing += [f"{prefix}/{name}" for name in corpus.missing]
         unreadable += [f"{prefix}/{name}" for name in corpus.unreadable]
-    return Corpus(_unite_copies(pieces), missing, unreadable)
+    return Corpus(_same_split_for_copies(pieces), missing, unreadable)
 
 
-def _unite_copies(pieces: Collection[Piece]) -> list[Piece]:
-    """Assign copies of one piece to the same split: that of the first copy.
+def _same_split_for_copies(pieces: Collection[Piece]) -> list[Piece]:
+    """Assign files with the same content to one split: that of the first of them.
 
     Only files of the same size are read.
     """

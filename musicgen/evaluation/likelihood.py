@@ -79,6 +79,20 @@ def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
     return Baselines(*(torch.from_numpy(table).float().contiguous() for table in tables))
 
 
+def baseline_nlls(baselines: Baselines, rolls: Sequence[PianoRoll]) -> dict[str, float]:
+    """Return the loss of the "marginal" and the "Markov" baseline in nats per frame, as in `evaluate`."""
+    sums = {"marginal": 0.0, "Markov": 0.0}
+    n_frames = 0
+    for roll in rolls:
+        before = torch.tensor(roll.active[:-1])
+        after = torch.tensor(roll.active[1:])
+        markov = torch.where(before, baselines.markov[1], baselines.markov[0])
+        for name, p in (("marginal", baselines.marginal), ("Markov", markov)):
+            sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
+        n_frames += len(after)
+    return {name: total / n_frames for name, total in sums.items()}
+
+
 def _pedal(roll: PianoRoll) -> np.ndarray:
     return np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal
 

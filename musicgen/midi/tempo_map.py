@@ -68,7 +68,7 @@ class TempoMap:
         return (starts[segment] + passed).astype(np.int64)
 
     def beats(self, first: int, last: int, fps: int) -> np.ndarray | None:
-        """Return the beats of an excerpt, from the first time signature on.
+        """Return the time of each beat of an excerpt and whether it starts a bar; none before the first time signature.
 
         A beat is one unit of the denominator of the time signature; in 6/8, 9/8 and 12/8 it is three units.
 
@@ -135,9 +135,10 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat * factor, changes, metres)
 
     def _segments(self, last_tick: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each tempo its first tick, its value, and the time at which it begins.
+        """Return for each tempo its first tick, its value (microseconds per beat), and the time at which it begins.
 
-        The numbers are Python integers if 64 bits would overflow.
+        The unit of that time is a microsecond / `ticks_per_beat`, so that it is a whole number. The numbers are Python
+        integers if 64 bits would overflow.
         """
         changes = [(0, DEFAULT_TEMPO), *self.changes]
         largest = 2 * fps * max(last_tick, changes[-1][0]) * max(tempo for _, tempo in changes)

@@ -117,7 +117,7 @@ def _belongs(name: str, part: str) -> bool:
 
 @contextmanager
 def only_training(weights: Iterable[nn.Parameter], model: nn.Module) -> Iterator[None]:
-    """Compute no gradients for the other weights of the model during the block."""
+    """During the block, compute gradients for `weights` only, not for the other weights of the model."""
     trained = set(weights)
     frozen = [weight for weight in model.parameters() if weight.requires_grad and weight not in trained]
     for weight in frozen:

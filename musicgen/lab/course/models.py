@@ -75,7 +75,8 @@ class Listener:
     @single_thread()
     @torch.inference_mode()
     def __init__(self, model: AttentionLSTM, prime: PianoRoll, composer: str | None = None):
-        self.model, self.fps = model, prime.fps
+        self.model = model
+        self.fps = prime.fps
         self._label = torch.tensor([model.config.label_of(composer)])
         self._velocity = median_velocity(torch.tensor(prime.velocity)[None])[0]
         self._frames = list(torch.tensor(prime.velocity))  # (K,) each

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
 from musicgen.corpora.sample import sample_corpus
 from musicgen.dataset import CorpusError, RollCache, WindowConfig, prepare
-from musicgen.evaluation.likelihood import Baselines
+from musicgen.evaluation.likelihood import Baselines, baseline_nlls
 from musicgen.lab.panels.training import train_and_watch
 from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM, ModelConfig
@@ -116,17 +114,6 @@ def train(
     if not history:
         raise ValueError(f"{name} was stopped in its first epoch: run the cell again")
     return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, baselines)
-
-
-def baseline_nlls(baselines: Baselines, rolls: RollCache) -> dict[str, float]:
-    """Return the loss of the marginal and the Markov baseline in nats per frame."""
-    sums, n_frames = {"marginal": 0.0, "Markov": 0.0}, 0
-    for roll in rolls:
-        before, after = (torch.tensor(roll.active[part]) for part in (slice(None, -1), slice(1, None)))
-        for name, p in (("marginal", baselines.marginal), ("Markov", torch.where(before, *baselines.markov.flip(0)))):
-            sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
-        n_frames += len(after)
-    return {name: total / n_frames for name, total in sums.items()}
 
 
 def verdict(claim: str, holds: bool, evidence: str = "") -> None:

@@ -65,7 +65,10 @@ def formula_image(tex: str) -> str:
     except ValueError:
         return f"`{tex}`"
     box = path.get_extents()
-    left, bottom, width, height = box.x0 - 1, box.y0 - 1, box.width + 2, box.height + 2
+    left = box.x0 - 1
+    bottom = box.y0 - 1
+    width = box.width + 2
+    height = box.height + 2
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.1f}" height="{height:.1f}" '
         f'viewBox="{left:.1f} {-bottom - height:.1f} {width:.1f} {height:.1f}">'
@@ -86,7 +89,7 @@ def _svg_path(path: TextPath) -> str:
 
 
 def read_glossary(path: Path) -> dict[str, str]:
-    """Return the meaning of each term in a table of Markdown; a row may define several terms. No file, no terms."""
+    """Read the meaning of each term from a table of Markdown (several terms in some rows); {} without a file."""
     rows = re.findall(
         r"^\| (.+?) \| (.+?) \|$", path.read_text(encoding="utf-8") if path.is_file() else "", re.MULTILINE
     )
@@ -108,7 +111,10 @@ class GlossaryLinks(Preprocessor):
 
     @staticmethod
     def _link(text: str, terms: dict[str, str]) -> str:
-        """Link and remove from `terms` those that occur, in one pass, so that no link gets into another."""
+        """Link the first occurrence of each of `terms`, and remove what was linked from `terms`.
+
+        It takes one pass, so that no link gets into another.
+        """
         if not terms:
             return text
         longest_first = sorted(terms, key=len, reverse=True)

@@ -8,7 +8,9 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.lab.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
 from musicgen.piano_roll import DEFAULT_FPS
 
-MODEL_X, SIDE_X, CORNER = 7.2, 10.65, "angle,angleA=90,angleB=0,rad=5"  # in inches
+MODEL_X = 7.2  # inches
+SIDE_X = 10.65
+CORNER = "angle,angleA=90,angleB=0,rad=5"
 
 Step = tuple[str, str, str]  # text, colour, label of the arrow to the next step
 Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colour, what it takes and gives
@@ -55,7 +57,8 @@ def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
 def _steps(config) -> tuple[list[Step], list[Aside]]:
     """Return the boxes of the model from top to bottom, and the boxes beside them."""
     steps, asides = _layers(config)
-    size, n_pitches = config.hidden_size, config.n_pitches
+    size = config.hidden_size
+    n_pitches = config.n_pitches
     logits = f"(batch, frames, {n_pitches})"
     if config.output == "independent":
         return [*steps, (f"linear: {size} → {n_pitches}", GREEN, logits), ("next frame: logits", GREY, "")], asides
@@ -73,7 +76,8 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
 
 def _layers(config) -> tuple[list[Step], list[Aside]]:
     """Return the LSTM layers and their attention cells."""
-    size, asides = config.hidden_size, []
+    size = config.hidden_size
+    asides = []
     cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"
     known = _known(config)
     n_inputs = 2 * config.n_pitches + ("pedal" in known) + N_BEAT_FEATURES * ("beats" in known)

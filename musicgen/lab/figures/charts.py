@@ -43,7 +43,8 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     groups = np.array_split(updates, min(len(updates), MOST_POINTS) or 1)
     number, loss, rate = np.array([group.mean(axis=0) for group in groups if len(group)]).reshape(-1, 3).T
     ax.plot(number, loss, color=BLUE, label="training")
-    ends, nlls = [row["updates"] for row in history], [row["validation_nll"] for row in history]
+    ends = [row["updates"] for row in history]
+    nlls = [row["validation_nll"] for row in history]
     ax.plot(ends, nlls, "o-", color=ORANGE, label="validation, after each epoch")
     _describe_losses(ax, {"training": loss[-1:], "validation": nlls[-1:]}, baselines)
     _draw_baselines(ax, baselines)
@@ -62,8 +63,10 @@ def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes 
     """
     ax = axes_for(ax, 8, 4)
     for index, (name, history) in enumerate(histories.items()):
-        colour, marker = PALETTE[index % len(PALETTE)], "osD^v"[index // len(PALETTE) % 5]
-        epochs, nlls = [row["epoch"] for row in history], [row["validation_nll"] for row in history]
+        colour = PALETTE[index % len(PALETTE)]
+        marker = "osD^v"[index // len(PALETTE) % 5]
+        epochs = [row["epoch"] for row in history]
+        nlls = [row["validation_nll"] for row in history]
         ax.plot(epochs, nlls, f"{marker}-", color=colour, markersize=4, label=literal(name))
         describe(ax, f"{name}: lowest validation loss {min(nlls):.2f} nats per frame")
     _draw_baselines(ax, baselines)
@@ -134,7 +137,8 @@ def plot_ladder(losses: Mapping[str, float], ax: Axes | None = None) -> Axes:
     ax : Axes, optional
     """
     ax = axes_for(ax, 8, 1 + 0.35 * len(losses))
-    names, nlls = list(losses), np.array(list(losses.values()))
+    names = list(losses)
+    nlls = np.array(list(losses.values()))
     *_, second, highest = [*nlls, *nlls] if len(nlls) == 1 else sorted(nlls)
     edge = 1.1 * second if highest > 2 * second else highest
     bars = ax.barh(names, np.minimum(nlls, edge), color=BLUE)

@@ -183,7 +183,8 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
     """Draw an arc between two moments, whose width shows the weight, and shade the earlier moment."""
-    bottom, height = ax.get_ylim()[0], np.ptp(ax.get_ylim())
+    bottom = ax.get_ylim()[0]
+    height = np.ptp(ax.get_ylim())
     rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve
     points = [(x, bottom + y * height) for x, y in [(now, 0), ((now + then) / 2, rise), (then, 0)]]
     arc = Path([(x, y + ARC_HEIGHT * height) for x, y in points], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
@@ -237,7 +238,8 @@ def moment_figure(
         As in `attention_at`. A part that the model does not have is left out.
     title : str
     """
-    n_attention, n_copy = model.config.n_attention_layers, int(model.config.copies)
+    n_attention = model.config.n_attention_layers
+    n_copy = int(model.config.copies)
     n_rows = max(1, n_attention + n_copy)
     figure = Figure(12, 1.2 + 2.4 * n_rows)
     grid = figure.add_gridspec(n_rows, 2, width_ratios=(4, 1))

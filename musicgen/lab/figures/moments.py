@@ -65,7 +65,10 @@ def lstm_gates(lstm: nn.LSTM, inputs: Tensor) -> dict[str, np.ndarray]:
     for x in inputs:
         sums = lstm.weight_ih_l0 @ x + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ hidden + lstm.bias_hh_l0
         i, f, g, o = sums.chunk(4)
-        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        i = i.sigmoid()
+        f = f.sigmoid()
+        g = g.tanh()
+        o = o.sigmoid()
         cell = f * cell + i * g
         hidden = o * cell.tanh()
         rows.append(torch.stack([i, f, g, o, cell, hidden]))
@@ -205,7 +208,9 @@ def next_pitches(
     likely = np.argsort(-share, kind="stable")[:k]
     predicted = np.zeros(len(likely), NEXT_DTYPE)
     held = features.active[0].cpu().numpy() > 0
-    predicted["pitch"], predicted["probability"], predicted["held"] = likely + LOWEST_PITCH, share[likely], held[likely]
+    predicted["pitch"] = likely + LOWEST_PITCH
+    predicted["probability"] = share[likely]
+    predicted["held"] = held[likely]
     return predicted[predicted["probability"] > 0]
 
 
@@ -237,7 +242,8 @@ def chord_at(
         raise ValueError(f"no note is struck after {seconds:g} s")
     frames, given = _inputs(model, roll, (later[0] - 0.5) / roll.fps, composer)
     features = model(frames, **given)[0].map(lambda each: each[0, -1:])
-    following, struck = roll[later[0] : later[0] + 1], np.flatnonzero(roll.onsets[later[0]])
+    following = roll[later[0] : later[0] + 1]
+    struck = np.flatnonzero(roll.onsets[later[0]])
     played = torch.tensor(following.active, dtype=features.active.dtype, device=frames.device)
     pedal = torch.tensor(0.0 if following.pedal is None else following.pedal, dtype=played.dtype, device=frames.device)
     chances = {}

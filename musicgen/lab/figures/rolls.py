@@ -12,7 +12,8 @@ from musicgen.lab.figures.style import COLOURS, SKY, VELOCITY, axes_for, describ
 from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, N_PITCHES, PianoRoll
 
 MOST_LINES = 150  # beats, or bars, in one figure
-PEDAL_TOP, ROOM = 0.03, 0.09  # of the height of the axes: the pedal strip, and the space below the lowest note
+PEDAL_TOP = 0.03  # height of the pedal strip, as a share of that of the axes
+ROOM = 0.09  # the space below the lowest note
 NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 
@@ -96,14 +97,17 @@ def plot_roll(
 
 def _draw_notes(ax: Axes, roll: PianoRoll) -> PolyCollection:
     notes = roll.notes
-    left, right = notes["start_frame"] / roll.fps, notes["end_frame"] / roll.fps
-    low, high = notes["pitch"] - 0.4, notes["pitch"] + 0.4
+    left = notes["start_frame"] / roll.fps
+    right = notes["end_frame"] / roll.fps
+    low = notes["pitch"] - 0.4
+    high = notes["pitch"] + 0.4
     corners = np.stack([left, low, left, high, right, high, right, low], axis=1).reshape(-1, 4, 2)
     bars = PolyCollection(corners, array=notes["velocity"], cmap=VELOCITY, clim=(1, 127), zorder=3, gid="notes")
     bars.set(edgecolor="face", linewidth=0.5)
     ax.add_collection(bars, autolim=False)
     # Set the limits of the data, not of the axes, so that axes shared by two rolls grow to hold both.
-    bottom, top = low.min(initial=48), high.max(initial=72)
+    bottom = low.min(initial=48)
+    top = high.max(initial=72)
     room = ROOM * (top - bottom) if roll.pedal is not None else 0
     ax.update_datalim([(0, bottom - room), (max(roll.duration_seconds, 1), top)])
     ax.margins(0, 0.04)

@@ -81,7 +81,7 @@ class StyledAxes(matplotlib.axes.Axes):
         return super().annotate(text, xy, *args, **_with_style(options))
 
     def legend(self, *args, **options) -> Legend:
-        """Place a legend, as in matplotlib, by default without a frame and in our style."""
+        """Add a legend, as in matplotlib, by default without a frame and in our style."""
         defaults = {"frameon": False, "labelcolor": INK, "fontsize": 0.9 * SIZE}
         return super().legend(*args, **defaults | options)
 
@@ -110,7 +110,7 @@ class Figure(matplotlib.figure.Figure):
         return super().suptitle(t, **_with_style({"size": 1.2 * SIZE} | options))
 
     def legend(self, *args, **options) -> Legend:
-        """Place a legend of all axes, without a frame."""
+        """Add one frameless legend for all axes of the figure."""
         return super().legend(*args, **{"frameon": False, "labelcolor": INK, "fontsize": 0.9 * SIZE} | options)
 
     @property
@@ -175,7 +175,8 @@ def save_figure(ax: Axes, path: Path | str) -> None:
 
 def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
     """Return a figure as a PNG with 256 colours, which halves its size."""
-    drawn, small = io.BytesIO(), io.BytesIO()
+    drawn = io.BytesIO()
+    small = io.BytesIO()
     shown.figure.savefig(drawn, format="png", dpi=dpi)
     pixels = Image.open(drawn).convert("RGB")
     pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)

@@ -43,7 +43,8 @@ class PrimeChooser(VBox):
 
     def __init__(self, pieces: Sequence[Piece]):
         self.beats = BoundedFloatText(8, min=0.25, max=256, step=1, layout=Layout(width="70px"))
-        self.upload, self.message = FileUpload(accept=".mid,.midi", description="Choose a MIDI file"), Message()
+        self.upload = FileUpload(accept=".mid,.midi", description="Choose a MIDI file")
+        self.message = Message()
         self.upload.observe(self._read, "value")
         self.uploaded: tuple[Performance, str] | None = None
         self.keyboard = PianoKeyboard()
@@ -115,12 +116,16 @@ class GenerationPanel(Panel):
     """
 
     def __init__(self, model: AttentionLSTM, pieces: Sequence[Piece] = (), folder: Path | str = "outputs", **start):
-        self.model, self.folder = model, Path(folder)
-        self.prime, self.form = PrimeChooser(pieces), form(GenerationConfig, **({"seconds": 30.0} | start))
+        self.model = model
+        self.folder = Path(folder)
+        self.prime = PrimeChooser(pieces)
+        self.form = form(GenerationConfig, **({"seconds": 30.0} | start))
         composers = [("nobody", ""), *((name, name) for name in model.config.composers)]
         self.composer = Dropdown(options=composers, value="", layout=Layout(width="190px"))
         self.only_new = Checkbox(False, indent=False, layout=Layout(width="auto"))
-        self.message, self.shown, self.gallery = Message(), HTML(layout=Layout(width="100%")), VBox()
+        self.message = Message()
+        self.shown = HTML(layout=Layout(width="100%"))
+        self.gallery = VBox()
         self.take: Take | None = None
         self.go = button("Compose", "music", "let the model continue the opening", self._compose, "primary")
         self.another = button("Another", "random", "compose once more, with the next seed", self._compose_another)
@@ -176,7 +181,9 @@ class ComposePanel(Panel):
     """
 
     def __init__(self, model: AttentionLSTM):
-        self.model, self.message, self.shown = model, Message(), HTML(layout=Layout(width="100%"))
+        self.model = model
+        self.message = Message()
+        self.shown = HTML(layout=Layout(width="100%"))
         wide = {"layout": Layout(width="480px"), "style": {"description_width": "110px"}}
         composers = [("any", ""), *((name, name) for name in model.config.composers)]
         openings = [(f"{composer}: {prime.title}", composer) for composer, prime in PRIMES.items()]
@@ -204,7 +211,9 @@ class GalleryItem(Box):
     """An entry of the gallery: a small picture of the piece, its title and its buttons."""
 
     def __init__(self, take: Take, panel: GenerationPanel):
-        self.take, self.panel, self.message = take, panel, Message()
+        self.take = take
+        self.panel = panel
+        self.message = Message()
         picture = HTML(thumbnail(take.roll, take.prime_frames, take.title), layout=Layout(flex="none"))
         changed = [
             f"{name.replace('_', ' ')} {value:g}"

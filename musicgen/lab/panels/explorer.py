@@ -14,7 +14,8 @@ def explore_moments(model: AttentionLSTM, roll: PianoRoll, title: str = "", seco
     last = roll.duration_seconds - 1 / roll.fps
     style = {"layout": Layout(width="95%"), "continuous_update": False, "description": "seconds", "step": 0.05}
     slider = FloatSlider(last / 2 if seconds is None else seconds, min=0, max=last, **style)
-    picture, message = HTML(), Message()
+    picture = HTML()
+    message = Message()
 
     def draw(_=None) -> None:
         message.value = ""

@@ -43,9 +43,11 @@ class Form(Panel):
     value = traitlets.Any()
 
     def __init__(self, start: Settings, without: tuple[str, ...]):
-        self.start, self.message = start, Message()
+        self.start = start
+        self.message = Message()
         shown = [each for each in fields(start) if each.name not in without and _is_shown(each)]
-        self.controls, rows = {}, []
+        self.controls = {}
+        rows = []
         for each in shown:
             control, *parts = _control(each, start)
             self.controls[each.name] = control
@@ -156,7 +158,8 @@ def _choice(each: Field, start: Settings) -> list:
 
 def _number(each: Field, start: Settings) -> list:
     """Return a number box, and the widgets to show: the box, with a slider if the range is closed."""
-    whole, value = isinstance(each.default, int), getattr(start, each.name)
+    whole = isinstance(each.default, int)
+    value = getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max
     lowest, highest = (min(limit, largest) for limit in each.metadata["limits"])
     kind = BoundedIntText if whole else BoundedFloatText

@@ -44,11 +44,14 @@ class LiveLossPlot:
         stop: Callable[[], bool] = lambda: False,
         updates: list[tuple[int, float, float]] | None = None,
     ):
-        self.baselines, self.show, self.stop = baselines, show, stop
+        self.baselines = baselines
+        self.show = show
+        self.stop = stop
         self.updates = updates or []
         self.n_before = len(self.updates)
         self.before: tuple[float, int] | None = None  # loss_sum and n_frames
-        self.started, self.next_drawing = time.monotonic(), -np.inf
+        self.started = time.monotonic()
+        self.next_drawing = -np.inf
 
     def __call__(self, trainer: Trainer) -> bool:
         """Record an update, and return whether to stop the run."""
@@ -66,7 +69,8 @@ class LiveLossPlot:
     def draw(self, trainer: Trainer) -> None:
         """Draw the state of the run."""
         began = time.monotonic()
-        at, config = trainer.progress, trainer.config
+        at = trainer.progress
+        config = trainer.config
         n_updates = max(at.updates, trainer.batches.n_batches(at.epoch) * config.n_epochs)
         elapsed = time.monotonic() - self.started
         ended = at.epoch == config.n_epochs or self.stop()
@@ -127,7 +131,10 @@ class TrainingPanel(Panel):
     def __init__(
         self, make_trainer: Callable[..., Trainer], forms: dict[str, Form], baselines: dict, folder: Path | str
     ):
-        self.make_trainer, self.forms, self.baselines, self.folder = make_trainer, forms, baselines, Path(folder)
+        self.make_trainer = make_trainer
+        self.forms = forms
+        self.baselines = baselines
+        self.folder = Path(folder)
         self.trainer: Trainer | None = None
         self.follower: LiveLossPlot | None = None
         self.start = button("Train", "play", "start a run with these settings", self._start, "primary")
@@ -135,7 +142,8 @@ class TrainingPanel(Panel):
             "Stop", "stop", "end the run after this update, and keep its checkpoint", self._stop, "danger"
         )
         self.resume = button("Go on", "forward", "continue the run that was stopped", self._resume)
-        self.bar, self.message = FloatProgress(max=1, layout=Layout(width="160px")), Message()
+        self.bar = FloatProgress(max=1, layout=Layout(width="160px"))
+        self.message = Message()
         self.figure, self.table, self.curves = (HTML(layout=Layout(max_width="800px")) for _ in range(3))
         row = Layout(align_items="center", grid_gap="6px", margin="6px 0", flex_flow="row wrap", overflow="visible")
         controls = Box([self.start, self.stop, self.resume, self.bar, self.message], layout=row)
@@ -172,7 +180,9 @@ class TrainingPanel(Panel):
         stop = threading.Event()
         thread = threading.Thread(target=self._work, args=(self.trainer, stop, resume), daemon=True)
         TrainingPanel.running = thread, stop
-        self.start.disabled, self.stop.disabled, self.resume.disabled = True, False, True
+        self.start.disabled = True
+        self.stop.disabled = False
+        self.resume.disabled = True
         thread.start()
 
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
@@ -190,7 +200,8 @@ class TrainingPanel(Panel):
 
     def _idle(self) -> None:
         at = self.trainer and self.trainer.progress
-        self.start.disabled, self.stop.disabled = False, True
+        self.start.disabled = False
+        self.stop.disabled = True
         self.resume.disabled = not at or at.epoch >= self.trainer.config.n_epochs
 
     def _show(self, done: float, line: str, figure: str) -> None:

@@ -64,7 +64,8 @@ def played_roll(notes: list, fps: int = DEFAULT_FPS) -> PianoRoll:
     if not ((velocity >= 1) & (velocity <= 127)).all():
         raise ValueError("velocities must lie in 1..127")
     sampled = np.empty(len(played), NOTE_DTYPE)
-    sampled["pitch"], sampled["velocity"] = pitch, velocity
+    sampled["pitch"] = pitch
+    sampled["velocity"] = velocity
     sampled["start_frame"] = np.floor(start * fps + 0.5)
     sampled["end_frame"] = np.maximum(np.floor(end * fps + 0.5), sampled["start_frame"] + 1)
     return PianoRoll.from_notes(sampled, fps)

@@ -166,7 +166,8 @@ def sustained(roll: PianoRoll) -> list[list[int]]:
 
     With the pedal down a note sounds until the pedal is up or the pitch is struck again.
     """
-    notes, up = roll.notes.tolist(), np.ones(roll.n_frames + 1, bool)
+    notes = roll.notes.tolist()
+    up = np.ones(roll.n_frames + 1, bool)
     up[:-1] = True if roll.pedal is None else ~roll.pedal
     next_up = np.minimum.accumulate(np.where(up, np.arange(len(up)), len(up))[::-1])[::-1]
     again: dict[int, int] = {}  # the first frame of the next note of each pitch

@@ -84,7 +84,8 @@ class Player:
     @cached_property
     def html(self) -> str:
         """The player as a sandboxed frame to embed in a page."""
-        frame, figure = _read(FRAME), b64encode(self._png).decode()
+        frame = _read(FRAME)
+        figure = b64encode(self._png).decode()
         parts = {"title": escape(self._title), "alt": escape(self._figure.alt), "page": escape(self.page)}
         return frame.format(height=self._height, figure=figure, **parts)
 

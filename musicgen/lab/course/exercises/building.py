@@ -44,7 +44,8 @@ def _attend_and_cut(query, key, value):
 
 
 def _gru_step(x, h, w_x, w_h, order=(0, 1, 2), with_reset=True, squash=torch.tanh, swapped=False):
-    parts_x, parts_h = (w_x @ x).chunk(3), (w_h @ h).chunk(3)
+    parts_x = (w_x @ x).chunk(3)
+    parts_h = (w_h @ h).chunk(3)
     r, z = (torch.sigmoid(parts_x[order[part]] + parts_h[order[part]]) for part in (0, 1))
     new = squash(parts_x[2] + (r if with_reset else 1) * parts_h[2])
     return z * new + (1 - z) * h if swapped else (1 - z) * new + z * h

@@ -49,7 +49,9 @@ def call_within(function: Callable, arguments: tuple, same: Callable | None, sec
     seconds : float
         The time limit. It stops loops in Python; a single call of a library runs to its end in the background.
     """
-    outcome, given, printed = Outcome(), copy.deepcopy(arguments), _Beginning()
+    outcome = Outcome()
+    given = copy.deepcopy(arguments)
+    printed = _Beginning()
 
     def run() -> None:
         try:

@@ -37,7 +37,7 @@ def check(exercise: str, answer: object) -> bool:
 
 
 def _fault_of_value(name: str, exercise: Exercise, value: object) -> str | None:
-    """Return a hint, the next one at each attempt; None if the value is right."""
+    """Return the next hint about a wrong value; None if the value is right."""
     if hasattr(value, "item") and np.ndim(value) == 0:  # a number from numpy or torch
         value = value.item()
     if exercise.is_right(value):

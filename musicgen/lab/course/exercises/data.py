@@ -7,7 +7,7 @@ from musicgen.lab.course.exercises.functions import Case, FunctionExercise
 
 
 def _ticks_in_floats(ticks, tempo, ticks_per_beat, fps):
-    """Round as Python's `round` does: 2.5 becomes 2."""
+    """A typical wrong answer: compute the frame in floats, where `round` turns 2.5 into 2."""
     return round(ticks * tempo * fps / (ticks_per_beat * 1_000_000))
 
 

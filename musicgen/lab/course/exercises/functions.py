@@ -90,7 +90,7 @@ class FunctionExercise:
         return None
 
     def _fault_in(self, case: Case, answer: Callable) -> str | None:
-        """Return what is wrong in one case; None if nothing is."""
+        """Return a sentence about what is wrong with an answer in one test case; None if it is right."""
         outcome = self._run(answer, case)
         call = f"{self.name}({', '.join(map(_short, case.arguments))})"
         if outcome.timed_out:
@@ -118,7 +118,10 @@ class FunctionExercise:
         return same(result, expected, self.tolerance)
 
     def _known_mistake(self, answer: Callable, result: object, case: Case) -> str | None:
-        """Return the hint of the mistake that gives this result; of several, of one that agrees in every case."""
+        """Return the hint for the known mistake that gives this result.
+
+        If several do, prefer one that gives the same results as the answer in all other cases, too.
+        """
         found = [(wrong, hint) for wrong, hint in self.mistakes if self._gives(wrong, result, case)]
         for wrong, hint in found if len(found) > 1 else []:
             if all(self._gives(wrong, self._run(answer, each).result, each) for each in self.cases):

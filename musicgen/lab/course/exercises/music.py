@@ -25,7 +25,8 @@ def _top_p_without_the_last(p, share):
 
 
 def _nll(p, roll):
-    p, roll = np.asarray(p), np.asarray(roll)
+    p = np.asarray(p)
+    roll = np.asarray(roll)
     return -np.log(np.where(roll == 1, p, 1 - p)).sum(axis=1).mean()
 
 
