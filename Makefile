@@ -10,7 +10,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test browser bench listen lab notebooks pages slides student grade links soak coverage mutants clean
+.PHONY: help setup demo test browser bench listen lab notebooks pages slides site student grade links soak coverage mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ student: $(STAMP)  ## write copies of the notebooks for students, without soluti
 grade: $(STAMP)  ## give points for the notebooks in a folder: FOLDER/points.csv; FOLDER=handed-in [SEED=a secret number]
 	@test -d "$(FOLDER)" || { echo "Say which: make grade FOLDER=handed-in"; exit 2; }
 	$(RUN) notebooks/grading/grade.py grade "$(FOLDER)" $(if $(SEED),--seed $(SEED))
+
+site: $(STAMP)  ## write the site, the course and the page that composes, to outputs/site; needs Node.js 20
+	$(RUN) -m musicgen.lab.site.build $(NOTEBOOKS) --out outputs/site
 
 soak: $(STAMP)  ## compose and train for an hour each and see that the memory does not grow: benchmarks/results/soak.csv
 	$(RUN) tests/soak.py

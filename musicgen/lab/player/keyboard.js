@@ -100,7 +100,7 @@ function render({ model, el }) {
   }
 
   function strike(pitch, velocity) {
-    if (down.has(pitch) || pitch < FIRST || pitch > LAST) return;
+    if (down.has(pitch)) return;
     if (state === "armed") {
       [state, began] = ["recording", performance.now()];
       announce("Recording");
@@ -110,7 +110,7 @@ function render({ model, el }) {
       }, 100);
     }
     down.set(pitch, { velocity, start: seconds(), silence: voice(pitch, velocity) });
-    keys.get(pitch).classList.add("down");
+    keys.get(pitch)?.classList.add("down"); // a MIDI keyboard has more keys
   }
 
   function release(pitch) {
@@ -118,7 +118,7 @@ function render({ model, el }) {
     if (!note) return;
     down.delete(pitch);
     note.silence();
-    keys.get(pitch).classList.remove("down");
+    keys.get(pitch)?.classList.remove("down");
     if (state === "recording") notes.push([pitch, note.velocity, note.start, Math.min(seconds(), model.get("seconds"))]);
   }
 
@@ -191,6 +191,9 @@ function render({ model, el }) {
     held.clear();
     [...down.keys()].forEach(release);
   });
+
+  // Notes from elsewhere, such as a MIDI keyboard: {detail: [pitch, velocity]}, velocity 0 for a release.
+  el.addEventListener("note", ({ detail: [pitch, velocity] }) => (velocity ? strike(pitch, velocity) : release(pitch)));
 
   model.on("change:notes", tellNotes);
   tellNotes();

@@ -114,7 +114,7 @@ def _render_part(roll: PianoRoll) -> Sound:
         from midirenderer import render_wave_from
     except ImportError:
         return Sound(_partials(roll), PARTIALS_RATE)
-    content = render_wave_from(_sound_font(), midi_bytes(roll, TAIL_SECONDS))
+    content = render_wave_from(sound_font(), midi_bytes(roll, TAIL_SECONDS))
     stereo, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     return Sound(stereo.mean(axis=1), rate)
 
@@ -147,7 +147,8 @@ def _half_rate(sound: Sound) -> Sound:
 
 
 @cache
-def _sound_font() -> bytes:
+def sound_font() -> bytes:
+    """Return pretty_midi's sound font, a General MIDI bank in SF2 format."""
     return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
 
 

@@ -1,0 +1,119 @@
+// Music as data: MIDI files, notes and frames. A frame is 1/20 s; column 0 of a frame is pitch 21.
+import midi from "@tonejs/midi";
+
+export const FPS = 20;
+export const N_PITCHES = 88;
+export const LOWEST_PITCH = 21;
+const MAX_BYTES = 4_000_000;
+const DRUMS = 9; // the channel of percussion, counted from 0
+const SUSTAIN = 64; // the controller of the sustain pedal; from 0.5 of its range the pedal is down
+
+export const frameOf = (seconds) => Math.floor(seconds * FPS + 0.5); // rounded half up
+
+export const onPiano = (pitch) => pitch >= LOWEST_PITCH && pitch < LOWEST_PITCH + N_PITCHES;
+
+/** Read the opening of a MIDI file: the first `nBeats` quarter notes, counted from its first note.
+ *
+ * Returns {frames, velocity, pedal}: the number of frames, velocities (frames x 88) and the pedal of each frame.
+ * Throws an Error with one sentence for the visitor.
+ */
+export function readOpening(bytes, nBeats = 8) {
+  if (bytes.length > MAX_BYTES) throw new Error("This file has more than 4 MB, which no piano piece has.");
+  const file = parse(bytes);
+  const tracks = file.tracks.filter((track) => track.channel !== DRUMS);
+  const notes = tracks.flatMap((track) => track.notes).filter((note) => onPiano(note.midi));
+  if (!notes.length) throw new Error("This file has no piano notes.");
+  const firstTick = Math.min(...notes.map((note) => note.ticks));
+  const first = frameOf(file.header.ticksToSeconds(firstTick));
+  const frames = frameOf(file.header.ticksToSeconds(firstTick + nBeats * file.header.ppq)) - first;
+  if (frames < 1) throw new Error("The opening of this file is shorter than a frame of 1/20 s.");
+  const sampled = notes.map((note) => ({
+    pitch: note.midi,
+    velocity: Math.round(note.velocity * 127),
+    start: frameOf(note.time) - first,
+    end: frameOf(note.time + note.duration) - first,
+  }));
+  const pedal = new Uint8Array(frames);
+  const moves = tracks.flatMap((track) => track.controlChanges[SUSTAIN] ?? []).sort((a, b) => a.time - b.time);
+  for (const { time, value } of moves) pedal.fill(value >= 0.5 ? 1 : 0, Math.max(frameOf(time) - first, 0));
+  return { frames, velocity: sampleNotes(sampled, frames), pedal };
+}
+
+function parse(bytes) {
+  try {
+    return new midi.Midi(bytes);
+  } catch {
+    throw new Error("This is not a MIDI file, or it is damaged.");
+  }
+}
+
+/** Sample notes {pitch, velocity, start, end} in frames into velocities (frames x 88). Each lasts at least one frame.
+ * Where a pitch is struck again while it sounds, the earlier note ends one frame before, so that both remain.
+ */
+export function sampleNotes(notes, frames) {
+  const velocity = new Uint8Array(frames * N_PITCHES);
+  const ordered = [...notes].sort((one, other) => one.pitch - other.pitch || one.start - other.start);
+  let longest = 0; // the latest end so far at this pitch, which sounds as long as any of its notes
+  ordered.forEach((note, index) => {
+    if (note.pitch !== ordered[index - 1]?.pitch) longest = 0;
+    longest = Math.max(longest, note.end, note.start + 1);
+    const next = ordered[index + 1];
+    let end = longest;
+    if (next?.pitch === note.pitch && next.start <= end) end = Math.max(next.start - 1, note.start + 1);
+    for (let frame = Math.max(note.start, 0); frame < Math.min(end, frames); frame++) {
+      velocity[frame * N_PITCHES + note.pitch - LOWEST_PITCH] = note.velocity;
+    }
+  });
+  return velocity;
+}
+
+/** A piece that grows frame by frame, with what a picture and a player need: notes as [pitch, velocity, start, end). */
+export class Piece {
+  constructor(beats = null) {
+    Object.assign(this, { fps: FPS, frames: 0, prime: 0, notes: [], pedal: [], beats });
+    this.sounding = new Map(); // from the pitches that sound to their notes
+  }
+
+  /** Add a frame: velocities (88), 0 where a pitch is silent, and whether the pedal is down. */
+  add(velocity, pedalDown) {
+    for (let column = 0; column < N_PITCHES; column++) {
+      const pitch = column + LOWEST_PITCH;
+      const note = this.sounding.get(pitch);
+      if (!velocity[column]) this.sounding.delete(pitch);
+      else if (note) note[3]++;
+      else this.start([pitch, velocity[column], this.frames, this.frames + 1]);
+    }
+    const press = this.pedal.at(-1);
+    if (pedalDown && press?.[1] === this.frames) press[1]++;
+    else if (pedalDown) this.pedal.push([this.frames, this.frames + 1]);
+    this.frames++;
+  }
+
+  start(note) {
+    this.sounding.set(note[0], note);
+    this.notes.push(note);
+  }
+
+  /** What a piano does in each frame: {notes: [[pitch, velocity or 0 for a release]], pedal: true, false or undefined}. */
+  actions(frame) {
+    const releases = this.notes.filter((note) => note[3] === frame).map((note) => [note[0], 0]);
+    const strikes = this.notes.filter((note) => note[2] === frame).map((note) => [note[0], note[1]]);
+    const pressed = this.pedal.some(([start]) => start === frame);
+    const lifted = this.pedal.some(([, end]) => end === frame);
+    return { notes: [...releases, ...strikes], pedal: pressed ? true : lifted ? false : undefined };
+  }
+}
+
+/** Return a piece as the bytes of a MIDI file. */
+export function midiBytes(piece) {
+  const file = new midi.Midi();
+  const track = file.addTrack();
+  for (const [pitch, velocity, start, end] of piece.notes) {
+    track.addNote({ midi: pitch, velocity: velocity / 127, time: start / FPS, duration: (end - start) / FPS });
+  }
+  for (const [start, end] of piece.pedal) {
+    track.addCC({ number: SUSTAIN, value: 1, time: start / FPS });
+    track.addCC({ number: SUSTAIN, value: 0, time: end / FPS });
+  }
+  return file.toArray();
+}

@@ -1,0 +1,100 @@
+// Runs the model frame by frame, away from the page. The page sends {type: "load" | "compose" | "stop"}.
+import * as ort from "onnxruntime-web/wasm";
+import { FPS, N_PITCHES } from "./music.js";
+import { beatFeatures, continueBeats, decide, drawVelocity, onsetGain, randomNumbers, sigmoid } from "./sampling.js";
+
+const PEDAL_TEMPERATURE = 1.1;
+let model = null; // the three graphs, and what the page knows of them
+let run = 0; // the number of the present piece; another number stops it
+
+onmessage = ({ data }) => {
+  run++;
+  if (data.type === "load") model = load(data);
+  if (data.type === "compose") {
+    compose(data, run).then(() => postMessage({ type: "done" }), (error) => postMessage({ type: "error", text: error.message }));
+  }
+};
+
+async function load({ files, site }) {
+  ort.env.wasm.numThreads = 1; // more would need cross-origin headers
+  ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"];
+  const graphs = {};
+  for (const [part, name] of Object.entries(site.graphs)) graphs[part] = await ort.InferenceSession.create(files[name]);
+  return { ...graphs, composers: site.composers, states: site.states, inputs: new Set(graphs.step.inputNames) };
+}
+
+const filled = (value, shape) => new ort.Tensor("float32", new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(value), shape);
+const float = (values, ...shape) => new ort.Tensor("float32", Float32Array.from(values), shape);
+
+/** Hear the opening, then draw and send frame after frame, until all are composed or another message arrives. */
+async function compose({ opening, settings }, number) {
+  const { step, composers, states, inputs: wanted } = await model;
+  const random = randomNumbers(settings.seed);
+  const total = opening.frames + settings.frames;
+  const beats = continueBeats(opening.beats, opening.frames / FPS, total / FPS, settings.bpm);
+  if (beats) postMessage({ type: "beats", beats });
+  const fixed = {
+    composer: new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]),
+    ...(wanted.has("home") && { home: float(opening.home ?? new Float32Array(N_PITCHES * 15), 1, N_PITCHES, 15) }),
+  };
+  let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
+  let velocity = opening.velocity.subarray(0, N_PITCHES);
+  let pedal = opening.pedal[0];
+  for (let frame = 1; frame < total && run === number; frame++) {
+    const inputs = {
+      velocity: float(velocity, 1, 1, N_PITCHES),
+      pedal: float([pedal], 1, 1),
+      beats: float(beatFeatures(beats, frame / FPS), 1, 1, 15), // of the frame to be predicted
+    };
+    const heard = await step.run({ ...inputs, ...fixed, ...state });
+    state = Object.fromEntries(states.map(({ name }) => [name, heard[`next_${name}`]]));
+    if (frame < opening.frames) {
+      velocity = opening.velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES);
+      pedal = opening.pedal[frame];
+    } else {
+      pedal = random() < sigmoid(heard.pedal_logit.data[0] / PEDAL_TEMPERATURE) ? 1 : 0;
+      velocity = await drawFrame(heard, velocity, pedal, settings.temperature, random);
+      postMessage({ type: "frame", velocity, pedal });
+      await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
+    }
+  }
+}
+
+/** Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration; then the velocities. */
+async function drawFrame(heard, velocity, pedal, temperature, random) {
+  const { pitches } = await model;
+  const active = Float32Array.from(velocity, (value) => (value > 0 ? 1 : 0));
+  const uniform = Float32Array.from({ length: N_PITCHES }, random);
+  const known = { encoded: heard.encoded, pitches: heard.pitches, pedal_history: heard.pedal_history, next_pedal: float([pedal], 1) };
+  let on = active; // the first guess is that nothing changes
+  let gain = null;
+  for (let pass = 0; ; pass++) {
+    const { logits, conditioned } = await pitches.run({ ...known, next_frame: float(on, 1, N_PITCHES) });
+    gain ??= onsetGain(logits.data, active, temperature);
+    const decided = decide(logits.data, active, uniform, temperature, gain);
+    const isFinal = decided.every((value, column) => value === on[column]) || pass === N_PITCHES;
+    on = decided;
+    if (isFinal) return drawVelocities(conditioned, heard.recent, on, active, velocity, random);
+  }
+}
+
+/** Return the velocities of the next frame: those of held notes stay, those of struck ones are drawn. */
+async function drawVelocities(conditioned, recent, on, active, before, random) {
+  const { velocities } = await model;
+  const next = Uint8Array.from(before, (value, column) => (on[column] ? value : 0));
+  const struck = [...on.keys()].filter((column) => on[column] && !active[column]);
+  const uniform = struck.map(() => [random(), random()]);
+  const drawn = new Float32Array(N_PITCHES);
+  for (let pass = 0; struck.length && pass <= struck.length; pass++) {
+    const result = await velocities.run({ conditioned, recent, velocity: float(drawn, 1, N_PITCHES) });
+    const logits = result.velocity_logits;
+    const nBins = logits.dims.at(-1);
+    const values = struck.map((column, index) =>
+      drawVelocity(logits.data.subarray(column * nBins, (column + 1) * nBins), ...uniform[index]));
+    const isFinal = struck.every((column, index) => drawn[column] === values[index]);
+    struck.forEach((column, index) => { drawn[column] = values[index]; });
+    if (isFinal) break;
+  }
+  for (const column of struck) next[column] = drawn[column];
+  return next;
+}
