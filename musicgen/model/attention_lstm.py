@@ -26,12 +26,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTM(nn.LSTM):
-    """A recurrent cell: the LSTM.
-
-    Every class in `CELLS` takes ``(n_inputs, hidden_size)``. Its `forward` takes frames (B, T, n_inputs) and a state,
-    from `initial_state` at first, and returns outputs (B, T, hidden_size) and the new state: a tensor (B, ...), or
-    several in a NamedTuple. `input_weight` (n, n_inputs) is what its inputs are multiplied with.
-    """
+    """The LSTM, as a recurrent cell of `CELLS`."""
 
     def __init__(self, n_inputs: int, hidden_size: int):
         super().__init__(n_inputs, hidden_size, batch_first=True)
@@ -62,6 +57,10 @@ class LSTM(nn.LSTM):
 
 
 # Another cell or attention is one class and one name here.
+#
+# A cell is a module made with ``(n_inputs, hidden_size)``. Its `forward` takes frames (B, T, n_inputs) and a state, by
+# default that of `initial_state`, and returns outputs (B, T, hidden_size) and the new state: a tensor (B, ...), or
+# several in a NamedTuple. Its `input_weight` (n, n_inputs) is what its inputs are multiplied with.
 CELLS = {"lstm": LSTM}
 ATTENTIONS = {"causal": CausalAttention, "none": NoAttention}
 
@@ -71,8 +70,8 @@ class ModelConfig(Settings):
     """Configuration of an `AttentionLSTM`."""
 
     n_pitches: int = setting("Pitches in a frame; a piano has 88.", 88, 1, 512)
-    hidden_size: int = setting("Units of each LSTM layer.", 256, 1, 4096, usual=(16, 1024))
-    n_layers: int = setting("LSTM layers.", 2, 1, 16, usual=(1, 4))
+    hidden_size: int = setting("Units of each recurrent layer.", 256, 1, 4096, usual=(16, 1024))
+    n_layers: int = setting("Recurrent layers.", 2, 1, 16, usual=(1, 4))
     n_attention_layers: int = setting("How many layers, from the last, have attention cells.", 2, 0, 16, usual=(0, 4))
     attention_size: int = setting("Size of queries, keys and values in attention cells.", 64, 1, 4096, usual=(8, 256))
     attention_span: int = setting("Frames that attention sees; 256 are 12.8 s.", 256, 1, 8192, usual=(16, 1024))

@@ -75,7 +75,7 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
 
 
 def _layers(config) -> tuple[list[Step], list[Aside]]:
-    """Return the LSTM layers and their attention cells."""
+    """Return the recurrent layers and their attention cells."""
     size = config.hidden_size
     asides = []
     cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"
@@ -85,7 +85,7 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
     inputs = f"{n_inputs}{' + composer' if config.composers else ''}"
     hidden = f"(batch, frames, {size})"
     for layer in range(config.n_layers):
-        steps.append((f"LSTM {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
+        steps.append((f"{config.cell.upper()} {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
         if layer >= config.n_layers - config.n_attention_layers:
             asides.append((len(steps) - 1, len(steps), cell, ORANGE, "h", "scale, shift"))
             steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
