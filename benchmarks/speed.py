@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +34,7 @@ from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import decode_frame
+from musicgen.model.heads import conditional_logits, decode_frame
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +96,8 @@ def rerun(model: AttentionLSTM, n_frames: int) -> None:
         features, _ = model(window)
         last, uniform = features.map(lambda x: x[:, -1]), torch.rand(1, 88)
         encoded = model.output.encode(last, torch.zeros(1))
-        following, _ = decode_frame(model.output, encoded, last, lambda x, u=uniform: (u < x.sigmoid()).float())
+        logits_of = partial(conditional_logits, model.output, encoded, last)
+        following, _, _ = decode_frame(logits_of, last.active, lambda x, u=uniform: (u < x.sigmoid()).float())
         window = torch.cat([window[:, 1:], following[:, None] / 2], dim=1)
 
 

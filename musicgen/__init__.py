@@ -30,6 +30,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         run            from rolls and settings to a trainer
     generation     new music
         generate       the settings, and continuing a prime frame by frame
+        continuation   pieces that grow frame by frame, and the model that hears them
         graphs         the steps of a frame as modules that can be exported
         engines        what computes the steps: PyTorch, ONNX Runtime
         export         graphs for ONNX Runtime, in Python or a browser

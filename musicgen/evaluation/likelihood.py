@@ -1,6 +1,7 @@
 """Evaluate a model with teacher forcing: negative log-likelihoods and F1 scores, beside those of baselines."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from musicgen.model.heads import (
     FrameFeatures,
     FrameLoss,
     bin_widths,
+    conditional_logits,
     decode_frame,
     frame_loss,
     velocity_bins,
@@ -273,7 +275,8 @@ def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor |
 def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
     """Count the cells that are on in the predicted frames, in the music, and in both."""
     encoded = model.output.encode(scored.features, scored.pedal)
-    predicted, _ = decode_frame(model.output, encoded, scored.features, lambda logits: (logits > 0).to(logits.dtype))
+    logits_of = partial(conditional_logits, model.output, encoded, scored.features)
+    predicted, _, _ = decode_frame(logits_of, scored.features.active, lambda logits: (logits > 0).to(logits.dtype))
     on = predicted > 0
     after = scored.velocity > 0
     up = scored.features.active == 0

@@ -139,7 +139,7 @@ def onset_strength(roll: PianoRoll) -> np.ndarray:
 
 
 def _beat_paths(strength: np.ndarray, period: float) -> list[list[int]]:
-    """Return for one period (in frames) the best frames of beats, for each phase at the end."""
+    """Return the best sequence of beats for one beat length (in frames), one for each position of the last beat."""
     n_frames = len(strength)
     lags = np.arange(max(2, math.floor(SHORTEST_BEAT * period)), math.ceil(LONGEST_BEAT * period) + 1)
     cost = TIGHTNESS * np.log(lags / period) ** 2

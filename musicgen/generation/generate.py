@@ -2,29 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen.beats import beat_features, metronome
+from musicgen.beats import metronome
 from musicgen.generation import sampling
 from musicgen.generation.beat_search import find_beats
-from musicgen.generation.engines import Graphs, OnnxEngine, OnnxState, TorchEngine
+from musicgen.generation.continuation import Continuation, GuidedModel
+from musicgen.generation.engines import Graphs
 from musicgen.generation.graphs import Known
-from musicgen.generation.repetition import RepetitionPenalty
-from musicgen.generation.steering import SEGMENT_SECONDS, Steering
+from musicgen.generation.steering import SEGMENT_SECONDS, SteeringTrace, start_steering, steer
 from musicgen.home import home_features
 from musicgen.model import AttentionLSTM
-from musicgen.model.attention_lstm import ModelState
-from musicgen.model.heads import N_CHOICES, velocity_in_bin
-from musicgen.model.probe import Probe, hidden_statistics
+from musicgen.model.heads import N_CHOICES, decode_frame, velocity_in_bin
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.inference import for_inference, single_thread
 from musicgen.utils.settings import Settings, setting
 
-CHUNK_FRAMES = 512  # of a prime per call of the model
 MOST_PIECES = 1000  # at once
 Callback = Callable[[int], bool | None]  # takes the number of new frames; returns whether to stop
 
@@ -59,7 +56,7 @@ def generate(
     config: GenerationConfig,
     composer: str | None = None,
     callback: Callback | None = None,
-    trace: list["SteeringTrace"] | None = None,
+    trace: list[SteeringTrace] | None = None,
     graphs: Graphs | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
@@ -105,7 +102,7 @@ def generate_several(
     callback: Callback | None = None,
     fps: int | None = None,
     device: torch.device | str = "cpu",
-    trace: list["SteeringTrace"] | None = None,
+    trace: list[SteeringTrace] | None = None,
     graphs: Graphs | None = None,
 ) -> list[PianoRoll]:
     """Continue a prime in several ways at once, which takes much less time than one after another.
@@ -162,7 +159,7 @@ def continue_rolls(
     composers: list[int],
     callback: Callback | None = None,
     device: torch.device | str = "cpu",
-    trace: list["SteeringTrace"] | None = None,
+    trace: list[SteeringTrace] | None = None,
     graphs: Graphs | None = None,
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
@@ -200,15 +197,24 @@ def continue_rolls(
         found = {id(prime): with_beats(model, prime, config) for prime in primes}  # one prime may be continued often
         primes = [found[id(prime)] for prime in primes]
         has_pedal = config.pedal and guided.predicts_pedal
-        pieces = Continuation.of_primes(primes, n_frames, config, composers, has_pedal, device)
-        if model.config.home and config.home:
-            pieces.home = torch.from_numpy(np.stack([home_of(prime) for prime in primes])).to(device)
-        steering = None
-        if config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1:
-            pieces.hidden = []
+        has_home = model.config.home and config.home
+        is_steered = config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1
+        n_total = primes[0].n_frames + n_frames
+        pieces = Continuation.of_primes(
+            primes,
+            n_frames,
+            [continue_beats(prime, n_total, config, number) for number, prime in enumerate(primes)],
+            composers,
+            config.max_repeat,
+            has_pedal,
+            homes=np.stack([home_of(prime) for prime in primes]) if has_home else None,
+            keep_hidden=is_steered,
+            device=device,
+        )
         pieces.hear_prime(guided)
-        if pieces.hidden is not None:
-            steering = start_steering(pieces, model.probe, config)
+        steering = None
+        if is_steered:
+            steering = start_steering(pieces, model.probe, config.candidates, config.strength, config.seed)
         for n_new in range(1, n_frames + 1):
             add_frame(pieces, guided, config, random)
             if steering and n_new % round(SEGMENT_SECONDS * pieces.fps) == 0:
@@ -236,40 +242,7 @@ def home_of(prime: PianoRoll) -> np.ndarray:
     return home_features(prime[first:])
 
 
-class SteeringTrace(NamedTuple):
-    """A weighting of the candidates of one piece, and what each had played until then.
-
-    `logits`, `weights` and `ancestors` have the shape (n_candidates,), see `SteeringStep`; `velocity`, uint8, has
-    (n_candidates, n_frames, 88), with the prime.
-    """
-
-    frame: int
-    logits: Tensor
-    weights: Tensor
-    ancestors: Tensor
-    velocity: Tensor
-
-
-def start_steering(pieces: "Continuation", probe: Probe, config: GenerationConfig) -> Steering:
-    """Copy each piece into `config.candidates` rows, which share the past and the state."""
-    prime = hidden_statistics(pieces.take_hidden())
-    rows = torch.arange(len(prime), device=prime.device).repeat_interleave(config.candidates)
-    pieces.select(rows)
-    return Steering(probe, prime, config.candidates, config.strength, config.seed)
-
-
-def steer(pieces: "Continuation", steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
-    """Weigh the candidates of each piece by what they played since the last time, and resample them."""
-    rows = steering.weigh(n_new, pieces.take_hidden())
-    if trace is not None:
-        _, logits, weights, ancestors = steering.steps[-1]
-        played = pieces.velocity[: steering.n_candidates, : pieces.n_known].clone()
-        trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], played))
-    if rows is not None:
-        pieces.select(rows)
-
-
-def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationConfig, random: torch.Generator) -> None:
+def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> None:
     """Sample the next frame of each piece: the pedal, then all pitches, then the velocities of those that are struck.
 
     Each is drawn from its probability given everything before it.
@@ -284,6 +257,8 @@ def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationCo
     else:
         pedal = torch.zeros_like(pieces.pedal[:, 0])
     on, logits, conditioned = sample_pitches(known, pedal, pieces, model, config, uniform)
+    # The velocities are conditioned on all drawn pitches, also on those that the limit removes: that is close enough,
+    # and saves a pass of the network.
     on = sampling.limit_polyphony(on, inactive, logits, config.max_polyphony)
     struck = on & inactive
     velocity = torch.where(on, before, 0)  # a note keeps its velocity
@@ -294,7 +269,7 @@ def add_frame(pieces: "Continuation", model: "GuidedModel", config: GenerationCo
     pieces.append(velocity, pedal)
 
 
-def sample_pedal(known: Known, model: "GuidedModel", config: GenerationConfig, random: torch.Generator) -> Tensor:
+def sample_pedal(known: Known, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> Tensor:
     """Draw the pedal of the next frame, shape (B,): 1 where it is down."""
     p = torch.sigmoid(model.pedal_logits(known) / config.pedal_temperature)
     uniform = torch.rand(p.shape, generator=random).to(p.device)
@@ -304,8 +279,8 @@ def sample_pedal(known: Known, model: "GuidedModel", config: GenerationConfig, r
 def sample_pitches(
     known: Known,
     pedal: Tensor,
-    pieces: "Continuation",
-    model: "GuidedModel",
+    pieces: Continuation,
+    model: GuidedModel,
     config: GenerationConfig,
     uniform: Tensor,
 ) -> tuple[Tensor, Tensor, Any]:
@@ -318,22 +293,25 @@ def sample_pitches(
     conditioned
         The embeddings of the pitches, which know those below them, for `GuidedModel.velocity_logits`.
     """
-    on = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K); the first guess is that nothing changes
-    inactive = ~on
+    before = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K)
+    inactive = ~before
     penalty = pieces.repetition.penalty() * inactive  # (B, K)
-    logits, conditioned = model.pitch_logits(known, pedal, on)
-    logits = logits - penalty
-    gain, pieces.rate_means = onset_gain(torch.sigmoid(logits) * inactive, pieces.rate_means, config)
-    for _ in range(on.shape[1]):  # the lowest pitch that may still be wrong is right after each pass
-        p_start = sampling.sharpen(torch.sigmoid(logits), config.temperature) * gain
-        p_hold = sampling.hold_probability(logits, config.release_temperature)
-        drawn = uniform < torch.where(inactive, p_start, p_hold)
-        if torch.equal(drawn, on):
-            break
-        on = drawn
+    gain = None
+
+    def logits_of(on: Tensor) -> tuple[Tensor, Any]:
         logits, conditioned = model.pitch_logits(known, pedal, on)
-        logits = logits - penalty
-    return on, logits, conditioned
+        return logits - penalty, conditioned
+
+    def draw(logits: Tensor) -> Tensor:
+        nonlocal gain
+        p = torch.sigmoid(logits)
+        if gain is None:  # from the first guess, once per frame: the passes converge only if they share one gain
+            gain, pieces.rate_means = onset_gain(p * inactive, pieces.rate_means, config)
+        p_start = sampling.sharpen(p, config.temperature) * gain
+        p_hold = sampling.hold_probability(logits, config.release_temperature)
+        return uniform < torch.where(inactive, p_start, p_hold)
+
+    return decode_frame(logits_of, before, draw)
 
 
 def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -> tuple[Tensor | float, Tensor | None]:
@@ -357,7 +335,7 @@ def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -
 
 
 def sample_velocities(
-    known: Known, conditioned: Any, struck: Tensor, model: "GuidedModel", random: torch.Generator
+    known: Known, conditioned: Any, struck: Tensor, model: GuidedModel, random: torch.Generator
 ) -> Tensor:
     """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as `sample_pitches`."""
     velocity = torch.zeros_like(struck, dtype=torch.uint8)  # (B, K)
@@ -375,232 +353,6 @@ def sample_velocities(
     return velocity
 
 
-class GuidedModel:
-    """A model with classifier-free guidance, for B pieces.
-
-    With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
-    guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
-    This is all that generation needs of a model.
-
-    Parameters
-    ----------
-    model : AttentionLSTM
-        In evaluation mode.
-    scale : float
-        The guidance scale.
-    graphs : Graphs, optional
-        Compute with ONNX Runtime.
-    """
-
-    def __init__(self, model: AttentionLSTM, scale: float, graphs: Graphs | None = None):
-        self.engine = OnnxEngine(model, graphs) if graphs else TorchEngine(model)
-        self.scale = scale
-        self.n_streams = 1 if scale == 1 else 2
-        self.predicts_pedal = model.output.pedal is not None
-        self.predicts_velocity = model.output.velocity is not None
-
-    def hear(
-        self,
-        velocity: Tensor,
-        pedal: Tensor,
-        beats: Tensor,
-        composers: Tensor,
-        home: Tensor | None,
-        state: ModelState | OnnxState | None,
-    ) -> tuple[Known, ModelState | OnnxState]:
-        """Return what is known after some frames, and the new state; see `FrameStep`."""
-        if self.n_streams == 2:
-            composers = torch.cat([composers, torch.zeros_like(composers)])
-        home = None if home is None else self._repeat(home)
-        frames = self._repeat(velocity), self._repeat(pedal), self._repeat(beats)
-        return self.engine.hear(*frames, composers, home, state)
-
-    def pedal_logits(self, known: Known) -> Tensor:
-        """Return the logits of the next pedal, shape (B,)."""
-        return self._guide(known.pedal_logit)
-
-    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
-        """Return the logits (B, K) of all pitches given the pedal (B,) and the lower ones in `on` (B, K).
-
-        The second result is for `velocity_logits`.
-        """
-        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
-        return self._guide(logits), conditioned
-
-    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the lower ones in `velocity`."""
-        streams = self._repeat(velocity), self._repeat(struck)
-        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
-
-    def _repeat(self, x: Tensor) -> Tensor:
-        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
-
-    def _guide(self, logits: Tensor) -> Tensor:
-        return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
-
-
-@dataclass
-class Continuation:
-    """A batch of pieces that grow frame by frame, with all that is remembered of each between two frames.
-
-    Everything has one row per piece, so that `select` can copy and reorder pieces. B pieces, at most T frames, K
-    pitches.
-
-    Attributes
-    ----------
-    velocity : Tensor of uint8, shape (B, T, K)
-        The first `n_known` frames are known, the others are 0.
-    pedal : Tensor, shape (B, T)
-        1 where the pedal is down.
-    beat_features : Tensor, shape (B, T + 1, N_BEAT_FEATURES)
-    beats : list of numpy.ndarray or None
-        The beats of each piece, up to its last frame.
-    beats_estimated : list of bool
-    composers : Tensor of int, shape (B,)
-    prime_velocity : Tensor of uint8, shape (B, 1)
-        The median velocity of each prime, for models that predict none.
-    repetition : RepetitionPenalty
-    fps : int
-    has_pedal : bool
-        Otherwise the pedal is always up, and the rolls have none.
-    n_known : int
-    n_silent : int
-        Frames before the piece: a piece without a prime follows one frame of silence.
-    rate_means : Tensor, shape (B, 2), or None
-        See `sampling.constant_rate`.
-    network : ModelState, OnnxState or None
-        What the model remembers.
-    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
-        The profile of each prime.
-    hidden : list of Tensor, shape (B, T, H), or None
-        Hidden states that `take_hidden` has not taken yet; None if nobody wants them.
-    """
-
-    velocity: Tensor
-    pedal: Tensor
-    beat_features: Tensor
-    beats: list[np.ndarray | None]
-    beats_estimated: list[bool]
-    composers: Tensor
-    prime_velocity: Tensor
-    repetition: RepetitionPenalty
-    fps: int
-    has_pedal: bool
-    n_known: int = 0
-    n_silent: int = 0
-    rate_means: Tensor | None = None
-    network: ModelState | OnnxState | None = None
-    home: Tensor | None = None
-    hidden: list[Tensor] | None = None
-
-    @classmethod
-    def of_primes(
-        cls,
-        primes: list[PianoRoll],
-        n_new: int,
-        config: GenerationConfig,
-        composers: list[int],
-        has_pedal: bool,
-        device: torch.device | str = "cpu",
-    ) -> "Continuation":
-        """Return primes of one length with room for `n_new` frames; see `continue_rolls`."""
-        n_pieces = len(primes)
-        n_prime = primes[0].n_frames
-        fps = primes[0].fps
-        n_silent = 0 if n_prime else 1
-        n_frames = n_silent + n_prime + n_new
-        beats = [continue_beats(prime, n_prime + n_new, config, i) for i, prime in enumerate(primes)]
-        features = np.stack([beat_features(each, n_prime + n_new + 1, fps) for each in beats])
-        features = np.pad(features, [(0, 0), (n_silent, 0), (0, 0)])
-        shape = (n_pieces, n_frames, N_PITCHES)
-        primes_velocity = torch.from_numpy(np.stack([prime.velocity for prime in primes])).to(device)
-        pieces = cls(
-            velocity=torch.zeros(shape, dtype=torch.uint8, device=device),
-            pedal=torch.zeros(n_pieces, n_frames, device=device),
-            beat_features=torch.from_numpy(features).to(device),
-            beats=beats,
-            beats_estimated=[prime.beats_estimated for prime in primes],
-            composers=torch.tensor(composers, device=device),
-            prime_velocity=sampling.median_velocity(primes_velocity),
-            repetition=RepetitionPenalty(shape, config.max_repeat, fps, device),
-            fps=fps,
-            has_pedal=has_pedal,
-            n_silent=n_silent,
-        )
-        if n_silent:
-            pieces.append(pieces.velocity[:, 0], pieces.pedal[:, 0])
-        for t in range(n_prime):
-            down = [bool(has_pedal and prime.pedal is not None and prime.pedal[t]) for prime in primes]
-            pieces.append(primes_velocity[:, t], torch.tensor(down, device=device).float())
-        return pieces
-
-    def append(self, velocity: Tensor, pedal: Tensor) -> None:
-        """Add a frame: velocities (B, K) and the pedal (B,)."""
-        t = self.n_known
-        self.velocity[:, t] = velocity
-        self.pedal[:, t] = pedal
-        struck = velocity > 0
-        if t:
-            struck = struck & (self.velocity[:, t - 1] == 0)
-        self.repetition.append(struck)
-        self.n_known += 1
-
-    def hear_prime(self, model: GuidedModel) -> None:
-        """Let the model hear all known frames but the last one."""
-        end = self.n_known - 1
-        for start in range(0, end, CHUNK_FRAMES):
-            self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
-
-    def hear_last_frame(self, model: GuidedModel) -> Known:
-        """Let the model hear the last known frame, and return what is known of the next."""
-        return self._hear(model, slice(self.n_known - 1, self.n_known))
-
-    def _hear(self, model: GuidedModel, frames: slice) -> Known:
-        beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
-        velocity, pedal = self.velocity[:, frames], self.pedal[:, frames]
-        known, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
-        if self.hidden is not None:
-            self.hidden.append(known.hidden[: len(self.composers)])  # with guidance: those with the composer
-        return known
-
-    def take_hidden(self) -> Tensor:
-        """Return the hidden states of all frames that were heard since the last call, shape (B, T, H)."""
-        hidden = torch.cat(self.hidden, dim=1)
-        self.hidden = []
-        return hidden
-
-    def select(self, rows: Tensor) -> None:
-        """Make piece i what piece ``rows[i]`` was, with its whole past and state; there may be more rows than before.
-
-        Parameters
-        ----------
-        rows : Tensor of int, shape (n_pieces,)
-        """
-        n_pieces = len(self.composers)
-        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
-            value = getattr(self, name)
-            setattr(self, name, None if value is None else value[rows])
-        self.beats = [self.beats[row] for row in rows.tolist()]
-        self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
-        self.repetition.select(rows)
-        if self.hidden is not None:
-            self.hidden = [hidden[rows] for hidden in self.hidden]
-        if self.network is not None:
-            n_streams = self.network.n_rows // n_pieces  # see `GuidedModel`
-            stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
-            self.network = self.network.select(stream_rows)
-
-    def rolls(self) -> list[PianoRoll]:
-        """Return the known frames of each piece as a roll."""
-        frames = slice(self.n_silent, self.n_known)
-        velocity = self.velocity[:, frames].cpu().numpy()
-        pedal = self.pedal[:, frames].cpu().numpy() > 0
-        return [
-            PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats, self.beats_estimated[i])
-            for i, beats in enumerate(self.beats)
-        ]
-
-
 def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, number: int = 0) -> np.ndarray | None:
     """Return the beats of a prime and their continuation to `n_frames`, or None if the beats are unknown.
 
@@ -608,6 +360,7 @@ def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, nu
     """
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
     random = np.random.default_rng([config.seed, number])
-    start, end = prime.duration_seconds, n_frames / prime.fps
+    start = prime.duration_seconds
+    end = n_frames / prime.fps
     may_be_strict = not prime.beats_estimated
     return metronome(beats, start, end, config.bpm, config.beats_per_bar, config.rubato, random, may_be_strict)

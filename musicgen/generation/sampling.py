@@ -42,7 +42,7 @@ def hold_probability(logits: Tensor, temperature: float) -> Tensor:
 
 
 def sharpen(p: Tensor, temperature: float) -> Tensor:
-    """Return weights p ** (1 / temperature): below 1, likely pitches gain on unlikely ones."""
+    """Raise probabilities to 1 / temperature; a temperature below 1 favours likely pitches."""
     return p ** (1 / temperature)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from musicgen.generation.continuation import Continuation
 from musicgen.model.probe import Probe, hidden_statistics
 
 SEGMENT_SECONDS = 2.0
@@ -40,6 +41,20 @@ class SteeringStep(NamedTuple):
     logits: Tensor
     weights: Tensor
     ancestors: Tensor
+
+
+class SteeringTrace(NamedTuple):
+    """A weighting of the candidates of one piece, and what each had played until then.
+
+    `logits`, `weights` and `ancestors` have the shape (n_candidates,), see `SteeringStep`; `velocity`, uint8, has
+    (n_candidates, n_frames, 88), with the prime.
+    """
+
+    frame: int
+    logits: Tensor
+    weights: Tensor
+    ancestors: Tensor
+    velocity: Tensor
 
 
 class Steering:
@@ -92,6 +107,25 @@ class Steering:
     def _rows(self, candidates: Tensor) -> Tensor:
         first = torch.arange(len(candidates))[:, None] * self.n_candidates
         return (first + candidates).flatten()
+
+
+def start_steering(pieces: Continuation, probe: Probe, n_candidates: int, strength: float, seed: int) -> Steering:
+    """Copy each piece into `n_candidates` rows, which share the past and the state; see `Steering`."""
+    prime = hidden_statistics(pieces.take_hidden())
+    rows = torch.arange(len(prime), device=prime.device).repeat_interleave(n_candidates)
+    pieces.select(rows)
+    return Steering(probe, prime, n_candidates, strength, seed)
+
+
+def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
+    """Weigh the candidates of each piece by what they played since the last time, and resample them."""
+    rows = steering.weigh(n_new, pieces.take_hidden())
+    if trace is not None:
+        _, logits, weights, ancestors = steering.steps[-1]
+        played = pieces.velocity[: steering.n_candidates, : pieces.n_known].clone()
+        trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], played))
+    if rows is not None:
+        pieces.select(rows)
 
 
 def effective_number(weights: Tensor) -> Tensor:

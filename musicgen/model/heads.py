@@ -12,7 +12,7 @@ References
 from collections.abc import Callable
 from functools import partial
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class PitchOutput(nn.Module):
         self.beats = None
         if config.beats:
             self.beats = nn.Sequential(nn.Linear(N_BEAT_FEATURES, 48), nn.ReLU(), nn.Linear(48, size))
-        self.home = Home(size) if config.home else None  # used once per piece, by `AttentionLSTM.forward`
+        self.home = Home(size) if config.home else None  # used by `AttentionLSTM.forward`
         self.pedal = PedalOutput(config.hidden_size, size) if config.pedal else None
         self.middle = nn.Linear(size, size)
         self.last = nn.Linear(size, 1)
@@ -133,9 +133,11 @@ class PitchOutput(nn.Module):
         return x
 
     def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
-        """Condition what `encode_past` returned on the next frame's pedal (...,)."""
+        """Condition what `encode_past` returned on the next frame's pedal (...,); None is up."""
         if self.pedal is None:
             return encoded
+        if pedal is None:
+            pedal = torch.zeros_like(features.pedal[..., 0])
         return encoded + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
 
     def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
@@ -275,11 +277,21 @@ def teacher_forced_logits(
     output, features: FrameFeatures, target: Tensor, pedal: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of the next frames with teacher forcing, and embeddings that know their true pitches."""
-    conditioned = output.condition(output.encode(features, pedal), features, target)
+    return conditional_logits(output, output.encode(features, pedal), features, target)
+
+
+def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of all pitches (..., n_pitches), each given the lower ones in `next_frame`.
+
+    The second result are the embeddings that know these, from `PitchOutput.condition`.
+    """
+    conditioned = output.condition(encoded, features, next_frame)
     return output.logits(conditioned, features), conditioned
 
 
-def decode_frame(output, encoded: Tensor, features: FrameFeatures, decide: Callable) -> tuple[Tensor, Tensor]:
+def decode_frame(
+    logits_of: Callable[[Tensor], tuple[Tensor, Any]], now: Tensor, decide: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Any]:
     """Decide on all pitches of a frame, each given the lower ones, by fixed-point iteration.
 
     The first guess is that nothing changes. Deciding on all pitches at once gives the next guess. The lowest pitch
@@ -288,27 +300,29 @@ def decode_frame(output, encoded: Tensor, features: FrameFeatures, decide: Calla
 
     Parameters
     ----------
-    output : PitchOutput or IndependentOutput
-    encoded : Tensor
-        From `PitchOutput.encode`.
-    features : FrameFeatures
+    logits_of : callable
+        Takes a guess, returns the logits of all pitches given the lower ones, and embeddings that know these: for
+        example `conditional_logits` of a head.
+    now : Tensor, shape (..., n_pitches)
+        Whether each pitch sounds in the frame before: bool, or 1.0 and 0.0.
     decide : callable
-        Takes logits, returns 1.0 where a pitch sounds, otherwise 0.0. Each decision uses its own logit only.
+        Takes logits, returns whether each pitch sounds, in the type of `now`. Each decision uses its own logit only.
 
     Returns
     -------
     next_frame : Tensor, shape (..., n_pitches)
-    conditioned : Tensor
-        From `PitchOutput.condition`.
+    logits : Tensor, shape (..., n_pitches)
+    conditioned
+        The embeddings.
     """
-    next_frame = features.active
+    next_frame = now
     for _ in range(next_frame.shape[-1] + 1):  # a limit, in case rounding lets a decision oscillate
-        conditioned = output.condition(encoded, features, next_frame)
-        decided = decide(output.logits(conditioned, features))
+        logits, conditioned = logits_of(next_frame)
+        decided = decide(logits)
         if torch.equal(decided, next_frame):
             break
         next_frame = decided
-    return next_frame, conditioned
+    return next_frame, logits, conditioned
 
 
 def velocity_bins(velocity: Tensor) -> Tensor:

@@ -2,17 +2,15 @@
 
 import gc
 import itertools
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from musicgen.generation.continuation import Continuation, GuidedModel
 from musicgen.generation.generate import (
-    Continuation,
     GenerationConfig,
-    GuidedModel,
     add_frame,
     continue_beats,
     continue_rolls,
@@ -64,7 +62,7 @@ def features_after(model, frames, composers):
 def test_a_long_prime_is_heard_in_parts_as_if_at_once(model_of, monkeypatch):
     model, config = model_of(), GenerationConfig(seconds=2, seed=4)
     at_once = generate(model, prime_of(23), config, "Bach")
-    monkeypatch.setattr(sys.modules["musicgen.generation.generate"], "CHUNK_FRAMES", 9)
+    monkeypatch.setattr("musicgen.generation.continuation.CHUNK_FRAMES", 9)
     assert generate(model, prime_of(23), config, "Bach") == at_once != generate(model, prime_of(22), config, "Bach")
 
 
@@ -107,7 +105,7 @@ def test_reordered_pieces_take_their_whole_past_with_them(model_of):
     model, config = model_of(), GenerationConfig(guidance_scale=1.5, seed=7)
     guided, random = GuidedModel(model, config.guidance_scale), torch.Generator().manual_seed(7)
     primes = [replace(prime_of(seed=seed), pedal=np.arange(14) % seed > 0) for seed in (2, 3)]
-    pieces = Continuation.of_primes(primes, 20, config, [1, 2], has_pedal=True)
+    pieces = Continuation.of_primes(primes, 20, [None, None], [1, 2], config.max_repeat, has_pedal=True)
     pieces.hear_prime(guided)
     for _ in range(8):
         add_frame(pieces, guided, config, random)

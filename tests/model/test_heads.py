@@ -1,5 +1,7 @@
 """Output heads: weights shared by all pitches, each pitch given the lower ones only, and the likelihood of a frame."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model import ModelConfig, heads
 from musicgen.model.features import N_NEAR, PitchHistory, pedal_history
-from musicgen.model.heads import FrameFeatures, PitchConv, decode_frame, frame_loss
+from musicgen.model.heads import FrameFeatures, PitchConv, conditional_logits, decode_frame, frame_loss
 
 KINDS = ["independent", "shared", "joint"]
 
@@ -149,13 +151,22 @@ def test_the_fixed_point_is_deciding_pitch_by_pitch(kind):
         uniform = torch.rand(2, 30, 7, generator=torch.Generator().manual_seed(seed)).double()
         for decide in (lambda x: (x > 0).double(), lambda x, u=uniform: (u < torch.sigmoid(x)).double()):
             calls, encoded = [], output.encode(features, pedal)
-            next_frame, conditioned = decode_frame(
-                output, encoded, features, lambda x, decide=decide, to=calls: to.append(1) or decide(x)
+            next_frame, logits, conditioned = decode_frame(
+                partial(conditional_logits, output, encoded, features),
+                features.active,
+                lambda x, decide=decide, to=calls: to.append(1) or decide(x),
             )
+            assert torch.equal(decide(logits), next_frame)
             assert torch.equal(next_frame, pitch_by_pitch(output, features, pedal, decide))
             torch.testing.assert_close(conditioned, output.condition(encoded, features, next_frame))
             most_calls = max(most_calls, len(calls))
     assert (3 if kind == "joint" else 2) <= most_calls <= 7 + 1
+
+
+@torch.no_grad()
+def test_without_a_pedal_the_next_frame_has_it_up():
+    output, features = output_of("joint"), features_of()
+    assert torch.equal(output.encode(features), output.encode(features, torch.zeros(2, 9).double()))
 
 
 @torch.no_grad()
@@ -167,7 +178,8 @@ def test_decisions_that_oscillate_come_to_an_end():
         calls.append(1)
         return torch.full_like(logits, len(calls) % 2)
 
-    decode_frame(output, output.encode(features, torch.ones(2, 9).double()), features, contrary)
+    encoded = output.encode(features, torch.ones(2, 9).double())
+    decode_frame(partial(conditional_logits, output, encoded, features), features.active, contrary)
     assert len(calls) == 7 + 1
 
 

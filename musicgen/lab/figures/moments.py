@@ -1,7 +1,7 @@
 """Values that a model computes at one moment of a piece: gates, attention weights, copies and the next pitches."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from musicgen.beats import beat_features
 from musicgen.lab.figures.rolls import pitch_name
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import decode_frame, teacher_forced_logits
+from musicgen.model.heads import conditional_logits, decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
@@ -203,7 +203,8 @@ def next_pitches(
     if model.output.pedal is not None:
         pedal = (uniform[:, -1] < model.output.pedal.logits(features).sigmoid()).float()
     encoded = model.output.encode(features, pedal)
-    sampled, _ = decode_frame(model.output, encoded, features, lambda x: (uniform[:, :-1] < x.sigmoid()).to(x.dtype))
+    logits_of = partial(conditional_logits, model.output, encoded, features)
+    sampled, _, _ = decode_frame(logits_of, features.active, lambda x: (uniform[:, :-1] < x.sigmoid()).to(x.dtype))
     share = sampled.mean(dim=0).cpu().numpy()
     likely = np.argsort(-share, kind="stable")[:k]
     predicted = np.zeros(len(likely), NEXT_DTYPE)

@@ -1,0 +1,268 @@
+"""Pieces that grow frame by frame, and the model that hears them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musicgen.beats import beat_features
+from musicgen.generation import sampling
+from musicgen.generation.engines import Graphs, OnnxEngine, OnnxState, TorchEngine
+from musicgen.generation.graphs import Known
+from musicgen.generation.repetition import RepetitionPenalty
+from musicgen.model import AttentionLSTM
+from musicgen.model.attention_lstm import ModelState
+from musicgen.piano_roll import N_PITCHES, PianoRoll
+
+CHUNK_FRAMES = 512  # of a prime per call of the model
+
+
+class GuidedModel:
+    """A model with classifier-free guidance, for B pieces.
+
+    With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
+    guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
+    This is all that generation needs of a model.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+        In evaluation mode.
+    scale : float
+        The guidance scale.
+    graphs : Graphs, optional
+        Compute with ONNX Runtime.
+    """
+
+    def __init__(self, model: AttentionLSTM, scale: float, graphs: Graphs | None = None):
+        self.engine = OnnxEngine(model, graphs) if graphs else TorchEngine(model)
+        self.scale = scale
+        self.n_streams = 1 if scale == 1 else 2
+        self.predicts_pedal = model.output.pedal is not None
+        self.predicts_velocity = model.output.velocity is not None
+
+    def hear(
+        self,
+        velocity: Tensor,
+        pedal: Tensor,
+        beats: Tensor,
+        composers: Tensor,
+        home: Tensor | None,
+        state: ModelState | OnnxState | None,
+    ) -> tuple[Known, ModelState | OnnxState]:
+        """Return what is known after some frames, and the new state; see `FrameStep`."""
+        if self.n_streams == 2:
+            composers = torch.cat([composers, torch.zeros_like(composers)])
+        home = None if home is None else self._repeat(home)
+        frames = self._repeat(velocity), self._repeat(pedal), self._repeat(beats)
+        return self.engine.hear(*frames, composers, home, state)
+
+    def pedal_logits(self, known: Known) -> Tensor:
+        """Return the logits of the next pedal, shape (B,)."""
+        return self._guide(known.pedal_logit)
+
+    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
+        """Return the logits (B, K) of all pitches given the pedal (B,) and the lower ones in `on` (B, K).
+
+        The second result is for `velocity_logits`.
+        """
+        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
+        return self._guide(logits), conditioned
+
+    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the lower ones in `velocity`."""
+        streams = self._repeat(velocity), self._repeat(struck)
+        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
+
+    def _repeat(self, x: Tensor) -> Tensor:
+        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
+
+
+@dataclass
+class Continuation:
+    """A batch of pieces that grow frame by frame, with all that is remembered of each between two frames.
+
+    Everything has one row per piece, so that `select` can copy and reorder pieces. B pieces, at most T frames, K
+    pitches.
+
+    Attributes
+    ----------
+    velocity : Tensor of uint8, shape (B, T, K)
+        The first `n_known` frames are known, the others are 0.
+    pedal : Tensor, shape (B, T)
+        1 where the pedal is down.
+    beat_features : Tensor, shape (B, T + 1, N_BEAT_FEATURES)
+    beats : list of numpy.ndarray or None
+        The beats of each piece, up to its last frame.
+    beats_estimated : list of bool
+    composers : Tensor of int, shape (B,)
+    prime_velocity : Tensor of uint8, shape (B, 1)
+        The median velocity of each prime, for models that predict none.
+    repetition : RepetitionPenalty
+    fps : int
+    has_pedal : bool
+        Otherwise the pedal is always up, and the rolls have none.
+    n_known : int
+    n_silent : int
+        Frames before the piece: a piece without a prime follows one frame of silence.
+    rate_means : Tensor, shape (B, 2), or None
+        See `sampling.constant_rate`.
+    network : ModelState, OnnxState or None
+        What the model remembers.
+    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
+        The profile of each prime.
+    hidden : list of Tensor, shape (B, T, H), or None
+        Hidden states that `take_hidden` has not taken yet; None if nobody wants them.
+    """
+
+    velocity: Tensor
+    pedal: Tensor
+    beat_features: Tensor
+    beats: list[np.ndarray | None]
+    beats_estimated: list[bool]
+    composers: Tensor
+    prime_velocity: Tensor
+    repetition: RepetitionPenalty
+    fps: int
+    has_pedal: bool
+    n_known: int = 0
+    n_silent: int = 0
+    rate_means: Tensor | None = None
+    network: ModelState | OnnxState | None = None
+    home: Tensor | None = None
+    hidden: list[Tensor] | None = None
+
+    @classmethod
+    def of_primes(
+        cls,
+        primes: list[PianoRoll],
+        n_new: int,
+        beats: list[np.ndarray | None],
+        composers: list[int],
+        max_repeat: float,
+        has_pedal: bool,
+        homes: np.ndarray | None = None,
+        keep_hidden: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> "Continuation":
+        """Return primes of one length with room for `n_new` frames.
+
+        Parameters
+        ----------
+        primes : list of PianoRoll
+        n_new : int
+        beats : list of numpy.ndarray or None
+            Of each whole piece.
+        composers : list of int
+            From `ModelConfig.label_of`.
+        max_repeat : float
+            As for `RepetitionPenalty`.
+        has_pedal : bool
+        homes : numpy.ndarray, shape (B, K, N_HOME_FEATURES), optional
+            `home_features` of each prime.
+        keep_hidden : bool
+            Keep hidden states for `take_hidden`.
+        device : torch.device or str
+        """
+        n_pieces = len(primes)
+        n_prime = primes[0].n_frames
+        fps = primes[0].fps
+        n_silent = 0 if n_prime else 1
+        n_frames = n_silent + n_prime + n_new
+        features = np.stack([beat_features(each, n_prime + n_new + 1, fps) for each in beats])
+        features = np.pad(features, [(0, 0), (n_silent, 0), (0, 0)])
+        shape = (n_pieces, n_frames, N_PITCHES)
+        primes_velocity = torch.from_numpy(np.stack([prime.velocity for prime in primes])).to(device)
+        pieces = cls(
+            velocity=torch.zeros(shape, dtype=torch.uint8, device=device),
+            pedal=torch.zeros(n_pieces, n_frames, device=device),
+            beat_features=torch.from_numpy(features).to(device),
+            beats=beats,
+            beats_estimated=[prime.beats_estimated for prime in primes],
+            composers=torch.tensor(composers, device=device),
+            prime_velocity=sampling.median_velocity(primes_velocity),
+            repetition=RepetitionPenalty(shape, max_repeat, fps, device),
+            fps=fps,
+            has_pedal=has_pedal,
+            n_silent=n_silent,
+            home=None if homes is None else torch.from_numpy(homes).to(device),
+            hidden=[] if keep_hidden else None,
+        )
+        if n_silent:
+            pieces.append(pieces.velocity[:, 0], pieces.pedal[:, 0])
+        for t in range(n_prime):
+            down = [bool(has_pedal and prime.pedal is not None and prime.pedal[t]) for prime in primes]
+            pieces.append(primes_velocity[:, t], torch.tensor(down, device=device).float())
+        return pieces
+
+    def append(self, velocity: Tensor, pedal: Tensor) -> None:
+        """Add a frame: velocities (B, K) and the pedal (B,)."""
+        t = self.n_known
+        self.velocity[:, t] = velocity
+        self.pedal[:, t] = pedal
+        struck = velocity > 0
+        if t:
+            struck = struck & (self.velocity[:, t - 1] == 0)
+        self.repetition.append(struck)
+        self.n_known += 1
+
+    def hear_prime(self, model: GuidedModel) -> None:
+        """Let the model hear all known frames but the last one."""
+        end = self.n_known - 1
+        for start in range(0, end, CHUNK_FRAMES):
+            self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
+
+    def hear_last_frame(self, model: GuidedModel) -> Known:
+        """Let the model hear the last known frame, and return what is known of the next."""
+        return self._hear(model, slice(self.n_known - 1, self.n_known))
+
+    def _hear(self, model: GuidedModel, frames: slice) -> Known:
+        beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
+        velocity = self.velocity[:, frames]
+        pedal = self.pedal[:, frames]
+        known, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
+        if self.hidden is not None:
+            self.hidden.append(known.hidden[: len(self.composers)])  # with guidance: those with the composer
+        return known
+
+    def take_hidden(self) -> Tensor:
+        """Return the hidden states of all frames that were heard since the last call, shape (B, T, H)."""
+        hidden = torch.cat(self.hidden, dim=1)
+        self.hidden = []
+        return hidden
+
+    def select(self, rows: Tensor) -> None:
+        """Make piece i what piece ``rows[i]`` was, with its whole past and state; there may be more rows than before.
+
+        Parameters
+        ----------
+        rows : Tensor of int, shape (n_pieces,)
+        """
+        n_pieces = len(self.composers)
+        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
+            value = getattr(self, name)
+            setattr(self, name, None if value is None else value[rows])
+        self.beats = [self.beats[row] for row in rows.tolist()]
+        self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
+        self.repetition.select(rows)
+        if self.hidden is not None:
+            self.hidden = [hidden[rows] for hidden in self.hidden]
+        if self.network is not None:
+            n_streams = self.network.n_rows // n_pieces  # see `GuidedModel`
+            stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
+            self.network = self.network.select(stream_rows)
+
+    def rolls(self) -> list[PianoRoll]:
+        """Return the known frames of each piece as a roll."""
+        frames = slice(self.n_silent, self.n_known)
+        velocity = self.velocity[:, frames].cpu().numpy()
+        pedal = self.pedal[:, frames].cpu().numpy() > 0
+        return [
+            PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats, self.beats_estimated[i])
+            for i, beats in enumerate(self.beats)
+        ]
