@@ -30,7 +30,7 @@ def pieces(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [
-        ("FILE_SECONDS", 0.1, "took longer than 0.1 seconds"),
+        ("FILE_SECONDS", 0.4, "took longer than 0.4 seconds"),
         ("FILE_BYTES", 20_000_000, "took more than 0.02 GB of memory"),
     ],
 )
