@@ -62,7 +62,8 @@ def test_everything_imported_is_listed(folder, listed):
     paths = list((ROOT / folder).rglob("*.py"))
     ours = {"musicgen"} | {path.stem for path in [*paths, *(ROOT / "benchmarks").glob("*.py")]}
     names = set().union(*(imported_packages(path) for path in paths)) - ours - set(sys.stdlib_module_names)
-    owners = {name: packages_distributions().get(name, [name])[0] for name in names}
+    distributions = packages_distributions()
+    owners = {name: distributions.get(name, [name])[0] for name in names}
     known = {canonicalize_name(requirement.name) for requirement in listed}
     assert {name: owner for name, owner in owners.items() if canonicalize_name(owner) not in known} == {}
     assert names, "an empty folder would pass"
