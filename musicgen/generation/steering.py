@@ -47,7 +47,7 @@ class SteeringTrace(NamedTuple):
     """A weighting of the candidates of one piece, and what each had played until then.
 
     `logits`, `weights` and `ancestors` have the shape (n_candidates,), see `SteeringStep`; `velocity`, uint8, has
-    (n_candidates, n_frames, 88), with the prime.
+    (n_candidates, n_frames, 88), and `pedal`, 1 where it is down, (n_candidates, n_frames), both with the prime.
     """
 
     frame: int
@@ -55,6 +55,7 @@ class SteeringTrace(NamedTuple):
     weights: Tensor
     ancestors: Tensor
     velocity: Tensor
+    pedal: Tensor
 
 
 class Steering:
@@ -122,8 +123,9 @@ def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[Stee
     rows = steering.weigh(n_new, pieces.take_hidden())
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]
-        played = pieces.velocity[: steering.n_candidates, : pieces.n_known].clone()
-        trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], played))
+        played = slice(steering.n_candidates), slice(pieces.n_known)  # of the first piece
+        velocity, pedal = pieces.velocity[played].clone(), pieces.pedal[played].clone()
+        trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], velocity, pedal))
     if rows is not None:
         pieces.select(rows)
 

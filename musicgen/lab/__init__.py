@@ -28,7 +28,7 @@ _HOMES = {
         "chord_at",
         "next_pitches",
     ),
-    "figures.charts": ("plot_bars", "plot_ladder", "plot_validation"),
+    "figures.charts": ("plot_bars", "plot_candidates", "plot_ladder", "plot_validation"),
     "panels.runs": ("load_runs", "show_runs"),
     "panels.forms": ("form", "follow"),
     "panels.composing": ("GenerationPanel", "ComposePanel"),

@@ -75,6 +75,7 @@ def test_the_piece_that_is_kept_descends_from_the_traced_candidates(model):
     for step, after in zip(trace, trace[1:]):  # what was played before lives on as the ancestors say
         n_known = step.velocity.shape[1]
         torch.testing.assert_close(after.velocity[:, :n_known], step.velocity[step.ancestors])
+        torch.testing.assert_close(after.pedal[:, :n_known], step.pedal[step.ancestors])
     last = trace[-1]
     end = torch.tensor(roll.velocity)[: last.velocity.shape[1]]
     assert any(torch.equal(end, last.velocity[ancestor]) for ancestor in last.ancestors)

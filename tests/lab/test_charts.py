@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
+from musicgen.generation.steering import SteeringTrace
 from musicgen.lab.figures import charts
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
@@ -125,3 +127,17 @@ def test_a_ladder_keeps_the_order_of_its_steps_and_tells_every_loss():
     assert max(bar.get_width() for bar in ax.patches) < 3, "the others are not pressed together"
     assert texts_of(charts.plot_ladder({"marginal": 11.27})) == ["11.27"]
     assert "marginal 11.27, Markov 2.40, worse again 2.60" in ax.figure.alt
+
+
+def test_candidates_are_as_large_as_their_weights_and_those_without_descendants_are_grey():
+    weights = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25]])
+    ancestors = torch.tensor([[0, 1, 1], [2, 2, 2]])  # first the third is dropped, then all but the third
+    trace = [SteeringTrace(40 * i + 40, None, weights[i], ancestors[i], None, None) for i in range(2)]
+    ax = charts.plot_candidates(trace, fps=20)
+    survivors, others = (points.get_offsets().tolist() for points in ax.collections)
+    assert survivors == [[2, 1], [4, 2]]  # seconds, candidate
+    assert others == [[2, 0], [2, 2], [4, 0], [4, 1]]
+    assert np.argsort(ax.collections[1].get_sizes()).tolist() == [1, 0, 3, 2]
+    assert [line.get_ydata()[0] for line in ax.lines] == [0, 1, 1, 2, 2, 2]
+    assert "3 candidates, weighed 2 times; the largest weight is 0.70. 1 of the first 3" in ax.figure.alt
+    assert "no probe" in charts.plot_candidates([], fps=20).figure.alt

@@ -20,3 +20,23 @@ def test_results_are_read_from_the_package(tmp_path, monkeypatch):
     assert {row["split"] for row in results.read_results("likeness")} == {"test", "validation"}
     with pytest.raises(ValueError, match="only ablation, ablation_shipped, lesions, likeness"):
         results.read_results("secret")
+
+
+def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
+    commands = {
+        "--composers --seed 1": 0.85,
+        "--composers --keep a.npz": 0.78125,
+        "--free": 0.75,
+        "--free --checkpoint 7a047b1.safetensors --beat False --home False --candidates 1": 0.875,
+        "--free --strength 2": 0.5,
+    }
+    row = {"source": "model", "split": "test"}
+    rows = [row | {"auc": str(auc), "command": f"python x.py data {options}"} for options, auc in commands.items()]
+    monkeypatch.setattr(results, "read_results", lambda name: rows)
+    ax = results.plot_auc()
+    assert {label.get_text(): line.get_xdata()[0] for label, line in zip(ax.get_yticklabels(), ax.lines[::2])} == {
+        "beats and composer given, 1 candidate, no home": 0.85,
+        "beats and composer given, 4 candidates": 0.78125,
+        "a plain file, 4 candidates": 0.75,
+        "a plain file, 1 candidate, no home": 0.875,
+    }

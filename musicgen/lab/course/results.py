@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from IPython.display import HTML
 
+from musicgen.generation import GenerationConfig
 from musicgen.lab.figures.charts import plot_runs
 from musicgen.lab.figures.html import table
 from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 
 # Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
 MEASURED = files("musicgen.lab.course") / "measured"
+AUC_OPTIONS = {"split", "seed", "n-per-piece", "composers", "free", "keep", "candidates", "beat", "home"}  # shown
 
 
 def read_results(name: str) -> list[dict[str, str]]:
@@ -57,16 +59,20 @@ def plot_auc() -> Axes:
 
 def _auc_name(row: dict[str, str]) -> str | None:
     """Name the source of a row of "likeness"; None for a row with settings that are not the present defaults."""
+    command = row["command"]
     if row["source"] == "markov":
         return "Markov baseline"
-    if "--checkpoint 7d56557" in row["command"]:
+    if "--checkpoint 7d56557" in command:
         return "an earlier model"
-    options = set(re.findall(r"--([a-z-]+)", row["command"]))
-    if row["source"] != "model" or options - {"split", "seed", "n-per-piece", "composers", "candidates"}:
+    options = set(re.findall(r"--([a-z-]+)", command.replace("--checkpoint 7a047b1", "")))  # the model without home
+    if row["source"] != "model" or options - AUC_OPTIONS:
         return None
-    n_candidates = re.search(r"--candidates (\d+)", row["command"])
-    number = int(n_candidates[1]) if n_candidates else 1
-    return f"the model, {number} candidate{'s' * (number > 1)}"
+    is_older = not options & {"free", "keep", "candidates"}  # a row from before there were home and candidates
+    n_candidates = re.search(r"--candidates (\d+)", command)
+    number = int(n_candidates[1]) if n_candidates else 1 if is_older else GenerationConfig().candidates
+    name = "a plain file" if "free" in options else "beats and composer given"
+    home = ", no home" if is_older or "--home False" in command else ""
+    return f"{name}, {number} candidate{'s' * (number > 1)}{home}"
 
 
 def plot_lesions() -> Axes:

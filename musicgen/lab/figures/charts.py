@@ -1,11 +1,12 @@
 """Figures of numbers: losses, distributions, comparisons. Like all figures, they draw into `ax` and return the axes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from musicgen.generation.steering import SteeringTrace
 from musicgen.lab.figures.style import (
     BLUE,
     GREEN,
@@ -201,7 +202,9 @@ def plot_runs(
     """
     ax = axes_for(ax, 8, 4.5)
     for colour, (label, runs) in zip(PALETTE, runs_by_label.items()):
-        ax.plot(x, np.ma.masked_invalid(runs).mean(axis=0), color=colour, label=label)
+        means = np.ma.masked_invalid(runs).mean(axis=0).filled(np.nan)
+        describe(ax, f"{label}: {', '.join(f'{mean:.2f}' for mean in means)}")
+        ax.plot(x, means, color=colour, label=label)
         for run in runs:
             ax.plot(x, run, "o", color=colour, markersize=4, alpha=0.5)
     for style, (label, values) in zip(("-", ":", "--"), (references or {}).items()):
@@ -209,3 +212,48 @@ def plot_runs(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     legend_below(ax)
     return ax
+
+
+def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = None) -> Axes:
+    """Draw the candidates of a continuation as points, which are as large as their weights, and who goes on from whom.
+
+    Parameters
+    ----------
+    trace : sequence of SteeringTrace
+        From `generate`. If nothing was weighed, the axes stay empty.
+    fps : int
+        Frames per second.
+    ax : Axes, optional
+    """
+    ax = axes_for(ax, 8, 3.5)
+    ax.set(xlabel="seconds after the prime", ylabel="candidate")
+    if not trace:
+        describe(ax, "No candidates were weighed: the model has no probe, or only one candidate played")
+        return ax
+    weights, ancestors = (np.stack([getattr(step, name) for step in trace]) for name in ("weights", "ancestors"))
+    S, C = weights.shape
+    seconds = np.array([step.frame for step in trace]) / fps
+    lives = _with_descendants(ancestors)
+    ends = np.append(seconds, 2 * seconds[-1] - seconds[-2]) if S > 1 else seconds[[0, 0]] * (1, 2)
+    for number in range(S):
+        for after, before in enumerate(ancestors[number]):
+            goes_on = lives[number + 1, after]
+            style = {"color": BLUE, "linewidth": 1.8} if goes_on else {"color": GREY, "linewidth": 0.8}
+            ax.plot(ends[number : number + 2], [before, after], zorder=1 + goes_on, **style)
+    for colour, label, chosen in ((BLUE, "has descendants at the end", lives[:-1]), (GREY, "has none", ~lives[:-1])):
+        steps, candidates = np.nonzero(chosen)
+        ax.scatter(seconds[steps], candidates, 15 + 700 * weights[chosen], colour, label=label, zorder=3)
+    ax.set(yticks=range(C), yticklabels=range(1, C + 1), ylim=(C - 0.4, -0.6))
+    legend_below(ax)
+    describe(ax, f"{C} candidates, weighed {S} times; the largest weight is {weights.max():.2f}")
+    describe(ax, f"{lives[0].sum()} of the first {C} have descendants at the end")
+    return ax
+
+
+def _with_descendants(ancestors: np.ndarray) -> np.ndarray:
+    """Return which candidates have descendants at the end, shape (n_steps + 1, n_candidates)."""
+    lives = np.zeros((len(ancestors) + 1, ancestors.shape[1]), bool)
+    lives[-1] = True
+    for number in range(len(ancestors) - 1, -1, -1):
+        lives[number, ancestors[number][lives[number + 1]]] = True
+    return lives
