@@ -24,6 +24,10 @@ def _top_p_without_the_last(p, share):
     return torch.zeros(len(p), dtype=torch.bool).scatter(0, order, ordered.cumsum(0) <= share * ordered.sum())
 
 
+def _effective_sample_size(weights):
+    return weights.sum() ** 2 / (weights**2).sum()
+
+
 def _nll(p, roll):
     p = np.asarray(p)
     roll = np.asarray(roll)
@@ -49,6 +53,7 @@ def _longest_run(one, other):
 _P = np.array([[0.9, 0.2, 0.5], [0.6, 0.25, 0.1]])
 _ROLL = np.array([[1, 0, 1], [0, 1, 0]])
 _LOGITS = torch.tensor([-2.0, 0.0, 3.0])
+_WEIGHTS = torch.tensor([1.0, 4.0, 0.0, 1.0, 2.0])
 _ONSETS = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
 
 EXERCISES: dict[str, Exercise | FunctionExercise] = {
@@ -155,6 +160,26 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
                 lambda c, u, scale: c + scale * (c - u),
                 "At a scale of 1 that already goes too far. Begin at `unconditional`.",
             ),
+        ),
+    ),
+    "05-9": FunctionExercise(
+        '''def effective_sample_size(weights):
+    """Return how many equal weights would differ as little: all if they are equal, 1 if one has everything.
+
+    The weights need not sum to 1.
+    """''',
+        (
+            Case((torch.full((8,), 0.125),), 8.0, "Eight equal weights count as eight."),
+            Case((torch.tensor([0.0, 1.0, 0.0]),), 1.0, "If one has everything, the others do not count."),
+            Case((torch.tensor([0.5, 0.25, 0.25]),), 1 / 0.375, "For a sum of 1: 1 / (w1 ** 2 + w2 ** 2 + ...)."),
+            Case((_WEIGHTS,), _effective_sample_size(_WEIGHTS), "Divide the weights by their sum first."),
+        ),
+        (
+            (lambda w: 1 / (w**2).sum(), "That is right if they sum to 1. Divide the weights by their sum first."),
+            (lambda w: (w**2).sum() / w.sum() ** 2, "Upside down: equal weights give the largest number."),
+            (lambda w: (w > 0).sum(), "A weight that is almost 0 should count almost nothing: use the squares."),
+            (lambda w: w.sum() / w.max(), "That looks at the largest weight only. Use the squares of all."),
+            (lambda w: w.sum() ** 2 / w.sum(), "Square each weight before you add them up."),
         ),
     ),
     "06-1": FunctionExercise(
