@@ -19,7 +19,12 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         home           embeds the profile of an opening
         heads          output heads, and the likelihood of a frame
         probe          hears in the hidden states whether a pianist plays
-    evaluation     likelihood and baselines, statistics, likeness to real music, novelty
+    evaluation     how good a model and its music are
+        likelihood     nll of whole pieces, and the baselines
+        markov         a piece from the Markov baseline
+        statistics     pulse, memory, pitch classes, textures of a roll
+        likeness       a classifier that tells generated from real music
+        novelty        what a piece shares with the training pieces
     training       the training loop
         trainer        the settings, the loop, stopping
         loss           the loss of the next frame
@@ -39,7 +44,12 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         beat_search    the beats of a prime, found by the model
         steering       several continuations at once, of which the best go on
     corpora        where pieces come from: a folder, MAESTRO, the bundled sample, Bach's chorales
-    lab            everything shown in JupyterLab: figures, player, panels, course
+    lab            everything shown in JupyterLab, and the site
+        figures        style, piano rolls, charts, the architecture; what a model computes at a moment, and its figures
+        player         sound, the web player, the piano keyboard
+        panels         forms; panels that train, compose and explore; takes; the table of runs
+        course         notebook (open a corpus, choose a piece, train), exercises, results, pages and slides
+        site           the page that composes
     scaling        training in several processes
     commands       the commands; ``python -m musicgen --help`` lists them
 

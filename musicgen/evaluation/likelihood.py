@@ -14,11 +14,11 @@ from musicgen.model import AttentionLSTM
 from musicgen.model.heads import (
     N_VELOCITIES,
     FrameFeatures,
-    FrameLoss,
+    FrameNlls,
     bin_widths,
     conditional_logits,
     decode_frame,
-    frame_loss,
+    frame_nlls,
     velocity_bins,
 )
 from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
@@ -107,9 +107,9 @@ class Scored(NamedTuple):
     velocity: Tensor
     pedal: Tensor
 
-    def loss(self, model: AttentionLSTM) -> FrameLoss:
+    def loss(self, model: AttentionLSTM) -> FrameNlls:
         """Return the negative log-likelihoods that a model gives to the frames."""
-        return frame_loss(model.output, self.features, self.velocity, self.pedal)
+        return frame_nlls(model.output, self.features, self.velocity, self.pedal)
 
 
 @torch.inference_mode()

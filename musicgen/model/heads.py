@@ -344,8 +344,8 @@ def velocity_in_bin(bins: Tensor, number: Tensor) -> Tensor:
     return bins * BIN_WIDTH + (bins == 0).long() + number % bin_widths(bins)
 
 
-class FrameLoss(NamedTuple):
-    """Negative log-likelihoods in nats.
+class FrameNlls(NamedTuple):
+    """Negative log-likelihoods of the cells, the pedal and the struck velocities of frames, in nats.
 
     `cell_nll` (n_frames, n_pitches) is of each cell, `pedal_nll` (n_frames,) of the pedal, and `velocity_nll`
     (n_struck,) of each struck pitch; the last two are empty if the output does not predict them.
@@ -361,7 +361,7 @@ class FrameLoss(NamedTuple):
         return self.cell_nll.sum(-1)
 
 
-def frame_loss(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor) -> FrameLoss:
+def frame_nlls(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor) -> FrameNlls:
     """Return the negative log-likelihoods of frames given the frames before them (teacher forcing).
 
     Parameters
@@ -386,4 +386,4 @@ def frame_loss(output, features: FrameFeatures, velocity: Tensor, pedal: Tensor)
         logits = output.velocity_logits(conditioned, features, velocity * struck, struck)
         bins = velocity_bins(velocity[struck])
         velocity_nll = F.cross_entropy(logits.float(), bins, reduction="none") + bin_widths(bins).log()
-    return FrameLoss(cell_nll, pedal_nll, velocity_nll)
+    return FrameNlls(cell_nll, pedal_nll, velocity_nll)

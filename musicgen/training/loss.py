@@ -7,7 +7,7 @@ from torch import Tensor
 
 from musicgen.dataset import Batch
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import frame_loss
+from musicgen.model.heads import frame_nlls
 from musicgen.training.optim import autocast
 
 VELOCITY_WEIGHT = 0.25
@@ -50,7 +50,7 @@ def next_frame_loss(
     with autocast(device.type, precision):
         features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:], home)
         features = features.map(lambda x: x[valid])  # (N, ...)
-        loss = frame_loss(model.output, features, velocity[:, 1:][valid], pedal[:, 1:][valid])
+        loss = frame_nlls(model.output, features, velocity[:, 1:][valid], pedal[:, 1:][valid])
     nll = loss.nll.sum()
     total = nll + velocity_weight * loss.velocity_nll.sum() + pedal_weight * loss.pedal_nll.sum()
     return Loss(total, nll, len(loss.nll))

@@ -12,7 +12,7 @@ from musicgen.dataset import Batch
 from musicgen.evaluation import likelihood as metrics
 from musicgen.evaluation.likelihood import Baselines, evaluate, fit_baselines, mean_nll, piece_nlls
 from musicgen.home import N_HOME_FEATURES
-from musicgen.model.heads import conditional_logits, decode_frame, frame_loss, teacher_forced_logits
+from musicgen.model.heads import conditional_logits, decode_frame, frame_nlls, teacher_forced_logits
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import next_frame_loss
 
@@ -106,7 +106,7 @@ def predictions(model, features, following):
         logits, _ = teacher_forced_logits(output, features, torch.tensor(following[None] > 0).float(), up)
         logits_of = partial(conditional_logits, output, output.encode(features, up), features)
         likeliest, _, _ = decode_frame(logits_of, features.active, lambda x: (x > 0).float())
-        velocity_nll = frame_loss(output, features, torch.tensor(following[None]), up).velocity_nll
+        velocity_nll = frame_nlls(output, features, torch.tensor(following[None]), up).velocity_nll
         return logits[0].sigmoid().tolist(), likeliest[0].tolist(), velocity_nll.sum().item()
 
 

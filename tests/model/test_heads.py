@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model import ModelConfig, heads
 from musicgen.model.features import N_NEAR, PitchHistory, pedal_history
-from musicgen.model.heads import FrameFeatures, PitchConv, conditional_logits, decode_frame, frame_loss
+from musicgen.model.heads import FrameFeatures, PitchConv, conditional_logits, decode_frame, frame_nlls
 
 KINDS = ["independent", "shared", "joint"]
 
@@ -82,7 +82,7 @@ def test_every_input_reaches_the_loss(name):
     output, features = output_of("joint"), features_of().map(lambda x: x.flatten(0, 1))
     getattr(features, name).requires_grad_()
     velocity = (random_velocity(9, seed=4) * 127).flatten(0, 1)
-    loss = frame_loss(output, features, velocity, torch.ones(18).double())
+    loss = frame_nlls(output, features, velocity, torch.ones(18).double())
     total = loss.nll.sum() + loss.pedal_nll.sum() + loss.velocity_nll.sum()
     assert torch.autograd.grad(total, getattr(features, name))[0].any()
 
@@ -200,7 +200,7 @@ def test_the_loss_is_the_likelihood_of_pitches_pedal_and_velocities():
     velocity = torch.zeros(18, 7).double()
     velocity[3, [1, 4]] = torch.tensor([40.0, 90.0]).double()
     pedal = (torch.arange(18) % 3 == 0).double()
-    loss = frame_loss(output, features, velocity, pedal)
+    loss = frame_nlls(output, features, velocity, pedal)
     p = torch.sigmoid(logits_of(output, features, (velocity > 0).double(), pedal))
     wanted = -torch.where(velocity > 0, p, 1 - p).log()
     torch.testing.assert_close(loss.cell_nll, wanted.float())
@@ -208,7 +208,7 @@ def test_the_loss_is_the_likelihood_of_pitches_pedal_and_velocities():
     down = torch.sigmoid(output.pedal.logits(features))
     torch.testing.assert_close(loss.pedal_nll, -torch.where(pedal > 0, down, 1 - down).log().float())
     assert len(loss.velocity_nll) == int(((velocity > 0) & (features.active == 0)).sum())
-    assert len(frame_loss(output_of("independent"), features, velocity, pedal).velocity_nll) == 0
+    assert len(frame_nlls(output_of("independent"), features, velocity, pedal).velocity_nll) == 0
 
 
 def test_a_velocity_sees_those_below_it_and_not_those_above():

@@ -9,7 +9,7 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.lab.figures.moments import attention_weights
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.model.attention_lstm import CELLS
-from musicgen.model.heads import frame_loss, teacher_forced_logits
+from musicgen.model.heads import frame_nlls, teacher_forced_logits
 
 SHAPES = [(1, 1), (2, 1), (3, 2), (2, 2), (2, 0)]
 KINDS = ["independent", "shared", "joint"]
@@ -184,7 +184,7 @@ def test_another_recurrent_cell_is_one_class_and_one_name(monkeypatch):
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.02), []
     for _ in range(20):
         features = model(frames[:, :-1])[0].map(lambda x: x.flatten(0, 1))
-        losses.append(frame_loss(model.output, features, 127 * frames[:, 1:].flatten(0, 1), torch.zeros(38)).nll.mean())
+        losses.append(frame_nlls(model.output, features, 127 * frames[:, 1:].flatten(0, 1), torch.zeros(38)).nll.mean())
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()

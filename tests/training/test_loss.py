@@ -8,7 +8,7 @@ import torch
 from batches import batch_of
 
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.model.heads import ACTIVE_LOGIT, INACTIVE_LOGIT, frame_loss, teacher_forced_logits
+from musicgen.model.heads import ACTIVE_LOGIT, INACTIVE_LOGIT, frame_nlls, teacher_forced_logits
 from musicgen.training import TrainConfig, next_frame_loss
 from musicgen.training.optim import OPTIMIZERS, WeightAverage, has_bfloat16, parameter_groups, rate_factor
 
@@ -69,7 +69,7 @@ def test_the_probabilities_of_all_possible_next_frames_sum_to_1(small, output):
     features, _ = model(torch.from_numpy(windows(n_pitches=4)[:1] / 127).float())
     features = features.map(lambda x: x[:, -1])
     every = [torch.tensor([[number >> pitch & 1 for pitch in range(4)]]) for number in range(16)]
-    losses = [frame_loss(model.output, features, 99 * frame, torch.ones(1)) for frame in every]
+    losses = [frame_nlls(model.output, features, 99 * frame, torch.ones(1)) for frame in every]
     probabilities = [math.exp(-loss.nll) for loss in losses]
     assert sum(probabilities) == pytest.approx(1, abs=1e-6)
     assert len({round(probability, 9) for probability in probabilities}) > 3
@@ -107,7 +107,7 @@ def velocity_losses(model, velocities):
     with torch.no_grad():
         features, _ = model(torch.from_numpy(frames[:, :2] / np.float32(127)))
         features = features.map(lambda x: x[:, -1])
-        return frame_loss(model.output, features, torch.from_numpy(frames[:, 2]), torch.zeros(1)).velocity_nll
+        return frame_nlls(model.output, features, torch.from_numpy(frames[:, 2]), torch.zeros(1)).velocity_nll
 
 
 def test_a_velocity_costs_the_log_of_all_bins_and_of_the_width_of_its_own(small):
