@@ -31,8 +31,8 @@ def windows(rolls=None, **settings):
 
 
 def drawn(batches, n_epochs=9):
-    """Return the windows of some epochs, one by one."""
-    return [window for number in range(n_epochs) for batch in batches.epoch(number) for window in zip(*batch)]
+    """Return the windows of some epochs, one by one, without their homes."""
+    return [window for number in range(n_epochs) for batch in batches.epoch(number) for window in zip(*batch[:-1])]
 
 
 def test_each_window_is_an_excerpt_and_what_lies_beyond_the_end_is_silent():
@@ -64,6 +64,7 @@ def test_the_settings_hide_transpose_and_lengthen():
     columns = {int(velocity[0].nonzero()) for velocity, *_ in drawn(windows(max_transpose=2))}
     assert columns == set(range(38, 46))
     hidden = windows(composer_dropout=1, beat_dropout=1)
+    assert not any(batch.home.any() for batch in windows().epoch(0)), "the opening is not told"
     assert all(not beats.any() and not composer for _, _, beats, _, composer in drawn(hidden, 2))
     longer = windows().longer()
     assert next(longer.epoch(0)).velocity.shape == (2, 25, 88) and longer.n_batches(0) == 3
