@@ -112,7 +112,7 @@ def test_results_are_compared_by_value_and_shape(one, other, agree):
 def test_each_usual_mistake_is_found_and_named(name):
     exercise = FUNCTIONS[name]
     for mistake, hint in exercise.mistakes:
-        assert exercise.fault(mistake) == hint
+        assert exercise.fault(mistake).endswith(hint)  # an error comes first
     assert len(exercise.cases) >= 2 and exercise.mistakes
 
 
@@ -121,6 +121,26 @@ def test_the_answer_is_right_and_no_known_mistake_is(name):
     exercise = VALUES[name]
     assert exercise.is_right(exercise.answer)
     assert not any(exercise.is_right(wrong) for wrong, _ in exercise.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("02-4", lambda row: np.array([1, 2]), r"should be \[1, 4\], not \[1, 2\]"),
+        ("02-5", lambda notes, n_frames: [[0] * 88] * n_frames, "one array of shape"),
+        ("02-6", lambda rolls: [np.pad(roll, ((0, 3 - len(roll)), (0, 0))) for roll in rolls], "one array of shape"),
+        ("03-2", lambda windows: torch.stack((windows[:, :-1], windows[:, 1:])), "a tuple of 2 arrays, not one array"),
+        (
+            "03-2",
+            lambda windows: (windows[:, :-1], windows[:, 1:] + 1),
+            r"item 1: entry \[0, 0, 0\] should be 1, not 2",
+        ),
+        ("03-3", lambda n_frames, span: torch.ones(n_frames, n_frames).tril().triu(1 - span), "True and False"),
+        ("03-4", lambda query, key, value: 0 * value + 7, r"entry \[0, 0, 0\] should be -?\d\.\d+, not 7"),
+    ],
+)
+def test_the_kind_or_the_first_entry_that_differs_is_named(name, answer, says):
+    assert re.search(says, FUNCTIONS[name].fault(answer))
 
 
 def test_a_value_gets_three_hints_and_then_the_solution(capsys):

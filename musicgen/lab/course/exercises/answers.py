@@ -9,17 +9,19 @@ N_HINTS = 3
 class Exercise:
     """An exercise with its answer, three general hints, and hints for common mistakes.
 
-    The answer is a number, which may be off by `tolerance`, or anything that can be compared.
+    The answer is a number, which may be off by `tolerance`, or anything that can be compared. What is in `also` is
+    right as well. The first two hints do not give the answer away.
     """
 
     answer: object
     hints: tuple[str, str, str]
     mistakes: tuple[tuple[object, str], ...] = ()
     tolerance: float = 1e-6
+    also: tuple[object, ...] = ()
 
     def is_right(self, value: object) -> bool:
         """Return whether a value is the correct answer."""
-        return self._same(value, self.answer)
+        return any(self._same(value, right) for right in (self.answer, *self.also))
 
     def hint(self, value: object, attempt: int) -> str | None:
         """Return a hint: for the type, for a known mistake, or general hint `attempt` (0 to 2); None after the last."""

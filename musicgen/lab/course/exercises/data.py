@@ -27,6 +27,13 @@ def _fill(notes, n_frames, after_end=0, velocity=None):
     return roll
 
 
+def _fill_by_adding(notes, n_frames):
+    roll = np.zeros((n_frames, 88), np.uint8)
+    for pitch, velocity, start, end in notes:
+        roll[start:end, pitch - 21] += velocity
+    return roll
+
+
 def _pad(rolls, at_the_front=False):
     longest = max(len(roll) for roll in rolls)
     rows = []
@@ -38,6 +45,7 @@ def _pad(rolls, at_the_front=False):
 
 _SMALL_ROLLS = [np.array([[1, 0, 7]]), np.array([[2, 2, 0], [0, 3, 0]]), np.array([[0, 4, 4], [5, 0, 0], [0, 0, 6]])]
 _NOTES = [(60, 80, 0, 3), (64, 70, 2, 5), (21, 33, 4, 5), (108, 99, 5, 6)]
+_OVERLAP = [(60, 80, 0, 3), (60, 50, 1, 5)]
 
 EXERCISES: dict[str, Exercise | FunctionExercise] = {
     "00-1": Exercise(
@@ -77,7 +85,12 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
     ),
     "01-2": Exercise(
         {"train", "validation", "test"},
-        ("Look at the field `split` of the pieces.", "Use a set.", "{piece.split for piece in rolls.pieces}"),
+        ("Look at the field `split` of the pieces.", "There are three.", "{piece.split for piece in rolls.pieces}"),
+        (
+            ({"train", "test"}, "One is missing: settings are chosen on it."),
+            ({"train", "validation"}, "One is missing: the final figures come from it."),
+        ),
+        also=({"training", "validation", "test"},),
     ),
     "01-3": Exercise(
         261.63,
@@ -123,6 +136,10 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             (
                 lambda ticks, tempo, ticks_per_beat, fps: ticks * tempo * fps // (ticks_per_beat * 1_000_000),
                 "// alone rounds down: a note then comes up to a frame too early. Add half of the divisor first.",
+            ),
+            (
+                lambda ticks, tempo, ticks_per_beat, fps: int(ticks * tempo * fps / (ticks_per_beat * 1_000_000) + 0.5),
+                "A float has 53 bits, so large ticks land in the wrong frame. Use whole numbers and //.",
             ),
             (_ticks_in_floats, "round() sends 2.5 to 2, and large floats are not exact. Use whole numbers and //."),
             (
@@ -180,6 +197,8 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ("Times are rounded to the nearest frame.", "A frame lasts 0.05 s.", "half of a frame, in seconds"),
         (
             (0.05, "That is a whole frame. Rounding goes to the nearest one."),
+            (0.5, "Half a frame is right, but how many seconds is it?"),
+            (50, "That is a whole frame, and in milliseconds."),
             (25, "That is in milliseconds. The answer is in seconds."),
         ),
     ),
@@ -189,10 +208,15 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         (
             Case(([0, 80, 80, 0, 60],), [1, 4], "A note begins where a frame sounds and the one before does not."),
             Case(([70, 70, 0, 70],), [0, 3], "A note may begin in frame 0: before it there is silence."),
+            Case(([50, 0],), [0], "A note may begin in frame 0: before it there is silence."),
             Case(([0, 80, 60, 0],), [1], "A run of sounding frames is one note, whatever its velocities."),
             Case(([],), [], "A pitch without frames has no notes."),
         ),
         (
+            (
+                lambda row: [t for t in range(len(row)) if row[t] and not row[t - 1]],
+                "In frame 0, row[t - 1] is row[-1]: the last frame! Before frame 0 there is silence.",
+            ),
             (lambda row: _starts(row, 1), "The note in frame 0 is missing. Before frame 0 there is silence."),
             (lambda row: [t - 1 for t in _starts(row)], "Off by one: that is the silent frame before each note."),
             (lambda row: [t for t in range(len(row)) if row[t]], "Those are all sounding frames, not only the first."),
@@ -208,15 +232,19 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         '''def fill(notes, n_frames):
     """Return a roll, shape (n_frames, 88), from notes: tuples of pitch, velocity, start frame and end frame.
 
-    Column 0 is pitch 21. The end frame no longer sounds.
+    Column 0 is pitch 21. The end frame no longer sounds. Where notes overlap, the later one in the list counts.
     """''',
         (
             Case(([], 3), np.zeros((3, 88)), "Begin with np.zeros((n_frames, 88), np.uint8)."),
-            Case((_NOTES[:1], 4), _fill(_NOTES[:1], 4), "roll[start:end, pitch - 21] = velocity"),
+            Case(
+                (_NOTES[:1], 4), _fill(_NOTES[:1], 4), "Rows are frames, from start to end; the column is pitch - 21."
+            ),
             Case((_NOTES, 6), _fill(_NOTES, 6), "Fill in every note."),
+            Case((_OVERLAP, 5), _fill(_OVERLAP, 5), "Where notes overlap, the later one in the list counts."),
         ),
         (
             (lambda notes, n_frames: _fill(notes, n_frames, 1), "Off by one: the end frame no longer sounds."),
+            (_fill_by_adding, "Velocities do not add up: a later note replaces an earlier one. Use =, not +=."),
             (lambda notes, n_frames: _fill(notes, n_frames, 0, 1), "A cell holds the velocity, not 1."),
             (lambda notes, n_frames: _fill(notes, n_frames).T, "Wrong axis: rows are frames, columns are pitches."),
             (

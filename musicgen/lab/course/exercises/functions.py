@@ -12,6 +12,7 @@ import torch
 from musicgen.lab.course.exercises.calls import LIMIT_SECONDS, Outcome, call_within
 
 SHORT = 60  # characters of a value in a message
+FEW = 8  # entries of an array that is shown as a whole
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class FunctionExercise:
         The largest absolute error of a number.
     call : callable
         How to call the answer with the arguments of a case: for a class, for example, ``lambda cls, x: cls()(x)``.
+    boolean : bool
+        Whether an array must hold booleans, and not just numbers that are equal to them.
     """
 
     stub: str
@@ -56,6 +59,7 @@ class FunctionExercise:
     mistakes: tuple[tuple[Callable, str], ...] = ()
     tolerance: float = 1e-5
     call: Callable = lambda function, *arguments: function(*arguments)
+    boolean: bool = False
 
     @property
     def name(self) -> str:
@@ -96,7 +100,8 @@ class FunctionExercise:
         if outcome.timed_out:
             return f"{call} takes longer than {LIMIT_SECONDS} s. Does a loop never end?"
         if outcome.error is not None:
-            return f"{call} raises {_describe(outcome.error)}. {case.hint}"
+            hint = self._known_mistake(answer, outcome, case) or case.hint
+            return f"{call} raises {_describe(outcome.error)}. {hint}"
         if outcome.changed:
             return f"{call} changes its argument. Work on a copy."
         if self._is_right(outcome.result, case.expected):
@@ -104,7 +109,7 @@ class FunctionExercise:
         if outcome.result is None:
             printed = " It prints something: return it instead." if outcome.printed else ""
             return f"{call} returns None: write the body, and end it with return.{printed}"
-        if mistake := self._known_mistake(answer, outcome.result, case):
+        if mistake := self._known_mistake(answer, outcome, case):
             return mistake
         return f"{call}{self._difference(outcome.result, case.expected)}. {case.hint}"
 
@@ -115,29 +120,90 @@ class FunctionExercise:
         if callable(expected):
             outcome = call_within(expected, (result,), None)
             return outcome.error is None and not outcome.timed_out and bool(outcome.result)
+        if shape(expected) and not _is_array(result):  # a list of lists, or of arrays
+            return False
+        if self.boolean and _is_array(result) and not _is_boolean(result):
+            return False
         return same(result, expected, self.tolerance)
 
-    def _known_mistake(self, answer: Callable, result: object, case: Case) -> str | None:
-        """Return the hint for the known mistake that gives this result.
+    def _known_mistake(self, answer: Callable, outcome: Outcome, case: Case) -> str | None:
+        """Return the hint for the known mistake that does what the answer did.
 
-        If several do, prefer one that gives the same results as the answer in all other cases, too.
+        If several do, prefer one that does the same as the answer in all other cases, too.
         """
-        found = [(wrong, hint) for wrong, hint in self.mistakes if self._gives(wrong, result, case)]
+        found = [(wrong, hint) for wrong, hint in self.mistakes if self._does(wrong, outcome, case)]
         for wrong, hint in found if len(found) > 1 else []:
-            if all(self._gives(wrong, self._run(answer, each).result, each) for each in self.cases):
+            if all(self._does(wrong, self._run(answer, each), each) for each in self.cases):
                 return hint
         return found[0][1] if found else None
 
-    def _gives(self, mistake: Callable, result: object, case: Case) -> bool:
-        wrong = call_within(mistake, case.arguments, None)
-        return wrong.error is None and same(result, wrong.result, self.tolerance)
+    def _does(self, mistake: Callable, outcome: Outcome, case: Case) -> bool:
+        """Return whether a mistake has this outcome: the same error, or the same result of the same kind."""
+        wrong = self._run(mistake, case)
+        if outcome.error is not None or wrong.error is not None:
+            return type(wrong.error) is type(outcome.error) and str(wrong.error) == str(outcome.error)
+        if _is_array(wrong.result) != _is_array(outcome.result):
+            return False
+        if self.boolean and _is_array(outcome.result) and not _is_boolean(outcome.result):
+            return False
+        return same(outcome.result, wrong.result, self.tolerance)
 
     def _difference(self, result: object, expected: object) -> str:
+        """Return the end of a sentence: how a result differs from the expected one."""
         if callable(expected):
             return f" returns {_short(result)}"
-        if shape(result) != shape(expected):
+        as_list = isinstance(expected, list) and isinstance(result, np.ndarray)  # counts as one
+        if _kind(result) != _kind(expected) and not _is_number(expected) and not as_list:
+            return f" should be {_described(expected)}, not {_described(result)}"
+        if shape(result) != shape(expected) and not as_list:
             return f" should have the shape {shape(expected)}, not {shape(result)}"
+        if self.boolean and not _is_boolean(result):
+            return f" should hold True and False (bool), not numbers ({result.dtype})"
+        if isinstance(expected, tuple) and len(expected) == len(result):
+            number = next(i for i, pair in enumerate(zip(result, expected)) if not self._is_right(*pair))
+            return f", item {number}{self._difference(result[number], expected[number])}"
+        if not _fits_in_a_line(expected):
+            return _first_difference(_as_array(result), _as_array(expected), self.tolerance)
         return f" should be {_short(expected)}, not {_short(result)}"
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (np.ndarray, torch.Tensor))
+
+
+def _is_boolean(value: np.ndarray | torch.Tensor) -> bool:
+    return value.dtype in (np.dtype(bool), torch.bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (bool, int, float, np.generic)) or (_is_array(value) and not shape(value))
+
+
+def _kind(value: object) -> str:
+    """Return "array", "number", or the name of the type."""
+    if _is_number(value):
+        return "number"
+    return "array" if _is_array(value) else type(value).__name__
+
+
+def _described(value: object) -> str:
+    """Return what a value is, as in "a tuple of 2" or "an array of shape (2, 3)"."""
+    if shape(value):
+        return f"one array of shape {shape(value)}"
+    if isinstance(value, (list, tuple)) and any(map(_is_array, value)):
+        return f"a {type(value).__name__} of {len(value)} arrays"
+    return _short(value)
+
+
+def _fits_in_a_line(value: object) -> bool:
+    return len(shape(value)) <= 1 and sum(shape(value)) <= FEW
+
+
+def _first_difference(result: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
+    """Return the end of a sentence about the first entry in which two arrays of one shape differ."""
+    differs = ~np.isclose(result, expected, rtol=tolerance, atol=tolerance)
+    index = tuple(np.argwhere(differs)[0].tolist())
+    return f": entry {list(index)} should be {_short(expected[index])}, not {_short(result[index])}"
 
 
 def shape(value: object) -> tuple[int, ...]:
@@ -160,11 +226,15 @@ def same(one: object, other: object, tolerance: float = 0.0) -> bool:
 
 
 def _same_numbers(one: object, other: object, tolerance: float) -> bool:
+    if isinstance(one, int) and isinstance(other, int):  # as floats, large ones would be rounded
+        return abs(one - other) <= tolerance
     try:
         left, right = (_as_array(value) for value in (one, other))
     except (TypeError, ValueError, RuntimeError):
         return False
-    return left.shape == right.shape and bool(np.allclose(left, right, rtol=tolerance, atol=tolerance))
+    if left.shape != right.shape:
+        return False
+    return bool(np.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
 def _as_array(value: object) -> np.ndarray:
@@ -174,16 +244,28 @@ def _as_array(value: object) -> np.ndarray:
 
 
 def _short(value: object) -> str:
-    """Return a value as text on one line, a large array by its shape."""
-    if len(shape(value)) > 1 or sum(shape(value)) > 8:
-        return f"array of shape {shape(value)}"
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic, torch.Tensor)) else value
-    value = round(value, 4) if isinstance(value, float) else value
+    """Return a value as text on one line, numbers with four digits, a large array by its shape."""
     try:
-        text = " ".join(repr(value).split())
+        text = _text(value)
     except Exception:  # a __repr__ of the reader's own
         text = type(value).__name__
     return text if len(text) <= SHORT else f"{text[:SHORT]} ..."
+
+
+def _text(value: object) -> str:
+    if not _fits_in_a_line(value):
+        return f"array of shape {shape(value)}"
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1_000 else f"{value:.0f}"
+    if type(value) is list:
+        return f"[{', '.join(map(_text, value))}]"
+    if type(value) is tuple and len(value) > 1:
+        return f"({', '.join(map(_text, value))})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{_text(key)}: {_text(each)}" for key, each in value.items()) + "}"
+    return " ".join(repr(value).split())
 
 
 def _describe(error: BaseException) -> str:

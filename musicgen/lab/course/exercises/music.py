@@ -28,6 +28,12 @@ def _effective_sample_size(weights):
     return weights.sum() ** 2 / (weights**2).sum()
 
 
+def _top_p_with_one_more(p, share):
+    ordered, order = torch.sort(torch.as_tensor(p), descending=True)
+    before = ordered.cumsum(0) - ordered
+    return torch.zeros(len(p), dtype=torch.bool).scatter(0, order, before <= share * ordered.sum())
+
+
 def _nll(p, roll):
     p = np.asarray(p)
     roll = np.asarray(roll)
@@ -55,6 +61,7 @@ _ROLL = np.array([[1, 0, 1], [0, 1, 0]])
 _LOGITS = torch.tensor([-2.0, 0.0, 3.0])
 _WEIGHTS = torch.tensor([1.0, 4.0, 0.0, 1.0, 2.0])
 _ONSETS = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
+_TIE = torch.tensor([0.25, 0.5, 0.25])  # sums of these are exact
 
 EXERCISES: dict[str, Exercise | FunctionExercise] = {
     "05-1": Exercise(
@@ -69,18 +76,23 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
     "05-2": Exercise(
         "which",
         (
-            "One temperature is about pitches, one about time.",
-            "It keeps the number of onsets the same.",
+            "Compare it with the temperature of `draw_frame`, which changes how many notes there are.",
+            "It keeps the expected number of onsets the same.",
             'The answer is "which" or "when".',
         ),
-        (("when", "That is what `onset_temperature` does."),),
+        (
+            (
+                "when",
+                "`generate` keeps the expected number of onsets, so they do not become rarer. What else can change?",
+            ),
+        ),
     ),
     "05-3": Exercise(
         0,
         (
-            "unconditional + scale * (conditional - unconditional)",
             "1 is as trained.",
             "Only `unconditional` should be left.",
+            "unconditional + scale * (conditional - unconditional): which scale removes the second part?",
         ),
         ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),
     ),
@@ -93,6 +105,8 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         1 / (1 + math.exp(1)),
         ("Divide the logit by the temperature first.", "The logit becomes -1.", "1 / (1 + exp(1))"),
         (
+            (-1, "That is the logit at this temperature. Which probability does it have? Take the sigmoid."),
+            (-2, "That is the logit. Divide it by the temperature, and take the sigmoid."),
             (1 / (1 + math.exp(2)), "That is its probability at temperature 1."),
             (1 / (1 + math.exp(4)), "That is at temperature 0.5: divide by the temperature."),
             (1 / (1 + math.exp(-1)), "The sign: a negative logit has a probability below one half."),
@@ -131,11 +145,16 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             Case((_ONSETS, 0.5), _top_p(_ONSETS, 0.5), "0.4 alone does not reach 0.5, so 0.3 stays as well."),
             Case((_ONSETS / 10, 0.5), _top_p(_ONSETS, 0.5), "The share is one of the sum of p, which need not be 1."),
             Case((_ONSETS, 0.01), _top_p(_ONSETS, 0.01), "At least the likeliest pitch stays."),
+            Case((_TIE, 0.5), _top_p(_TIE, 0.5), "0.5 alone reaches half of the sum: the others go."),
         ),
         (
             (
                 _top_p_without_the_last,
                 "Off by one: the pitch with which the sum reaches the share must stay. Compare the sum before it.",
+            ),
+            (
+                _top_p_with_one_more,
+                "Where the sum before a pitch reaches the share exactly, the pitch is not needed: < not <=.",
             ),
             (lambda p, share: p >= share, "That compares single pitches. Add them up, from the likeliest."),
             (lambda p, share: _top_p(-p, share), "The order is wrong: begin with the likeliest pitch."),
@@ -265,7 +284,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
     ),
     "06-5": Exercise(
         2.3 / math.log(2),
-        ("A bit is the surprise of a fair coin.", "log 2 nats are one bit, so divide by log 2.", "2.3 / log(2)"),
+        ("A bit is the surprise of a fair coin.", "log 2 nats are one bit.", "2.3 / log(2)"),
         ((2.3 * math.log(2), "A bit is smaller than a nat, so there must be more bits: divide."),),
         tolerance=0.01,
     ),
