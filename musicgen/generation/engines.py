@@ -2,20 +2,21 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from musicgen.generation.graphs import FrameStep, Known, PitchPass, VelocityPass, named_tensors
-from musicgen.home import N_HOME_FEATURES
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
 from musicgen.utils.files import printable
 
 ENGINES = ("torch", "onnx")
 INSTALL = "pip install onnxruntime"
+# A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
+IN_PLACE = (".keys", ".values")
 
 
 class TorchEngine:
@@ -127,25 +128,69 @@ def find_graphs(checkpoint: Path | str, sha256: str, engine: str | None = None) 
 
 
 class OnnxState:
-    """State of an `OnnxEngine`: named tensors whose first axis is the batch."""
+    """State of an `OnnxEngine`: the graphs for a number of rows, with all their inputs and outputs in arrays that stay.
 
-    def __init__(self, tensors: dict[str, Any]):
-        self.tensors = tensors
+    The graphs are wired together: what one writes, the next one reads. A step changes the state; to continue twice from
+    one state, copy it with `select`.
 
-    @classmethod
-    def from_model(cls, state: ModelState) -> "OnnxState":
-        """Continue from the state of a model."""
-        return cls({name: _value(tensor) for name, tensor in named_tensors(state.fixed())})
+    Parameters
+    ----------
+    sessions : dict
+        See `Graphs`.
+    tensors : dict of str to numpy.ndarray
+        The named tensors of a fixed `ModelState`.
+    """
 
-    @property
-    def n_rows(self) -> int:
-        """Rows of the batch."""
-        return next(iter(self.tensors.values())).shape()[0]
+    def __init__(self, sessions: dict, tensors: dict[str, np.ndarray]):
+        self.sessions = sessions
+        self.n_rows = len(next(iter(tensors.values())))
+        self.inputs = {name: {} for name in sessions}  # arrays by name, for each graph
+        self.outputs = {}
+        self._bindings = {name: session.io_binding() for name, session in sessions.items()}
+        values = {}  # of all outputs so far
+        for name, session in sessions.items():
+            for node in session.get_inputs():
+                if node.name not in values:
+                    array = np.zeros(self._shape(node), np.int64 if "int64" in node.type else np.float32)
+                    array[...] = tensors.get(node.name, 0)
+                    self.inputs[name][node.name] = array
+                value = values.get(node.name) or _value(self.inputs[name][node.name])
+                self._bindings[name].bind_ortvalue_input(node.name, value)
+                if node.name.endswith(IN_PLACE):
+                    values[f"next_{node.name}"] = value
+            for node in session.get_outputs():
+                if node.name not in values:
+                    self.outputs[node.name] = np.zeros(self._shape(node), np.float32)
+                    values[node.name] = _value(self.outputs[node.name])
+                self._bindings[name].bind_ortvalue_output(node.name, values[node.name])
+
+    def run(self, graph: str, **inputs: Tensor) -> None:
+        """Run a graph; the results are in `outputs`."""
+        for name, tensor in inputs.items():
+            self.inputs[graph][name][...] = tensor.numpy()
+        self.sessions[graph].run_with_iobinding(self._bindings[graph])
+
+    def end_step(self) -> None:
+        """Continue from the new state."""
+        for name, array in self.inputs["step"].items():
+            if f"next_{name}" in self.outputs:
+                array[...] = self.outputs[f"next_{name}"]
 
     def select(self, indices: Tensor) -> "OnnxState":
         """Return the state of the given rows of the batch, in this order, as `ModelState.select` does."""
         rows = indices.numpy()
-        return OnnxState({name: _value(value.numpy()[rows]) for name, value in self.tensors.items()})
+        tensors = {name: array[rows] for name, array in self.inputs["step"].items() if name.startswith("state.")}
+        return OnnxState(self.sessions, tensors)
+
+    def _shape(self, node) -> list[int]:
+        return [n if isinstance(n, int) else self.n_rows for n in node.shape]
+
+
+class OnnxKnown(NamedTuple):
+    """What an `OnnxEngine` knows of the next frame: see `Known`; the rest is in the arrays of the state."""
+
+    hidden: Tensor
+    pedal_logit: Tensor | None
 
 
 class OnnxEngine:
@@ -162,7 +207,7 @@ class OnnxEngine:
         self.model = model
         self.sessions = graphs.sessions
         self._hear_several = FrameStep(model)
-        self._outputs = {name: [each.name for each in x.get_outputs()] for name, x in self.sessions.items()}
+        self._state = None  # of the last step
 
     def hear(
         self,
@@ -172,8 +217,8 @@ class OnnxEngine:
         composer: Tensor,
         home: Tensor | None,
         state: ModelState | OnnxState | None,
-    ) -> tuple[Known, ModelState | OnnxState]:
-        """Return what `FrameStep` returns; all but the hidden states and the pedal's logit is for this engine only."""
+    ) -> tuple[Known | OnnxKnown, ModelState | OnnxState]:
+        """Return what `FrameStep` returns."""
         if velocity.shape[1] > 1:
             if isinstance(state, OnnxState):
                 raise ValueError("graphs hear one frame at a time; a prime comes first")
@@ -181,42 +226,28 @@ class OnnxEngine:
         if state is None:
             state = self.model.initial_state(velocity.float())
         if isinstance(state, ModelState):
-            state = OnnxState.from_model(state)
-        inputs = {"velocity": velocity.float(), "pedal": pedal, "beats": beats, "composer": composer}
-        if self.model.config.home:
-            inputs["home"] = self._unknown_home(len(velocity)) if home is None else home
-        results = self._run("step", inputs, state.tensors)
-        after = {name.removeprefix("next_"): x for name, x in results.items() if name.startswith("next_")}
-        known = {name: results.get(name) for name in Known._fields} | {"pedal": results["pedal_history"]}
-        for name in {"hidden", "pedal_logit"} & results.keys():
-            known[name] = torch.from_numpy(results[name].numpy())
-        return Known(**known), OnnxState(after)
+            tensors = {name: tensor.numpy() for name, tensor in named_tensors(state.fixed())}
+            state = OnnxState(self.sessions, tensors)
+        told = {} if home is None else {"home": home}  # otherwise it stays 0: unknown
+        state.run("step", velocity=velocity, pedal=pedal, beats=beats, composer=composer, **told)
+        state.end_step()
+        self._state = state
+        found = [state.outputs.get(name) for name in OnnxKnown._fields]
+        return OnnxKnown(*(None if each is None else torch.from_numpy(each.copy()) for each in found)), state
 
-    def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Any]:
-        """Return the results of a `PitchPass`; the second one is for this engine only."""
-        found = {"encoded": known.encoded, "pitches": known.pitches, "pedal_history": known.pedal}
-        results = self._run("pitches", {"next_pedal": next_pedal, "next_frame": next_frame}, found)
-        return torch.from_numpy(results["logits"].numpy()), results["conditioned"]
+    def pitch_logits(self, known: OnnxKnown, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, None]:
+        """Return the logits of a `PitchPass` after the last step."""
+        self._state.run("pitches", next_pedal=next_pedal, next_frame=next_frame)
+        return torch.from_numpy(self._state.outputs["logits"].copy()), None
 
-    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
+    def velocity_logits(self, known: OnnxKnown, conditioned: None, velocity: Tensor, struck: Tensor) -> Tensor:
         """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
-        found = {"conditioned": conditioned, "recent": known.recent}
-        results = self._run("velocities", {"velocity": velocity.float()}, found)
-        return torch.from_numpy(results["velocity_logits"].numpy())[struck]
-
-    def _unknown_home(self, n_rows: int) -> Tensor:
-        return torch.zeros(n_rows, self.model.config.n_pitches, N_HOME_FEATURES)
-
-    def _run(self, name: str, inputs: dict[str, Tensor], found: dict[str, Any]) -> dict[str, Any]:
-        """Run a graph on tensors and on results of earlier runs, which are not copied."""
-        values = {key: _value(tensor) for key, tensor in inputs.items()} | found
-        session = self.sessions[name]
-        results = session.run_with_ort_values(self._outputs[name], values)
-        return dict(zip(self._outputs[name], results))
+        self._state.run("velocities", velocity=velocity)
+        return torch.from_numpy(self._state.outputs["velocity_logits"][struck.numpy()])
 
 
-def _value(array: Tensor | np.ndarray):
+def _value(array: np.ndarray):
+    """Return an array as a value of ONNX Runtime, which shares its memory."""
     import onnxruntime
 
-    array = array.numpy() if isinstance(array, Tensor) else array
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
