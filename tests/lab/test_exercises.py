@@ -154,7 +154,7 @@ def test_a_value_gets_three_hints_and_then_the_solution(capsys):
 
 
 def test_values_may_come_from_torch_but_not_in_another_kind(capsys):
-    assert check("05-1", torch.tensor(80)) and check("05-2", "Which ")
-    assert not check("05-3", False) and not check("01-2", ["train", "validation", "test"])
+    assert check("05-3", torch.tensor(80)) and check("05-4", "Which ")
+    assert not check("05-5", False) and not check("01-2", ["train", "validation", "test"])
     *_, bool_line, list_line = capsys.readouterr().out.splitlines()
     assert "a number, not a bool" in bool_line and "a set, not a list" in list_line

@@ -64,7 +64,7 @@ _ONSETS = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
 _TIE = torch.tensor([0.25, 0.5, 0.25])  # sums of these are exact
 
 EXERCISES: dict[str, Exercise | FunctionExercise] = {
-    "05-1": Exercise(
+    "05-3": Exercise(
         80,
         ("Eight beats at 120 beats per minute.", "A beat lasts 0.5 s, so the prime lasts 4 s.", "4 * 20 frames"),
         (
@@ -73,7 +73,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             (8, "That is the number of beats."),
         ),
     ),
-    "05-2": Exercise(
+    "05-4": Exercise(
         "which",
         (
             "Compare it with the temperature of `draw_frame`, which changes how many notes there are.",
@@ -87,7 +87,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             ),
         ),
     ),
-    "05-3": Exercise(
+    "05-5": Exercise(
         0,
         (
             "1 is as trained.",
@@ -96,12 +96,12 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ),
         ((1, "1 follows the composer as in training."), (-1, "That would go away from the composer.")),
     ),
-    "05-7": Exercise(
+    "05-1": Exercise(
         0,
         ("1 / (1 + exp(-x)) = 1/2", "Then exp(-x) is 1.", "Which number has the exponential 1?"),
         ((0.5, "That is the probability. Which x gives it?"), (1, "The logit 1 has the probability 0.73.")),
     ),
-    "05-8": Exercise(
+    "05-2": Exercise(
         1 / (1 + math.exp(1)),
         ("Divide the logit by the temperature first.", "The logit becomes -1.", "1 / (1 + exp(1))"),
         (
@@ -113,7 +113,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         ),
         tolerance=0.001,
     ),
-    "05-4": FunctionExercise(
+    "05-6": FunctionExercise(
         '''def temper(logits, temperature):
     """Return the probabilities of logits at a temperature: below 1, likely pitches become likelier."""''',
         (
@@ -137,7 +137,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             ),
         ),
     ),
-    "05-5": FunctionExercise(
+    "05-7": FunctionExercise(
         '''def top_p(p, share):
     """Return a mask, shape (pitches,): the likeliest pitches that together reach this share of the sum of p."""''',
         (
@@ -164,7 +164,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             ),
         ),
     ),
-    "05-6": FunctionExercise(
+    "05-8": FunctionExercise(
         '''def guide(conditional, unconditional, scale):
     """Return logits with guidance: 0 ignores the composer, 1 is as trained, above 1 goes further the same way."""''',
         (
