@@ -16,8 +16,8 @@ ROLL = PianoRoll.from_notes(np.array(NOTES, NOTE_DTYPE))  # 3 s
 def test_attention_is_drawn_in_seconds_with_unseen_frames_left_blank():
     weights = np.tril(np.ones((40, 40)))
     image = plots.plot_attention(weights / weights.sum(axis=1, keepdims=True), fps=10).images[0]
-    assert image.get_extent() == [0, 4, 0, 4]
-    assert image.origin == "lower"
+    assert image.get_extent() == [0, 4, 4, 0]
+    assert image.origin == "upper"  # row 0 on top, as in the matrix
     np.testing.assert_array_equal(image.get_array().mask, weights == 0)
 
 

@@ -68,15 +68,16 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
     ax : Axes, optional
     fps : int
     """
-    ax = axes_for(ax, 6.5, 5.5)
+    ax = axes_for(ax, 7.5, 5.5)
     seen = np.ma.masked_equal(weights, 0)
     # The square root makes faint weights visible. The largest are cut off: the first frames have few others to see.
     norm = PowerNorm(0.5, vmin=0, vmax=np.quantile(seen.compressed(), 0.99))
-    extent = (0, len(weights) / fps, 0, len(weights) / fps)
-    image = ax.imshow(seen, cmap=fading(ORANGE), norm=norm, extent=extent, origin="lower")
+    seconds = len(weights) / fps
+    extent = (0, seconds, seconds, 0)  # row 0 on top, as a matrix is written
+    image = ax.imshow(seen, cmap=fading(ORANGE), norm=norm, extent=extent, origin="upper")
     ax.set(xlabel="earlier moment in seconds", ylabel="present moment in seconds")
     ax.figure.colorbar(image, ax=ax, label="attention weight", extend="max", fraction=0.045, pad=0.02)
-    describe(ax, "Each row shows the attention weights of one frame; nothing lies right of the diagonal")
+    describe(ax, "Each row shows the attention weights of one frame; nothing lies above the diagonal")
     return ax
 
 
