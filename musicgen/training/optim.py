@@ -13,7 +13,7 @@ ALL = "all"  # stands for the whole model in `part_rates`
 
 
 def make_sgd(groups: list[dict], config) -> torch.optim.SGD:
-    """Return SGD with momentum, as on the poster."""
+    """Return SGD, the optimiser of the poster, with momentum, which the poster does not mention."""
     return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum)
 
 

@@ -53,12 +53,12 @@ GROWING = "training.n_epochs", "training.minutes"  # may be larger when a run is
 class TrainConfig(Settings):
     """Configuration of a `Trainer`."""
 
-    optimizer: str = setting("``sgd`` with momentum, as on the poster, or ``adamw``.", "sgd", choices=OPTIMIZERS)
+    optimizer: str = setting("``sgd``, as on the poster, or ``adamw``.", "sgd", choices=OPTIMIZERS)
     learning_rate: float = setting("The poster uses 0.001 to 0.01.", 0.01, 1e-12, 1, usual=(1e-4, 0.1))
     schedule: str = setting("``constant``, or ``cosine`` after a short warm-up.", "constant", choices=SCHEDULES)
     warm_up: int = setting("Updates of warm-up; 0 is 2 % of the run for ``cosine``.", 0, 0, 10**6, usual=(0, 1000))
     final_rate: float = setting("Share of the learning rate at which ``cosine`` ends.", 0.0, 0, 1)
-    momentum: float = setting("Momentum of SGD.", 0.9, 0, 0.999)
+    momentum: float = setting("Momentum of SGD; the poster mentions none.", 0.9, 0, 0.999)
     beta1: float = setting("AdamW's decay of the mean gradient.", 0.9, 0, 0.9999, usual=(0.5, 0.999))
     beta2: float = setting("AdamW's decay of the mean squared gradient.", 0.999, 0, 0.99999, usual=(0.9, 0.9999))
     weight_decay: float = setting("Weight decay of AdamW.", 0.01, 0, 1)
