@@ -111,4 +111,4 @@ def test_errors_are_told_in_a_line_faults_with_their_traceback_and_never_as_mark
 
 def test_help_stands_beside_every_name():
     row = form(TrainConfig).children[0].children[0]
-    assert "sgd with momentum, as on the poster" in row.children[0].value
+    assert "sgd, as on the poster" in row.children[0].value
