@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen.corpora.primes import shipped_prime
 from musicgen.generation import GenerationConfig, continue_rolls, find_graphs
 from musicgen.generation.engines import Graphs, OnnxEngine, TorchEngine, graph_paths
 from musicgen.piano_roll import PianoRoll
+from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 pytest.importorskip("onnxruntime", reason="no wheel of ONNX Runtime for this system")
 SHA256 = "5e" * 32
@@ -98,6 +100,14 @@ def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
     for one, other in zip(*rolls):
         assert one.n_notes and np.array_equal(one.velocity, other.velocity)
         assert np.array_equal(one.pedal, other.pedal)
+
+
+def test_the_shipped_graphs_belong_to_the_shipped_checkpoint_and_play():
+    checkpoint = load_checkpoint(SHIPPED_CHECKPOINT)
+    graphs = find_graphs(SHIPPED_CHECKPOINT, checkpoint.sha256, "onnx")
+    config = GenerationConfig(seed=1, candidates=2)
+    (roll,) = continue_rolls(checkpoint.model, [shipped_prime("Chopin", 8)], 20, config, [3], graphs=graphs)
+    assert roll[-20:].n_notes
 
 
 def test_graphs_of_another_checkpoint_are_refused(path):
