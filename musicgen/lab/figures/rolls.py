@@ -124,7 +124,7 @@ def _octave(ax: Axes, pitch: float) -> str:
     It is empty above the piano, and at the lower edge, where the label of the pedal is.
     """
     bottom, top = ax.get_ylim()
-    return pitch_name(round(pitch)) if bottom + 0.07 * (top - bottom) < pitch <= HIGHEST_PITCH else ""
+    return pitch_name(round(pitch)) if bottom + 0.045 * (top - bottom) < pitch <= HIGHEST_PITCH else ""
 
 
 def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
