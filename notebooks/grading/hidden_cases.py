@@ -37,6 +37,51 @@ def _pieces(random):
     return [(f"title {random.integers(4)}", str(random.choice(["train", "validation", "test"]))) for _ in range(6)]
 
 
+def _tensor(random, *shape):
+    return torch.from_numpy(random.normal(0, 1, shape)).float()
+
+
+def _probabilities(random, *shape):
+    return torch.from_numpy(random.uniform(0.05, 0.95, shape)).float()
+
+
+def _frames(random, *shape):
+    return torch.from_numpy(random.integers(0, 2, shape)).float()
+
+
+def _sizes(random):
+    return random.permutation(np.arange(2, 9))[:3].tolist()  # all different, so that swapped axes are seen
+
+
+def _query_key_value(random):
+    sizes = _sizes(random)
+    return tuple(_tensor(random, *sizes) for _ in range(3))
+
+
+def _gru(random):
+    inputs, units, _ = _sizes(random)
+    x = _tensor(random, inputs)
+    h = _tensor(random, units)
+    return x, h, _tensor(random, 3 * units, inputs), _tensor(random, 3 * units, units)
+
+
+def _padded(random):
+    B, T, _ = _sizes(random)
+    return torch.from_numpy(random.uniform(1, 9, (B, T))).float(), random.integers(1, T + 1, B).tolist()
+
+
+def _histories(random):
+    losses = random.uniform(1, 4, (5, 4, 2)).tolist()
+    return {
+        f"run {n}": [{"train_nll": train, "validation_nll": validation} for train, validation in epochs]
+        for n, epochs in enumerate(losses)
+    }
+
+
+def _gradients(random):
+    return [3 * _tensor(random, 3), 3 * _tensor(random, 2, 4)]  # of norm 10 together, more or less
+
+
 MAKERS = {
     "00-2": lambda random: (float(random.uniform(0, 90)), int(random.integers(5, 80))),
     "01-4": lambda random: (int(random.integers(21, 109)),),
@@ -47,6 +92,17 @@ MAKERS = {
     "02-4": lambda random: ((random.integers(0, 3, 20) * 40).tolist(),),
     "02-5": lambda random: (_notes(random), 30),
     "02-6": lambda random: (_rolls(random),),
+    "03-1": lambda random: (_probabilities(random, 4, 7), _frames(random, 4, 7)),
+    "03-2": lambda random: (_tensor(random, *_sizes(random)),),
+    "03-3": lambda random: (int(random.integers(4, 9)), int(random.integers(1, 6))),
+    "03-4": _query_key_value,
+    "03-5": _gru,
+    "03-6": lambda random: ("linear model", "SGD", _frames(random, *_sizes(random))),
+    "03-7": lambda random: (3 * _tensor(random, 9), float(random.uniform(0.3, 3)), _probabilities(random, 9)),
+    "04-2": lambda random: (float(random.uniform(0, 1)),),
+    "04-3": _padded,
+    "04-4": lambda random: (_histories(random),),
+    "04-5": lambda random: (_gradients(random), float(random.uniform(4, 16))),
     "05-6": lambda random: (_logits(random), float(random.uniform(0.3, 3))),
     "05-7": lambda random: (torch.sigmoid(_logits(random)), float(random.uniform(0.2, 0.95))),
     "05-8": lambda random: (_logits(random), _logits(random), float(random.uniform(1.2, 4))),
