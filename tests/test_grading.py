@@ -32,6 +32,11 @@ def hand_in(folder, name, *sources):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
 
 
+def points_in(folder):
+    with (folder / "points.csv").open(encoding="utf-8", newline="") as stream:
+        return {row["student"]: row for row in csv.DictReader(stream)}
+
+
 def test_copies_for_students_have_empty_exercises_and_no_solutions(tmp_path):
     grading.write_student_copies(tmp_path)
     text = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.ipynb"))
@@ -62,12 +67,42 @@ def test_points_are_given_and_misbehaviour_costs_only_its_points(tmp_path):
     hand_in(tmp_path / "in", "cat/00_hello.ipynb", writing, 'check("00-1", exit())')
     command = [sys.executable, GRADING / "grade.py", "grade", tmp_path / "in", "--seed", "7"]
     subprocess.run(command, check=True, capture_output=True)
-    with (tmp_path / "in" / "points.csv").open(newline="") as stream:
-        rows = {row["student"]: (row["00-1"], row["00-2"], row["points"]) for row in csv.DictReader(stream)}
-    assert rows == {"ann": ("1", "1", "2"), "ben": ("1", "0", "1"), "cat": ("0", "0", "0")}
+    rows = {student: (row["00-1"], row["00-2"], row["points"]) for student, row in points_in(tmp_path / "in").items()}
+    nothing, all_points = ("0", "0", "0"), ("1", "1", "2")
+    assert rows == {"ann": all_points, "ben": ("1", "0", "1"), "cat": nothing, "maximum": all_points}
     assert not outside.exists()
 
 
-def test_a_notebook_that_hangs_gets_no_points_and_a_note(tmp_path):
-    hand_in(tmp_path, "dan_00.ipynb", "class Slow:\n    while True: pass")
-    assert grading.grade(tmp_path, 0, seconds=4) == [{"student": "dan", "note": "dan_00.ipynb: TimeoutExpired. "}]
+def test_a_notebook_that_hangs_or_crashes_is_not_graded_and_that_is_no_zero(tmp_path, monkeypatch, capsys):
+    hand_in(tmp_path, "dan_00_hello.ipynb", "class Slow:\n    while True: pass")
+    (tmp_path / "eve_07_profiling.ipynb").write_text("half a file")
+    monkeypatch.setattr(sys, "argv", ["grade.py", "grade", str(tmp_path), "--seconds", "1"])
+    with pytest.raises(SystemExit, match="dan/00_hello, eve/07_profiling"):
+        grading.main()
+    assert "public" in capsys.readouterr().err
+    rows = points_in(tmp_path)
+    for student in ("dan", "eve"):
+        assert {rows[student][name] for name in ("points", "00-1", "00-2", "07-1")} == {""}
+    assert "00_hello: not graded (" in rows["dan"]["note"] and "07_profiling: not handed in" in rows["dan"]["note"]
+    assert "JSON" in rows["eve"]["note"]
+
+
+@pytest.mark.parametrize(("path", "student", "stem"), [
+    ("ann/05_generation.ipynb", "ann", "05_generation"),
+    ("ann_123/notebooks/05_generation (1).ipynb", "ann_123", "05_generation"),
+    ("s02 ann_2024_05_generation.ipynb", "s02 ann_2024", "05_generation"),
+    ("05_generation.ipynb", "05_generation", "05_generation"),
+    ("ann_05.ipynb", "ann_05", None),
+])  # fmt: skip
+def test_a_file_is_the_notebook_whose_whole_name_it_has(path, student, stem):
+    assert grading.student_and_stem(Path(path)) == (student, stem)
+
+
+def test_a_notebook_that_was_not_handed_in_is_empty_and_counts_in_the_maximum(tmp_path):
+    one = grading.Submission({"00_hello": Path("a")}, {"00-1": 1, "00-2": 0})
+    two = grading.Submission({"07_profiling": Path("b")}, {"07-1": 1, "07-2": 1, "07-3": 0, "07-4": 1})
+    grading.write_points({"ann": one, "ben": two}, tmp_path / "points.csv")
+    rows = points_in(tmp_path)
+    assert [rows[name]["points"] for name in ("ann", "ben", "maximum")] == ["1", "3", "6"]
+    assert [rows[name]["00-2"] for name in ("ann", "ben", "maximum")] == ["0", "", "1"]
+    assert rows["ben"]["note"] == "00_hello: not handed in"

@@ -2,26 +2,34 @@
 
 Each notebook is graded in a process of its own, with a time limit, in a temporary folder, and may write nowhere else.
 Its functions are called with the arguments of `hidden_cases`, which students do not have; the solutions say what is
-right.
+right. A notebook whose process does not come to its end is "not graded", and that is no zero.
 """
 
 import argparse
 import ast
 import csv
+import io
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nbformat
 
 NOTEBOOKS = Path(__file__).parents[1]
-LIMIT_SECONDS = 120  # for one notebook; a single call has 5 s
+STEMS = [path.stem for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+LIMIT_SECONDS = 60  # of the processor, for one notebook, without our imports; a single call has 5 s
+PATIENCE = 10  # seconds by the clock for each of those: other programs may keep the processor busy
+LONGEST_IMPORTS = 300  # seconds by the clock
+LONGEST_REASON = 200  # characters
 REFUSED = (
     "os.remove",
     "os.rename",
@@ -84,7 +92,18 @@ def answers(path: Path) -> dict[str, ast.expr]:
     return {call.args[0].value: call.args[1] for call in checks if isinstance(call.args[0], ast.Constant)}
 
 
-def grade_one(path: Path, seed: int) -> dict[str, int]:
+def limit_processor_time(seconds: int) -> None:
+    """End this process when it has used so much more processor time; on Windows, only the clock ends it."""
+    try:
+        import resource
+    except ImportError:
+        return
+    used = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its end leaves no dump
+
+
+def grade_one(path: Path, stem: str, seed: int, seconds: int) -> dict[str, int]:
     """Return the points of one notebook by exercise."""
     from hidden_cases import hidden_arguments
 
@@ -92,9 +111,10 @@ def grade_one(path: Path, seed: int) -> dict[str, int]:
     from musicgen.lab.course.exercises import EXERCISES
     from musicgen.lab.course.exercises.functions import Case, FunctionExercise
 
-    number = re.search(r"\d\d", path.stem)[0]
+    number = stem[:2]
     solved = definitions(NOTEBOOKS / "solutions" / f"{number}_solutions.ipynb")
     given = {"rolls": open_corpus()}  # some answers are expressions of it
+    limit_processor_time(seconds)  # from here on: what is ours is imported
     sys.addaudithook(refuse)
     namespace, expressions, points = given | definitions(path), answers(path), {}
     for name, exercise in ((name, each) for name, each in EXERCISES.items() if name.startswith(number)):
@@ -125,45 +145,130 @@ def refuse(event: str, arguments: tuple) -> None:
         raise PermissionError(f"{event} is not allowed")
 
 
-def grade(folder: Path, seed: int, seconds: int = LIMIT_SECONDS) -> list[dict]:
-    """Return the points of each student: the name of the folder with the notebooks, or of the file."""
-    rows: dict[str, dict] = {}
+class NotGraded(Exception):
+    """The grading of a notebook did not come to its end; the message says why."""
+
+
+@dataclass
+class Submission:
+    """What one student handed in: files by notebook, points by exercise, and what a teacher should know."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    points: dict[str, int] = field(default_factory=dict)
+    not_graded: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def student_and_stem(path: Path) -> tuple[str, str | None]:
+    """Return who handed a file in, and the notebook that it is, both by its path in the folder of what was handed in.
+
+    The student is the first folder, or else what stands before the notebook's name.
+    """
+    stem = next((each for each in STEMS if each in path.stem), None)
+    if len(path.parts) > 1:
+        return path.parts[0], stem
+    return path.stem.split(stem or "\0")[0].strip("_- ") or path.stem, stem
+
+
+def points_in_own_process(path: Path, stem: str, seed: int, seconds: int) -> dict[str, int]:
+    """Return the points of one notebook by exercise.
+
+    Raises
+    ------
+    NotGraded
+        If the time is up, or the process fails.
+    """
+    command = [sys.executable, __file__, "one", str(path.resolve())]
+    command += ["--stem", stem, "--seed", str(seed), "--seconds", str(seconds)]
+    longest = LONGEST_IMPORTS + PATIENCE * seconds
+    with tempfile.TemporaryDirectory() as own:
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=own, timeout=longest)
+        except subprocess.TimeoutExpired:
+            raise NotGraded(f"no end after {longest} s by the clock") from None
+    if hasattr(signal, "SIGXCPU") and done.returncode == -signal.SIGXCPU:
+        raise NotGraded(f"more than {seconds} s of processor time")
+    printed, errors = (stream.decode(errors="replace").splitlines() for stream in (done.stdout, done.stderr))
+    if done.returncode and errors:
+        raise NotGraded(errors[-1][:LONGEST_REASON])
+    try:
+        return json.loads(printed[-1])
+    except (ValueError, IndexError):
+        raise NotGraded(f"no result, exit code {done.returncode}") from None
+
+
+def grade(folder: Path, seed: int, seconds: int = LIMIT_SECONDS) -> dict[str, Submission]:
+    """Return what each student handed in, with its points."""
+    submissions: dict[str, Submission] = {}
     for path in sorted(folder.rglob("*.ipynb")):
-        if not re.search(r"\d\d", path.stem) or ".ipynb_checkpoints" in path.parts:
+        if ".ipynb_checkpoints" in path.parts:
             continue
-        student = path.parent.name if path.parent != folder else re.sub(r"[_-]*\d\d.*", "", path.stem) or path.stem
-        row = rows.setdefault(student, {"student": student, "note": ""})
-        with tempfile.TemporaryDirectory() as own:
-            command = [sys.executable, __file__, "one", str(path.resolve()), "--seed", str(seed)]
+        student, stem = student_and_stem(path.relative_to(folder))
+        submission = submissions.setdefault(student, Submission())
+        if stem is None:
+            submission.notes.append(f"{path.name}: not the name of a notebook of the course")
+            continue
+        if stem in submission.files:
+            submission.notes.append(f"{stem}: handed in twice, {path.name} counts")
+        submission.files[stem] = path
+    for submission in submissions.values():
+        for stem, path in submission.files.items():
             try:
-                done = subprocess.run(command, capture_output=True, text=True, cwd=own, timeout=seconds)
-                row |= json.loads(done.stdout.splitlines()[-1])
-            except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
-                row["note"] += f"{path.name}: {type(error).__name__}. "
-    return list(rows.values())
+                submission.points |= points_in_own_process(path, stem, seed, seconds)
+            except NotGraded as reason:
+                submission.not_graded.append(stem)
+                submission.notes.append(f"{stem}: not graded ({reason})")
+    return submissions
+
+
+def write_points(submissions: dict[str, Submission], out: Path) -> list[str]:
+    """Write a row for each student and one with the most that can be had; return the exercises, which are columns.
+
+    The columns are the exercises of all notebooks that somebody handed in. A cell is empty where a notebook was not
+    handed in or not graded; so is the sum of a student with a notebook that was not graded.
+    """
+    from musicgen.lab.course.exercises import EXERCISES
+    from musicgen.utils import atomic_write
+
+    stems = sorted({stem for each in submissions.values() for stem in each.files})
+    names = [name for stem in stems for name in EXERCISES if name.startswith(stem[:2])]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["student", "points", *names, "note"], lineterminator="\n")
+    writer.writeheader()
+    for student, each in submissions.items():
+        missing = [f"{stem}: not handed in" for stem in stems if stem not in each.files]
+        total = "" if each.not_graded else sum(each.points.values())
+        writer.writerow({"student": student, "points": total, "note": "; ".join(each.notes + missing)} | each.points)
+    writer.writerow({"student": "maximum", "points": len(names)} | dict.fromkeys(names, 1))
+    with atomic_write(out) as new:
+        new.write_text(text.getvalue(), encoding="utf-8", newline="")
+    return names
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("student", "grade", "one"))
     parser.add_argument("path", type=Path, help="where to write the copies, or the folder of what was handed in")
-    parser.add_argument("--seed", type=int, default=0, help="keep it secret: it makes the hidden cases")
+    parser.add_argument("--seed", type=int, help="keep it secret: it makes the hidden cases")
+    parser.add_argument("--seconds", type=int, default=LIMIT_SECONDS, help="of the processor, for one notebook")
+    parser.add_argument("--stem", choices=STEMS, help=argparse.SUPPRESS)  # which notebook "one" is
     args = parser.parse_args()
     if args.what == "student":
         write_student_copies(args.path)
         print(args.path)
         return
     if args.what == "one":
-        points = grade_one(args.path, args.seed)
+        points = grade_one(args.path, args.stem, args.seed, args.seconds)
         print("\n" + json.dumps(points))
         return
-    rows = grade(args.path, args.seed)
-    names = sorted({name for row in rows for name in row} - {"student", "note"})
-    with (args.path / "points.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, ["student", "points", *names, "note"], restval=0, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | {"points": sum(row.get(name, 0) for name in names)} for row in rows)
-    print(f"{args.path / 'points.csv'}: {len(rows)} students, {len(names)} exercises")
+    if args.seed is None:
+        print("No SEED was given, so the cases are public: anybody with the clone can make them.", file=sys.stderr)
+    submissions = grade(args.path, args.seed or 0, args.seconds)
+    names = write_points(submissions, args.path / "points.csv")
+    print(f"{args.path / 'points.csv'}: {len(submissions)} students, {len(names)} exercises")
+    not_graded = [f"{student}/{stem}" for student, each in submissions.items() for stem in each.not_graded]
+    if not_graded:
+        sys.exit(f"Not graded: {', '.join(not_graded)}. The notes say why. Grade again, perhaps with more --seconds.")
 
 
 if __name__ == "__main__":
