@@ -228,7 +228,7 @@ def write_points(submissions: dict[str, Submission], out: Path) -> list[str]:
     handed in or not graded; so is the sum of a student with a notebook that was not graded.
     """
     from musicgen.lab.course.exercises import EXERCISES
-    from musicgen.utils import atomic_write
+    from musicgen.utils.files import atomic_write
 
     stems = sorted({stem for each in submissions.values() for stem in each.files})
     names = [name for stem in stems for name in EXERCISES if name.startswith(stem[:2])]
