@@ -84,9 +84,9 @@ slides: $(STAMP)  ## export the notebooks as slides: outputs/slides
 student: $(STAMP)  ## write copies of the notebooks for students, without solutions: outputs/student
 	$(RUN) notebooks/grading/grade.py student outputs/student
 
-grade: $(STAMP)  ## give points for the notebooks in a folder: FOLDER/points.csv; FOLDER=handed-in [SEED=a secret number]
+grade: $(STAMP)  ## give points for the notebooks in a folder: FOLDER/points.csv; FOLDER=handed-in [SEED=a secret number] [SECONDS=60]
 	@test -d "$(FOLDER)" || { echo "Say which: make grade FOLDER=handed-in"; exit 2; }
-	$(RUN) notebooks/grading/grade.py grade "$(FOLDER)" $(if $(SEED),--seed $(SEED))
+	$(RUN) notebooks/grading/grade.py grade "$(FOLDER)" $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 site: $(STAMP)  ## write the site, the course and the page that composes, to outputs/site; needs Node.js 20
 	$(RUN) -m musicgen.lab.site.build $(NOTEBOOKS) --out outputs/site
