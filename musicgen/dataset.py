@@ -272,7 +272,7 @@ class Batch(NamedTuple):
 
 
 class Batches(Protocol):
-    """What a trainer needs: epochs of batches, which depend on the number of the epoch only.
+    """Interface of a trainer's data: epochs of batches, which depend on the number of the epoch only.
 
     So a stopped run can continue, also within an epoch. `WindowBatches` cuts the windows on the CPU,
     `training.device_windows.DeviceWindows` on the training device.

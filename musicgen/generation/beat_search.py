@@ -40,7 +40,9 @@ MIN_NOTES = 4
 
 
 class FoundBeats(NamedTuple):
-    """What the model says about the beats of a prime. N candidates, the times in seconds from the first frame.
+    """Result of `find_beats`: the candidates, their scores, and the beats that were chosen.
+
+    N candidates; times are in seconds from the first frame.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from musicgen.model.heads import FrameFeatures
 
 
 class Known(NamedTuple):
-    """What is known of the next frame before anything in it is decided. R rows of a batch, K pitches.
+    """Encoding of the past, before anything in the next frame is decided. R rows of a batch, K pitches.
 
     Attributes
     ----------

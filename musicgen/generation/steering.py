@@ -23,7 +23,7 @@ MIN_EFFECTIVE = 0.75  # share of the candidates; below it they are resampled
 
 
 class SteeringStep(NamedTuple):
-    """What happened at one weighting of P pieces with C candidates each.
+    """Record of one weighting of P pieces with C candidates each.
 
     Attributes
     ----------

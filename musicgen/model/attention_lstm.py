@@ -38,7 +38,7 @@ class LSTM(nn.LSTM):
 
     @property
     def input_weight(self) -> Tensor:
-        """What the inputs are multiplied with, shape (4 * hidden_size, n_inputs)."""
+        """Weights of the inputs, shape (4 * hidden_size, n_inputs)."""
         return self.weight_ih_l0
 
     def initial_state(self, x: Tensor) -> LSTMState:

@@ -1,4 +1,4 @@
-"""Where a model finds the beat of a prime, as a picture."""
+"""Figure of the likelihood of a prime's beats over tempo and phase."""
 
 import numpy as np
 

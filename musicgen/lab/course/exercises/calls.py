@@ -15,7 +15,7 @@ MOST_PRINTED = 1_000  # characters that are kept of what a function prints
 
 @dataclass
 class Outcome:
-    """What a call did."""
+    """Outcome of a call: its result, or why there is none."""
 
     result: object = None
     error: BaseException | None = None
