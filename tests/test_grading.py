@@ -49,7 +49,8 @@ def test_copies_for_students_have_empty_exercises_and_no_solutions(tmp_path):
 @pytest.mark.parametrize("name", hidden.MAKERS)
 def test_hidden_cases_find_the_usual_mistakes(name):
     exercise, number = FUNCTIONS[name], name[:2]
-    solution = grading.definitions(GRADING.parent / "solutions" / f"{number}_solutions.ipynb")[exercise.name]
+    solutions = grading.statements(GRADING.parent / "solutions" / f"{number}_solutions.ipynb")
+    solution = grading.definitions(solutions)[exercise.name]
     cases = [Case(each, exercise.call(solution, *each), "") for each in hidden.hidden_arguments(name, 1)]
     only_hidden = FunctionExercise(exercise.stub, tuple(cases), (), exercise.tolerance, exercise.call)
     assert only_hidden.fault(solution) is None

@@ -73,21 +73,21 @@ def statements(path: Path) -> list[ast.stmt]:
     return found
 
 
-def definitions(path: Path) -> dict:
+def definitions(notebook: list[ast.stmt]) -> dict:
     """Return what a notebook imports and defines; nothing else of it is executed."""
     namespace = {}
-    for statement in statements(path):
+    for statement in notebook:
         if isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
             try:
-                exec(compile(ast.Module([statement], []), path.name, "exec"), namespace)
+                exec(compile(ast.Module([statement], []), "notebook", "exec"), namespace)
             except Exception as error:
-                print(f"{path.name}: {error}", file=sys.stderr)
+                print(f"line {statement.lineno} of a cell: {error}", file=sys.stderr)
     return namespace
 
 
-def answers(path: Path) -> dict[str, ast.expr]:
+def answers(notebook: list[ast.stmt]) -> dict[str, ast.expr]:
     """Return the expression that each ``check("01-1", expression)`` of a notebook was given; the last one counts."""
-    calls = [node for statement in statements(path) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    calls = [node for statement in notebook for node in ast.walk(statement) if isinstance(node, ast.Call)]
     checks = [call for call in calls if getattr(call.func, "id", "") == "check" and len(call.args) == 2]
     return {call.args[0].value: call.args[1] for call in checks if isinstance(call.args[0], ast.Constant)}
 
@@ -112,11 +112,14 @@ def grade_one(path: Path, stem: str, seed: int, seconds: int) -> dict[str, int]:
     from musicgen.lab.course.exercises.functions import Case, FunctionExercise
 
     number = stem[:2]
-    solved = definitions(NOTEBOOKS / "solutions" / f"{number}_solutions.ipynb")
+    solved = definitions(statements(NOTEBOOKS / "solutions" / f"{number}_solutions.ipynb"))
     given = {"rolls": open_corpus()}  # some answers are expressions of it
-    limit_processor_time(seconds)  # from here on: what is ours is imported
+    handed_in = statements(path)
+    limit_processor_time(seconds)  # from here on: what is ours is imported, and the file is read
     sys.addaudithook(refuse)
-    namespace, expressions, points = given | definitions(path), answers(path), {}
+    namespace = given | definitions(handed_in)
+    expressions = answers(handed_in)
+    points = {}
     for name, exercise in ((name, each) for name, each in EXERCISES.items() if name.startswith(number)):
         points[name] = 0
         try:
@@ -126,7 +129,7 @@ def grade_one(path: Path, stem: str, seed: int, seconds: int) -> dict[str, int]:
                 answer = namespace[exercise.name]
                 points[name] = int(replace(exercise, cases=(*exercise.cases, *cases)).fault(answer) is None)
             elif name in expressions:
-                value = eval(compile(ast.Expression(expressions[name]), path.name, "eval"), namespace)
+                value = eval(compile(ast.Expression(expressions[name]), "notebook", "eval"), namespace)
                 points[name] = int(exercise.is_right(value.item() if hasattr(value, "item") else value))
         except (Exception, SystemExit) as error:
             print(f"{name}: {error!r}", file=sys.stderr)
