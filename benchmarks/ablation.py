@@ -197,7 +197,7 @@ def run(variant: str, seed: int, training: RollCache, validation: RollCache, arg
         model.register_forward_pre_hook(add_noise)
     trainer = train(model, training, args, seed)
     minutes = (time.time() - started) / 60
-    with trainer.averaged():
+    with trainer.averaged_model():
         scores = evaluate(model.eval(), validation, fit_baselines(training))
         scores |= listen(model, validation, seed)
     values = {name: round(scores[name], 4) if name in scores else "" for name in LIKELIHOODS + MUSIC}

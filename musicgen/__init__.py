@@ -28,7 +28,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
     training       the training loop
         trainer        the settings, the loop, stopping
         loss           the loss of the next frame
-        optim          optimisers, schedules, averages of weights, precision
+        optim          optimizers, schedules, averages of weights, precision
         device_windows training windows that are cut on the training device
         checkpoint     a trained model as one safe file
         resume         continuing a run

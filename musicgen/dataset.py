@@ -173,7 +173,7 @@ def prepare(
     todo = {path: piece.path for path, piece in zip(paths, pieces) if found[path] is None}
     jobs = [(path.absolute(), source.absolute(), settings) for path, source in todo.items()]
     with progress_bar("sampling", len(jobs), "piece", progress and bool(jobs)) as bar:
-        for (path, *_), entry in zip(jobs, run_parallel(_sample, jobs)):
+        for (path, *_), entry in zip(jobs, run_parallel(_sample_file, jobs)):
             found[folder / path.name] = entry
             bar.update()
     return _collect(pieces, [found[path] for path in paths], settings)
@@ -189,8 +189,8 @@ def _user_cache() -> Path:
         return Path(tempfile.gettempdir()) / "musicgen"
 
 
-def _sample(path: Path, source: Path, settings: dict) -> bytes:
-    """Convert one file to a roll, within limits of time and memory, and write its cache entry (report and roll)."""
+def _sample_file(path: Path, source: Path, settings: dict) -> bytes:
+    """Sample one file within limits of time and memory, and write and return its cache entry."""
     fps, max_seconds = settings["fps"], settings["max_seconds"]
     roll = b""
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
+import torch._dynamo  # noqa: F401 (an optimizer imports it when it is made, here before the processes fork)
 from batches import batch_of
 from raw_midi import midi_bytes, note
 

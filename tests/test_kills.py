@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # noqa: F401 (an optimiser imports it when it is made, here before the processes fork)
+import torch._dynamo  # noqa: F401 (an optimizer imports it when it is made, here before the processes fork)
 from batches import batch_of
 from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)

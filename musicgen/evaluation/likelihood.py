@@ -99,13 +99,13 @@ def _pedal(roll: PianoRoll) -> np.ndarray:
     return np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal
 
 
-class Scored(NamedTuple):
-    """A batch of frames to score, with the features of what precedes them."""
+class FramesToScore(NamedTuple):
+    """N frames of several pieces, with what the model computed from the frames before them."""
 
-    pieces: np.ndarray
-    features: FrameFeatures
-    velocity: Tensor
-    pedal: Tensor
+    pieces: np.ndarray  # (N,) the index of each frame's piece
+    features: FrameFeatures  # (N, ...)
+    velocity: Tensor  # (N, 88)
+    pedal: Tensor  # (N,)
 
     def loss(self, model: AttentionLSTM) -> FrameNlls:
         """Return the negative log-likelihoods that a model gives to the frames."""
@@ -122,7 +122,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
         It is given neither composers nor beats, except for ``nll_given_beats``.
     rolls : sequence of PianoRoll
     baselines : Baselines
-        Scored on the same frames.
+        FramesToScore on the same frames.
 
     Returns
     -------
@@ -199,8 +199,8 @@ def _teacher_forced(
     composers: Sequence[int] | None = None,
     with_beats: bool = False,
     batch_size: int = 16,
-) -> Iterator[Scored]:
-    """Run a model over whole pieces, in batches of similar length, and yield `Scored` frames."""
+) -> Iterator[FramesToScore]:
+    """Run a model over whole pieces, in batches of similar length, and yield `FramesToScore` frames."""
     rolls = list(rolls)
     device = next(model.parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
@@ -221,7 +221,7 @@ def _teacher_forced(
             valid = torch.from_numpy(np.arange(after.start, after.stop) < lengths[:, None]).to(device)  # (B, T)
             pieces = np.repeat(chosen, np.clip(lengths - after.start, 0, after.stop - after.start))
             features = features.map(lambda x, valid=valid: x[valid])  # (N, ...)
-            yield Scored(pieces, features, velocity[:, after][valid], pedal[:, after][valid])
+            yield FramesToScore(pieces, features, velocity[:, after][valid], pedal[:, after][valid])
 
 
 def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
@@ -240,7 +240,7 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
     )
 
 
-def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
+def _losses(model: AttentionLSTM, scored: FramesToScore) -> dict[str, Tensor | int]:
     """Sum the negative log-likelihoods of a model."""
     loss = scored.loss(model)
     changed = (scored.features.active > 0) != (scored.velocity > 0)
@@ -253,7 +253,7 @@ def _losses(model: AttentionLSTM, scored: Scored) -> dict[str, Tensor | int]:
     return sums
 
 
-def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor | int]:
+def _baseline_losses(scored: FramesToScore, baselines: Baselines) -> dict[str, Tensor | int]:
     """Return the summed negative log-likelihoods of each baseline."""
     marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
     before = scored.features.active > 0
@@ -272,7 +272,7 @@ def _baseline_losses(scored: Scored, baselines: Baselines) -> dict[str, Tensor |
     }
 
 
-def _hits(model: AttentionLSTM, scored: Scored) -> dict[str, int]:
+def _hits(model: AttentionLSTM, scored: FramesToScore) -> dict[str, int]:
     """Count the cells that are on in the predicted frames, in the music, and in both."""
     encoded = model.output.encode(scored.features, scored.pedal)
     logits_of = partial(conditional_logits, model.output, encoded, scored.features)

@@ -94,7 +94,7 @@ def steadiness(roll: PianoRoll, seconds: float = 4.0) -> float:
 
 
 def continuity(roll: PianoRoll, prime_frames: int, seconds: float = 10.0) -> dict[str, float]:
-    """Compare the ten seconds after the prime with the prime.
+    """Compare the first seconds of a continuation with its prime.
 
     Returns
     -------

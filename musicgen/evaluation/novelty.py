@@ -53,7 +53,7 @@ class NoveltyIndex:
     """
 
     def __init__(self, rolls: Sequence[PianoRoll]):
-        self._onsets, self._pieces, groups = _read(rolls)
+        self._onsets, self._pieces, groups = _collect_notes(rolls)
         self._groups = groups[np.argsort(groups["shape"], kind="stable")]
 
     def longest_shared_run(self, roll: PianoRoll) -> SharedRun:
@@ -69,7 +69,7 @@ class NoveltyIndex:
         SharedRun
             Of six notes or more, or an empty one.
         """
-        onsets, _, groups = _read([roll])
+        onsets, _, groups = _collect_notes([roll])
         bounds = (np.searchsorted(self._groups["shape"], groups["shape"], side) for side in ("left", "right"))
         alike = [self._like(group, low, high) for group, low, high in zip(groups, *bounds)]
         counts = [len(found) for found in alike]
@@ -100,7 +100,7 @@ class NoveltyIndex:
         return self._groups[low:high][apart <= TOLERANCE_SECONDS + 1e-5]  # float32 rounding
 
 
-def _read(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _collect_notes(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the onset in seconds and the piece of each note, and all groups of notes, each within one piece."""
     notes = [roll.notes for roll in rolls]
     pitches = np.concatenate([np.zeros(0, int), *(own["pitch"] for own in notes)])

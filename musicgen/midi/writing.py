@@ -67,7 +67,7 @@ def _choose_clock(roll: PianoRoll, n_frames: int, tempo_map: TempoMap | None) ->
 
 
 def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.MetaMessage]]:
-    """Return the tempo and time signatures, and a text by which `read_midi` knows that they are right."""
+    """Return the messages for tempo and time signatures; a text marks them as true if the beats are known."""
     timed = [(0, mido.MetaMessage("text", text=BEATS_TEXT))] if beats_known else []
     tempos = {0: DEFAULT_TEMPO} | dict(clock.changes)
     for tick, tempo in tempos.items():

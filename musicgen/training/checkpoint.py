@@ -43,7 +43,7 @@ class Checkpoint:
     model : AttentionLSTM
         In evaluation mode.
     tensors : dict of str to Tensor
-        Other tensors: the baselines, and the state of the optimiser in a latest checkpoint.
+        Other tensors: the baselines, and the state of the optimizer in a latest checkpoint.
     record : dict
         How the model was trained, on what, and with which result; plain JSON.
     sha256 : str
@@ -172,7 +172,7 @@ def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
         if found[name].get_dtype() not in ("F32", "F16"):
             raise ValueError(f"{name} has type {found[name].get_dtype()}, not F32 or F16")
     n_weights = sum(weight.numel() for weight in model.parameters())
-    if n_bytes > 16 * n_weights + MORE_BYTES:  # the state of an optimiser is twice as large as the weights
+    if n_bytes > 16 * n_weights + MORE_BYTES:  # the state of an optimizer is twice as large as the weights
         raise ValueError(f"its {n_bytes:,} bytes are too many for a model of {n_weights:,} weights")
     if other := {tensor.get_dtype() for tensor in found.values()} - DTYPES:
         raise ValueError(f"it holds tensors of type {min(other)}")

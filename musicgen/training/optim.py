@@ -1,4 +1,4 @@
-"""Optimisers, learning rates, averages of the weights, and lower precision."""
+"""Optimizers, learning rates, averages of the weights, and lower precision."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ ALL = "all"  # stands for the whole model in `part_rates`
 
 
 def make_sgd(groups: list[dict], config) -> torch.optim.SGD:
-    """Return SGD, the optimiser of the poster, with momentum, which the poster does not mention."""
+    """Return SGD, the optimizer of the poster, with momentum, which the poster does not mention."""
     return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum)
 
 
@@ -77,7 +77,7 @@ def parse_rates(text: str) -> dict[str, float]:
 
 
 def parameter_groups(model: nn.Module, part_rates: str = "") -> list[dict]:
-    """Divide the weights of a model by the factors of their learning rates, for an optimiser.
+    """Divide the weights of a model by the factors of their learning rates, for an optimizer.
 
     Parameters
     ----------
@@ -148,13 +148,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, n_updates: int) -> None:
-        """Move the average towards the weights, after the `n_updates`-th update."""
+        """Update the average after update number `n_updates`, counted from 1."""
         decay = min(self.decay, (1 + n_updates) / (10 + n_updates))
         torch._foreach_lerp_(self.means, self.weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the model the averaged weights during the block."""
+        """Replace the weights of the model by the average during the block."""
         self._exchange()
         try:
             yield

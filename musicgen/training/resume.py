@@ -18,7 +18,7 @@ from musicgen.training.optim import WeightAverage
 from musicgen.utils.files import atomic_write, printable
 from musicgen.utils.locks import Lock, exclusive
 
-# What the optimisers keep for each weight, in its shape; only "step" is one number.
+# What the optimizers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 COUNTS = {"epoch", "batch", "updates", "n_frames"}
 PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "epoch_began", "history")
@@ -106,7 +106,7 @@ def tell(text: str) -> None:
 def read_progress(
     record: dict, tensors: Mapping[str, Tensor], optimizer: Optimizer, n_epochs: int
 ) -> tuple[Progress, dict]:
-    """Return the progress and the optimiser's state that a checkpoint holds; `optimizer` is not changed.
+    """Return the progress and the optimizer's state that a checkpoint holds; `optimizer` is not changed.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def read_progress(
 
 
 def read_average(tensors: Mapping[str, Tensor], average: WeightAverage) -> dict[str, Tensor]:
-    """Return the tensors of an average of weights that a checkpoint holds; ValueError if they do not fit."""
+    """Return the averaged weights stored in a checkpoint; ValueError if they do not fit the model."""
     found = {}
     for name, mean in average.as_tensors().items():
         value = tensors.get(name)
@@ -223,7 +223,7 @@ def validate_settings(settings: object) -> None:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the state of an optimiser as named tensors."""
+    """Return the state of an optimizer as named tensors."""
     return {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -241,7 +241,7 @@ def write_log(path: Path, history: list[dict]) -> None:
 
 
 def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates: int) -> dict:
-    """Return the state dict of an optimiser from the tensors of a checkpoint, which may come from anyone.
+    """Return the state dict of an optimizer from the tensors of a checkpoint, which may come from anyone.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, key: str, weight: Tensor, updates: int) -> Tensor:
-    """Return what an optimiser keeps of a weight under `key`; ValueError if its type, shape or range is wrong."""
+    """Return what an optimizer keeps of a weight under `key`; ValueError if its type, shape or range is wrong."""
     value = tensors.get(name)
     shape = () if key == "step" else tuple(weight.shape)
     if value is None or value.shape != shape or value.dtype != torch.float32:

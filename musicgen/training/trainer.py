@@ -202,8 +202,8 @@ class Trainer:
         return self.progress.history
 
     @contextmanager
-    def averaged(self) -> Iterator[AttentionLSTM]:
-        """Give the model the averaged weights during the block, if there is an average, and yield it."""
+    def averaged_model(self) -> Iterator[AttentionLSTM]:
+        """Yield the model; if there is an average, with the averaged weights during the block."""
         with self.average.applied() if self.average else nullcontext():
             yield self.model
 
@@ -338,7 +338,7 @@ class Trainer:
         """Validate, write the log, save the latest checkpoint, and keep the best model."""
         at = self.progress
         precision = autocast(self.device.type, self.config.precision)
-        with modes_kept(self.model), self.averaged() as model, precision:
+        with modes_kept(self.model), self.averaged_model() as model, precision:
             validation_nll = self.validate(model.eval())
         if not math.isfinite(validation_nll):
             raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch}: {ADVICE}")
@@ -372,12 +372,12 @@ class Trainer:
 
     def _save_best(self) -> None:
         """Keep the present model, or its average, as the best one."""
-        with self.averaged():
+        with self.averaged_model():
             self._save(self.best_path, {}, half=self.config.half)
         self.best = self.progress.history[-1]
 
     def _restore(self, found: list[str]) -> None:
-        """Restore weights, optimiser, random state and progress from a checkpoint; all or nothing."""
+        """Restore weights, optimizer, random state and progress from a checkpoint; all or nothing."""
         path, checkpoint = self._load(found)
         try:
             self._check_settings(checkpoint)

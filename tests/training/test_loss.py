@@ -1,4 +1,4 @@
-"""The loss of training, the optimisers and the learning rate schedules."""
+"""The loss of training, the optimizers and the learning rate schedules."""
 
 import math
 

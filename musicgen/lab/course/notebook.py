@@ -46,7 +46,7 @@ def open_corpus(data: Path | str | None = None) -> RollCache:
 
 
 def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
-    """Return the roll of a piece, and its composer and title as one string; IndexError if `index` is out of range."""
+    """Return a piece and its name (composer and title); IndexError if `index` is out of range."""
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(rolls):
         raise IndexError(f"PIECE must be a whole number from 0 to {len(rolls) - 1}, not {index!r}")
     piece = rolls.pieces[index]

@@ -54,7 +54,7 @@ def _replacement(match: re.Match) -> str:
 
 
 def formula_image(tex: str) -> str:
-    """Return a TeX formula as an inline SVG image, with its source as alternative text.
+    """Render a TeX formula as an inline SVG image with its source as alternative text.
 
     A formula that matplotlib cannot draw is returned as code.
     """

@@ -59,7 +59,7 @@ class StyledAxes(matplotlib.axes.Axes):
     """Axes in our style, whatever matplotlib's settings are."""
 
     def clear(self) -> None:
-        """Remove what is drawn, and restore the style. Axes are also cleared when they are made."""
+        """Clear the axes and apply the style again. Matplotlib also calls this when it makes axes."""
         super().clear()
         self.set_facecolor("none")
         self.set_prop_cycle(color=PALETTE)

@@ -69,7 +69,7 @@ class PrimeChooser(VBox):
         super().__init__([Box(row, layout=Layout(**ROW)), stack], layout=Layout(overflow="visible"))
 
     def opening(self) -> Opening:
-        """Return the chosen prime and its name; ValueError if there is none yet."""
+        """Return the chosen opening; ValueError if none is chosen."""
         return self.openings[self.way.index]()
 
     def _from_score(self) -> Opening:
@@ -208,7 +208,7 @@ class ComposePanel(Panel):
 
 
 class GalleryItem(Box):
-    """An entry of the gallery: a small picture of the piece, its title and its buttons."""
+    """A composed piece in the gallery: a small piano roll, a title and buttons."""
 
     def __init__(self, take: Take, panel: GenerationPanel):
         self.take = take
