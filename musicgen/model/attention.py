@@ -53,7 +53,9 @@ class KVCache(NamedTuple):
         else:  # full: move what is still needed to larger buffers, one call in `span`
             capacity = 2 * self.span + T
             end -= start
-            cache = KVCache(self._copied_to_larger(self.keys, capacity), self._copied_to_larger(self.values, capacity), end, self.span)
+            keys_so_far = self._in_larger_buffer(self.keys, capacity)
+            values_so_far = self._in_larger_buffer(self.values, capacity)
+            cache = KVCache(keys_so_far, values_so_far, end, self.span)
             start = 0
         if self.end:
             cache.keys[..., end - T : end, :] = keys
@@ -71,13 +73,13 @@ class KVCache(NamedTuple):
     def as_ring(self) -> "RingCache":
         """Return the cache as tensors whose shapes do not depend on the number of frames."""
         used = self._used(self.keys)
-        keys, values = (self._copied_to_larger(buffer, self.span) for buffer in (self.keys, self.values))
+        keys, values = (self._in_larger_buffer(buffer, self.span) for buffer in (self.keys, self.values))
         return RingCache(keys, values, used.new_full((len(used), 1), used.shape[-2]))
 
     def _used(self, buffer: Tensor) -> Tensor:
         return buffer[..., max(0, self.end - (self.span - 1)) : self.end, :]
 
-    def _copied_to_larger(self, buffer: Tensor, capacity: int) -> Tensor:
+    def _in_larger_buffer(self, buffer: Tensor, capacity: int) -> Tensor:
         """Return a new buffer of `capacity` frames that begins with the used frames of the old one."""
         used = self._used(buffer)
         return F.pad(used, (0, 0, 0, capacity - used.shape[-2]))
