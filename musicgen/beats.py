@@ -128,7 +128,7 @@ def metronome(
 
 
 def _beats_per_bar(downbeats: np.ndarray, n_beats: int, default: int) -> int:
-    """Return the number of beats per bar: the median of the known bars, or a default.
+    """Return the number of beats per bar: the median over the known bars, or a default.
 
     The first bar does not count if it may be an upbeat.
     """

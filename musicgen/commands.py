@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 
 def check_output(path: str | None, endings: tuple[str, ...], inputs: tuple = ()) -> None:
-    """Raise ValueError if an output file has the wrong ending, or is also an input."""
+    """Raise ValueError if an output file has the wrong ending, is a folder, or is also an input."""
     if path and Path(path).suffix.lower() not in endings:
         raise ValueError(f"{path!r} does not end in {' or '.join(endings)}")
     if path and any(each and Path(path).exists() and Path(path).samefile(each) for each in inputs):
@@ -362,7 +362,7 @@ def write_pieces(
 
 
 def draw_piece(piece: PianoRoll, path: str, recording: PianoRoll | None, title: str | None, n_prime: int) -> None:
-    """Write the figure of a piece, below the recording whose opening it continues."""
+    """Draw a piece to an image file; if it continues a recording, draw the recording above it."""
     from musicgen.lab.figures.rolls import plot_comparison, plot_roll
     from musicgen.lab.figures.style import save_figure
 

@@ -157,7 +157,7 @@ def prepare(
     max_seconds: float = MAX_SECONDS,
     progress: bool = True,
 ) -> RollCache:
-    """Convert the pieces that are not in the cache yet to piano rolls, in parallel, and return all rolls.
+    """Convert pieces to piano rolls in parallel, except those in the cache, and return all rolls.
 
     Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
     content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
@@ -349,7 +349,7 @@ class WindowBatches:
         return roll.stretch(factor)[:n_frames] if self.config.max_stretch else roll
 
     def _home(self, piece: int, start: int, window: PianoRoll, random: np.random.Generator) -> np.ndarray:
-        """Return the profile of the opening of a window's piece, transposed as the window is, or 0."""
+        """Return the profile of the piece's opening, transposed like the window; all 0 if it is hidden."""
         n_frames = round(random.choice(OPENING_SECONDS) * self.rolls.fps)
         hidden = random.random() < self.config.home_dropout
         roll = self.rolls[piece]

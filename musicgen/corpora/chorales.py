@@ -76,7 +76,7 @@ def _find_scores() -> list[Path]:
 
 
 def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
-    """Write a work if it has four parts. Return its title, and its length in seconds (0 if not written) or an error."""
+    """Write a work if it has four parts. Return its length in seconds (0 if not written) or an error, and its title."""
     try:
         return _write_chorale(score, midi), _read_titles().get(score.stem.removeprefix("bwv"), "Chorale")
     except OSError:  # a fault of the disk, not of the score

@@ -91,7 +91,7 @@ def load_corpus(folder: Path | str, *more: Path | str) -> Corpus:
 
 
 def _same_split_for_copies(pieces: Collection[Piece]) -> list[Piece]:
-    """Assign files with the same content to one split: that of the first of them.
+    """Assign files with the same content to the split of the first of them.
 
     Only files of the same size are read.
     """

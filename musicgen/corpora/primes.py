@@ -14,7 +14,7 @@ from musicgen.piano_roll import DEFAULT_FPS, PianoRoll
 
 @dataclass(frozen=True)
 class Prime:
-    """Title and end of the file name of a performance in the bundled sample."""
+    """A performance in the bundled sample: its title, and the end of its file name."""
 
     title: str
     file: str

@@ -122,7 +122,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
         It is given neither composers nor beats, except for ``nll_given_beats``.
     rolls : sequence of PianoRoll
     baselines : Baselines
-        FramesToScore on the same frames.
+        Scored on the same frames.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def _teacher_forced(
     with_beats: bool = False,
     batch_size: int = 16,
 ) -> Iterator[FramesToScore]:
-    """Run a model over whole pieces, in batches of similar length, and yield `FramesToScore` frames."""
+    """Run a model over whole pieces, in batches of similar length, and yield the frames to score."""
     rolls = list(rolls)
     device = next(model.parameters()).device
     labels = torch.tensor(np.zeros(len(rolls), int) if composers is None else composers, device=device)
@@ -273,7 +273,10 @@ def _baseline_losses(scored: FramesToScore, baselines: Baselines) -> dict[str, T
 
 
 def _hits(model: AttentionLSTM, scored: FramesToScore) -> dict[str, int]:
-    """Count the cells that are on in the predicted frames, in the music, and in both."""
+    """Count the hits and claims for the F1 scores, over all active cells and over onsets.
+
+    A hit is on in both the prediction and the music; claims are the sum of both counts.
+    """
     encoded = model.output.encode(scored.features, scored.pedal)
     logits_of = partial(conditional_logits, model.output, encoded, scored.features)
     predicted, _, _ = decode_frame(logits_of, scored.features.active, lambda logits: (logits > 0).to(logits.dtype))

@@ -16,7 +16,7 @@ REPEATED_TO_NEW = 9  # in a repetition, nine in ten onsets are repeated
 
 
 def statistics(roll: PianoRoll) -> dict[str, float]:
-    """Return the statistics of a piece.
+    """Return statistics of rhythm, pitch, velocity and repetition of a piece.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ def _beat_paths(strength: np.ndarray, period: float) -> list[list[int]]:
 
 
 def _smooth(times: np.ndarray) -> np.ndarray:
-    """Return times that are near the given ones and evenly spaced: penalised least squares (Whittaker smoothing)."""
+    """Make times more evenly spaced, by penalised least squares (Whittaker smoothing)."""
     curvature = np.diff(np.eye(len(times)), n=2, axis=0)  # second differences; none for two times
     return np.linalg.solve(np.eye(len(times)) + SMOOTHING * curvature.T @ curvature, times)
 

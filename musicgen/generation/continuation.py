@@ -237,7 +237,7 @@ class Continuation:
         return hidden
 
     def select(self, rows: Tensor) -> None:
-        """Make piece i what piece ``rows[i]`` was, with its whole past and state; there may be more rows than before.
+        """Replace each piece i by a copy of piece ``rows[i]``, with its past and state; their number may change.
 
         Parameters
         ----------

@@ -165,7 +165,7 @@ class OnnxState:
                 self._bindings[name].bind_ortvalue_output(node.name, values[node.name])
 
     def run(self, graph: str, **inputs: Tensor) -> None:
-        """Run a graph; the results are in `outputs`."""
+        """Run a graph, and store its results in `outputs`."""
         for name, tensor in inputs.items():
             self.inputs[graph][name][...] = tensor.numpy()
         self.sessions[graph].run_with_iobinding(self._bindings[graph])
@@ -187,7 +187,7 @@ class OnnxState:
 
 
 class OnnxKnown(NamedTuple):
-    """What an `OnnxEngine` knows of the next frame: see `Known`; the rest is in the arrays of the state."""
+    """What an `OnnxEngine` returns of `Known`; the other fields stay in the `OnnxState`."""
 
     hidden: Tensor
     pedal_logit: Tensor | None

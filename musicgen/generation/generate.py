@@ -270,7 +270,7 @@ def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig
 
 
 def sample_pedal(known: Known, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> Tensor:
-    """Draw the pedal of the next frame, shape (B,): 1 where it is down."""
+    """Sample the pedal of the next frame, shape (B,): 1 where it is down."""
     p = torch.sigmoid(model.pedal_logits(known) / config.pedal_temperature)
     uniform = torch.rand(p.shape, generator=random).to(p.device)
     return (uniform < p).float()

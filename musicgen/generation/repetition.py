@@ -75,7 +75,7 @@ class RepetitionPenalty:
         return PENALTY * (excess[..., None] * expected).amax(dim=1)  # (B, K)
 
     def select(self, rows: Tensor) -> None:
-        """Make row i of the batch what row ``rows[i]`` was."""
+        """Replace each row i of the batch by a copy of row ``rows[i]``."""
         for name in ("onsets", "near_onsets", "running_sum", "sum_before"):
             setattr(self, name, getattr(self, name)[rows])
 

@@ -101,7 +101,7 @@ def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) ->
 
 
 def draw_categories(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw a category from each row of logits (N, C) with a uniform random number (N, 1), by the inverse CDF."""
+    """Draw a category from each row of logits (N, C) by the inverse CDF, given uniform random numbers (N, 1)."""
     cumulative = logits.softmax(-1).cumsum(-1)
     return (cumulative < uniform).sum(-1).clamp(max=logits.shape[-1] - 1)
 

@@ -101,7 +101,7 @@ class Steering:
         return self._rows(ancestors) if few.any() else None
 
     def choose(self) -> Tensor:
-        """Return the row of the candidate that is kept of each piece, shape (P,), drawn by the weights."""
+        """Draw one candidate per piece by the weights, and return their rows in the batch, shape (P,)."""
         chosen = torch.multinomial(self.log_weights.softmax(dim=-1), 1, generator=self.random)  # (P, 1)
         return self._rows(chosen)
 
@@ -119,7 +119,7 @@ def start_steering(pieces: Continuation, probe: Probe, n_candidates: int, streng
 
 
 def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
-    """Weigh the candidates of each piece by what they played since the last time, and resample them."""
+    """Weigh each piece's candidates by what they played since the last call, and resample them if needed."""
     rows = steering.weigh(n_new, pieces.take_hidden())
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]

@@ -95,7 +95,7 @@ class Performance:
         return self._complete(roll[: sounding[-1] + 1], 0)
 
     def first_beats(self, n_beats: float, fps: int = DEFAULT_FPS) -> PianoRoll:
-        """Sample the first `n_beats` quarter notes, counted from the first note; at most 7 minutes."""
+        """Sample the first `n_beats` quarter notes from the first note on, but at most 7 minutes."""
         if not 0 < n_beats <= 10_000:
             raise ValueError(f"n_beats must be above 0 and at most 10000, not {n_beats!r}")
         n_frames = self.frame_of_beat(n_beats, fps)
@@ -142,7 +142,7 @@ class Performance:
         return replace(roll, pedal=pedal, beats=beats)
 
     def _sample_pedal(self, fps: int, first: int, n_frames: int) -> np.ndarray:
-        """Return whether the pedal is down at the end of each frame; each lift leaves at least one frame up."""
+        """Return whether the pedal is down at the end of each frame; after a lift it is up for at least one frame."""
         ticks, is_down = self._pedal_arrays()
         frames = self.tempo_map.frames(ticks, fps) - first
         move = np.searchsorted(frames, np.arange(n_frames), side="right") - 1  # the last one in or before each frame
@@ -227,7 +227,7 @@ def read_performance(path: Path | str, content: bytes | None = None) -> Performa
 
 
 def _other_instruments(notes: np.ndarray, programs: list[tuple[int, int, int]]) -> list[str]:
-    """Return a warning if notes are played by programs of other families than the piano's."""
+    """Return a warning if some notes are played by other instruments than a piano."""
     family = np.zeros(len(notes), np.int64)
     for channel in np.unique(notes["channel"]):
         chosen = [(0, 0), *((tick, program // 8) for tick, where, program in programs if where == channel)]

@@ -68,7 +68,9 @@ class TempoMap:
         return (starts[segment] + passed).astype(np.int64)
 
     def beats(self, first: int, last: int, fps: int) -> np.ndarray | None:
-        """Return the time of each beat of an excerpt and whether it starts a bar; none before the first time signature.
+        """Return the time of each beat of an excerpt, and whether it starts a bar.
+
+        There are no beats before the first time signature.
 
         A beat is one unit of the denominator of the time signature; in 6/8, 9/8 and 12/8 it is three units.
 

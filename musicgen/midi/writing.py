@@ -32,7 +32,7 @@ def write_midi(roll: PianoRoll, path: Path | str, tempo_map: TempoMap | None = N
 
 
 def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap | None = None) -> bytes:
-    """Return a roll as the bytes of a MIDI file that ends `tail_seconds` after it; see `write_midi`."""
+    """Return the bytes of a MIDI file that ends `tail_seconds` after the roll; see `write_midi`."""
     n_frames = roll.n_frames + round(tail_seconds * roll.fps)
     clock, end = _choose_clock(roll, n_frames, tempo_map)
     timed = _time_messages(clock, roll.beats is not None)
@@ -52,7 +52,7 @@ def midi_bytes(roll: PianoRoll, tail_seconds: float = 0.0, tempo_map: TempoMap |
 
 
 def _choose_clock(roll: PianoRoll, n_frames: int, tempo_map: TempoMap | None) -> tuple[TempoMap, int]:
-    """Return the tempo map of the file, and the tick of frame `n_frames`, in which the file ends.
+    """Return the tempo map of the file, and the tick of frame `n_frames`, at which the file ends.
 
     It is the first that can tell all frames apart and reach the end: the given one, that of the beats, 120 BPM.
     """
@@ -94,7 +94,7 @@ def _pedal_messages(roll: PianoRoll, clock: TempoMap, end: int) -> list[tuple[in
 
 
 def _note_messages(roll: PianoRoll, clock: TempoMap) -> list[tuple[int, mido.Message]]:
-    """Return the note-off and note-on messages. Those of one pitch have different ticks."""
+    """Return the note-off and note-on messages. Two messages of the same pitch never share a tick."""
     pitches = roll.notes["pitch"].tolist()
     starts = clock.ticks(roll.notes["start_frame"], roll.fps).tolist()
     ends = clock.ticks(roll.notes["end_frame"], roll.fps).tolist()

@@ -86,7 +86,7 @@ class KVCache(NamedTuple):
 
 
 class RingCache(NamedTuple):
-    """Keys and values of the last frames as tensors of fixed shapes, for a graph that is exported.
+    """Keys and values of the last frames as tensors of fixed shapes, for exported graphs.
 
     Frame number n has place ``n % span``, so that the latest frame replaces the oldest. One frame is added at a time.
 
@@ -288,7 +288,7 @@ class CopyAttention(nn.Module):
         return torch.cat([scores, null_score], dim=-1).softmax(dim=-1)
 
     def _retrieve(self, weights: Tensor, notes: Tensor) -> Tensor:
-        """Return the notes that followed the frames that weights (B, h, S, P + S) choose, shape (B, S, K, 3 * h).
+        """Return the notes that followed the attended frames, shape (B, S, K, 3 * h); `weights` is (B, h, S, P + S).
 
         Instead of the notes, the weights move by one and two frames. What they move around the end is 0, since a match
         is at least `COPY_DELAY` frames old.

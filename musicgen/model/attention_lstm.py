@@ -125,7 +125,7 @@ class LayerState(NamedTuple):
 
 
 class Layer(nn.Module):
-    """One layer: a recurrent cell, then attention to its earlier outputs, or none.
+    """A recurrent cell, optionally followed by attention to its earlier outputs.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ class AttentionLSTM(nn.Module):
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 
     def initial_state(self, frames: Tensor) -> ModelState:
-        """Return the state before the first frame, for a batch like `frames` (batch, n_frames, n_pitches)."""
+        """Return the state before the first frame, for a batch shaped like `frames` (batch, n_frames, n_pitches)."""
         return ModelState(
             [layer.initial_state(frames) for layer in self.layers],
             self.history.initial_state(frames),

@@ -85,7 +85,10 @@ def initial_pedal_state(pedal: Tensor) -> PedalState:
 
 
 def pedal_history(pedal: Tensor, state: PedalState | None = None) -> tuple[Tensor, PedalState]:
-    """Return features of the pedal (B, T, 3), whether and for how long it is down or up, and the new state."""
+    """Return pedal features (B, T, 3) and the new state.
+
+    The features tell whether the pedal is down, and for how long it has been down or up.
+    """
     state = state or initial_pedal_state(pedal)
     down = pedal[..., None]  # (B, T, 1)
     before = torch.cat([state.down[:, None], down[:, :-1]], dim=1)

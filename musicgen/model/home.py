@@ -8,7 +8,7 @@ HOME_SIZE = 64  # units of the hidden layers
 
 
 class Home(nn.Module):
-    """Embeds the profile of the opening: one small network for all pitches.
+    """Embeds the profile of the opening with one small network, shared by all pitches.
 
     Parameters
     ----------

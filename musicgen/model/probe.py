@@ -33,7 +33,7 @@ class Probe(nn.Module):
         self.register_buffer("bias", torch.zeros(1))
 
     def forward(self, segment: Tensor, prime: Tensor) -> Tensor:
-        """Return the log-odds that segments are generated, shape (B,); below 0 they sound like a pianist's.
+        """Return the log-odds that segments are generated, shape (B,); negative if they sound like a pianist.
 
         Both arguments are `hidden_statistics`, shape (B, 2 H).
         """

@@ -169,7 +169,7 @@ class WeightAverage:
             mean.copy_(kept)
 
     def as_tensors(self) -> dict[str, Tensor]:
-        """Return the average by the names that it has in a checkpoint."""
+        """Return the averaged weights by their names in a checkpoint."""
         return {f"average.{name}": mean for name, mean in zip(self.names, self.means)}
 
     @torch.no_grad()

@@ -53,7 +53,7 @@ class Progress:
         self.n_frames += n_frames
 
     def finish_epoch(self, seconds: float) -> None:
-        """Go on to the next epoch, which begins at a time of the run."""
+        """Go on to the next epoch, which begins `seconds` after the start of the run."""
         self.epoch += 1
         self.batch = 0
         self.seconds = seconds

@@ -94,7 +94,7 @@ def make_trainer(
 
 
 def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> Batches:
-    """Return the batches for a model: cut on the CPU, or with `WindowConfig.tempo_versions` on the model's device."""
+    """Return a model's batches, cut on the CPU, or on its device if `WindowConfig.tempo_versions` is set."""
     if not windows.tempo_versions:
         return WindowBatches(rolls, windows, model.config.composers, model.config.home)
     if model.config.home:
@@ -126,7 +126,7 @@ def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> 
 
 
 def _fits(config: ModelConfig, field: str, value: object) -> bool:
-    """Return whether a setting keeps the shapes of all weights, and the meaning of the composers' embeddings."""
+    """Return whether a model's trained weights remain valid with another value of a setting."""
     if field == "composers":
         return False
     if field in ADDABLE and value:

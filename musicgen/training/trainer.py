@@ -371,7 +371,7 @@ class Trainer:
         self.clock.note_saved()
 
     def _save_best(self) -> None:
-        """Keep the present model, or its average, as the best one."""
+        """Save the current model, or its average, as the best one."""
         with self.averaged_model():
             self._save(self.best_path, {}, half=self.config.half)
         self.best = self.progress.history[-1]
@@ -423,7 +423,7 @@ class Trainer:
         check_same(kept, {**self.settings, "model": asdict(self.model.config)}, GROWING)
 
     def _read_best(self) -> dict | None:
-        """Return the row of the best checkpoint in its history; None if the checkpoint is missing or damaged.
+        """Return the history row of the best checkpoint, or None if the checkpoint is missing or damaged.
 
         Raises
         ------

@@ -93,7 +93,7 @@ class Listener:
 
     @property
     def roll(self) -> PianoRoll:
-        """Everything that was heard."""
+        """All frames heard so far, as a roll."""
         velocity = torch.stack(self._frames).numpy()
         return PianoRoll(velocity, self.fps, torch.stack(self._pedal).numpy() > 0)
 

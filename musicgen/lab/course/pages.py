@@ -131,7 +131,7 @@ class GlossaryLinks(Preprocessor):
 
 
 def anchor(term: str) -> str:
-    """Return the name of a term's place on the page of the glossary."""
+    """Return the HTML anchor of a term on the glossary page."""
     return re.sub(r"\W+", "-", term.lower())
 
 

@@ -75,7 +75,7 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
 
 
 def _layers(config) -> tuple[list[Step], list[Aside]]:
-    """Return the recurrent layers and their attention cells."""
+    """Return the diagram's boxes for the recurrent layers and for their attention cells."""
     size = config.hidden_size
     asides = []
     cell = f"causal attention cell\nqueries, keys, values: {config.attention_size}\nlast {_span(config.attention_span)}"

@@ -47,7 +47,7 @@ def beyond_default(text: str) -> set[str]:
 
 @cache
 def _family_with(letter: str) -> str | None:
-    """Return the first installed family with a character, or None."""
+    """Return the first installed font family that has a character, or None."""
     for font in font_manager.fontManager.ttflist:
         if WIDE_FAMILIES.search(font.name) and ord(letter) in _characters(font.fname):
             return font.name

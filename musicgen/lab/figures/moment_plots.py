@@ -183,7 +183,7 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
-    """Draw an arc between two moments, whose width shows the weight, and shade the earlier moment."""
+    """Draw an arc between two moments, as wide as the weight is large, and shade the earlier moment."""
     bottom = ax.get_ylim()[0]
     height = np.ptp(ax.get_ylim())
     rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve

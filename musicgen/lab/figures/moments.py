@@ -18,7 +18,7 @@ N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 
 def _looking(look: Callable) -> Callable:
-    """Decorate a function that looks into a model: without gradients or dropout; the model's mode is as before."""
+    """Run a function in evaluation mode and without gradients, then restore the model's mode (a decorator)."""
 
     @wraps(look)
     @torch.no_grad()

@@ -74,7 +74,7 @@ class Message(HTML):
 
 
 def labelled(name: str, *controls: Widget, help: str = "", width: str = "auto") -> Box:
-    """Return a row with the name of a setting and its controls; the name is also theirs for screen readers.
+    """Return a row with the name of a setting and its controls, which screen readers announce by this name.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ class Player:
 
 
 def player(roll: PianoRoll, title: str = "", prime_frames: int = 0) -> Player:
-    """Return a player for one piece, a roll or a matrix; see `Player`."""
+    """Return a player for a single piece, given as a roll or a matrix; see `Player`."""
     return Player({title: roll}, prime_frames)
 
 

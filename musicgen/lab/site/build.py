@@ -116,7 +116,7 @@ def site_data(sizes: dict[str, int], out: Path) -> dict:
 
 
 def initial_states(model: AttentionLSTM) -> list[dict]:
-    """Return name, shape and value of each tensor of the state before the first frame; all its numbers are equal."""
+    """Return the name, the shape and the fill value of each tensor of the initial state."""
     state = model.initial_state(torch.zeros(1, 1, N_PITCHES)).fixed()
     return [
         {"name": name, "shape": list(tensor.shape), "value": float(tensor.max()) if tensor.numel() else 0.0}
@@ -140,7 +140,7 @@ def opening(name: str, composers: Sequence[str]) -> dict:
 
 
 def write_pages(notebooks: Sequence[Path], folder: Path) -> None:
-    """Export the notebooks as pages, with a list of them."""
+    """Export the notebooks as HTML pages, and write an index page."""
     links = ""
     for notebook in notebooks:
         write_text(folder / f"{notebook.stem}.html", export(notebook))

@@ -111,7 +111,7 @@ def _loss_after_the_step(model, optimizer, windows):
 
 
 def _two_steps(step, model_name, optimizer_name, windows):
-    """Train a small model by two calls of a step; return both losses and the weights."""
+    """Train a small linear model by calling a step twice; return both losses and the weights."""
     model = torch.nn.Linear(windows.shape[-1], windows.shape[-1])
     with torch.no_grad():
         model.weight.fill_(0.3)

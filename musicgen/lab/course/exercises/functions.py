@@ -127,7 +127,7 @@ class FunctionExercise:
         return same(result, expected, self.tolerance)
 
     def _known_mistake(self, answer: Callable, outcome: Outcome, case: Case) -> str | None:
-        """Return the hint for the known mistake that does what the answer did.
+        """Return the hint for the known mistake with the same outcome as the answer, or None.
 
         If several do, prefer one that does the same as the answer in all other cases, too.
         """
@@ -180,14 +180,14 @@ def _is_number(value: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    """Return "array", "number", or the name of the type."""
+    """Return the kind of a value: "array", "number", or the name of its type."""
     if _is_number(value):
         return "number"
     return "array" if _is_array(value) else type(value).__name__
 
 
 def _described(value: object) -> str:
-    """Return what a value is, as in "a tuple of 2" or "an array of shape (2, 3)"."""
+    """Return a description of a value, such as "one array of shape (2, 3)" or "a tuple of 2 arrays"."""
     if shape(value):
         return f"one array of shape {shape(value)}"
     if isinstance(value, (list, tuple)) and any(map(_is_array, value)):
