@@ -2,11 +2,10 @@
 
 import csv
 import importlib.util
-import subprocess
+import json
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from musicgen.lab.course.exercises import EXERCISES
@@ -27,9 +26,9 @@ grading, hidden = load("grade"), load("hidden_cases")
 
 
 def hand_in(folder, name, *sources):
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells = [{"cell_type": "code", "source": source} for source in sources]
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
+    (folder / name).write_text(json.dumps({"cells": cells}))
 
 
 def points_in(folder):
@@ -41,8 +40,8 @@ def test_copies_for_students_have_empty_exercises_and_no_solutions(tmp_path):
     grading.write_student_copies(tmp_path)
     text = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.ipynb"))
     assert "image/png" not in text and not list(tmp_path.rglob("*solution*")) and not list(tmp_path.rglob("*hidden*"))
-    cells = [cell for path in tmp_path.glob("00*.ipynb") for cell in nbformat.read(path, 4).cells]
-    assert any(cell.source == FUNCTIONS["00-2"].stub + '\n    ...\n\n\ncheck("00-2", n_frames);' for cell in cells)
+    cells = json.loads((tmp_path / "00_hello.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert FUNCTIONS["00-2"].stub + '\n    ...\n\n\ncheck("00-2", n_frames);' in [cell["source"] for cell in cells]
     assert all(not cell.get("outputs") for cell in cells)
 
 
@@ -55,22 +54,32 @@ def test_hidden_cases_find_the_usual_mistakes(name):
     only_hidden = FunctionExercise(exercise.stub, tuple(cases), (), exercise.tolerance, exercise.call)
     assert only_hidden.fault(solution) is None
     found = [only_hidden.fault(mistake) is not None for mistake, _ in exercise.mistakes]
-    assert sum(found) > len(found) / 2  # some mistakes, such as half a rounding, need a case that is made for them
+    assert sum(found) >= 0.6 * len(found)  # a few, such as what a tie changes, need a case that is made for them
 
 
-def test_points_are_given_and_misbehaviour_costs_only_its_points(tmp_path):
+def test_every_function_has_hidden_cases():
+    assert set(hidden.MAKERS) == set(FUNCTIONS)
+
+
+def test_points_are_given_and_misbehaviour_costs_only_its_points(tmp_path, monkeypatch):
     outside = tmp_path / "outside.txt"
     right = "def n_frames(seconds, fps=20):\n    return round(seconds * fps)"
     hand_in(tmp_path / "in", "ann/00_hello.ipynb", "%pip install x", right, 'check("00-1", 52 / 20)', "not python")
-    memorised = "def n_frames(seconds, fps=20):\n    return {1.0: 20, 2.6: 26, 0.99: 20, 4.02: 80}[seconds]"
-    hand_in(tmp_path / "in", "ben/00_hello.ipynb", memorised, 'check("00-1", 2.6)', "while True: pass")
-    writing = f"def n_frames(seconds, fps=20):\n    open({str(outside)!r}, 'w')\n    return round(seconds * fps)"
-    hand_in(tmp_path / "in", "cat/00_hello.ipynb", writing, 'check("00-1", exit())')
-    command = [sys.executable, GRADING / "grade.py", "grade", tmp_path / "in", "--seed", "7"]
-    subprocess.run(command, check=True, capture_output=True)
-    rows = {student: (row["00-1"], row["00-2"], row["points"]) for student, row in points_in(tmp_path / "in").items()}
-    nothing, all_points = ("0", "0", "0"), ("1", "1", "2")
-    assert rows == {"ann": all_points, "ben": ("1", "0", "1"), "cat": nothing, "maximum": all_points}
+    also_right = "def realtime_factor(n_frames, fps, seconds_taken):\n    return n_frames / fps / seconds_taken"
+    writing = f"def speed_up(b, a):\n    open({str(outside)!r}, 'w')\n    return np.median(b) / np.median(a)"
+    memorised = "def amdahl(*given):\n    return {(1, 4): 4, (0.5, 2): 4 / 3, (0.9, 1e12): 10, (0, 7): 1}[given]"
+    bad = ["while True: pass", 'check("07-4", exit())', "import numpy as np", writing, memorised]
+    hand_in(tmp_path / "in", "ben/07_profiling.ipynb", *bad, also_right)
+    monkeypatch.setattr(sys, "argv", ["grade.py", "grade", str(tmp_path / "in"), "--seed", "7"])
+    grading.main()
+    rows = points_in(tmp_path / "in")
+    assert [rows["ann"][name] for name in ("00-1", "00-2", "points")] == ["1", "1", "2"]
+    assert {name: rows["ben"][name] for name in rows["ben"] if name.startswith("07")} == {
+        "07-1": "1",
+        "07-2": "0",  # it writes outside its folder
+        "07-3": "0",  # it knows the visible cases by heart
+        "07-4": "0",
+    }
     assert not outside.exists()
 
 
@@ -85,7 +94,7 @@ def test_a_notebook_that_hangs_or_crashes_is_not_graded_and_that_is_no_zero(tmp_
     for student in ("dan", "eve"):
         assert {rows[student][name] for name in ("points", "00-1", "00-2", "07-1")} == {""}
     assert "00_hello: not graded (" in rows["dan"]["note"] and "07_profiling: not handed in" in rows["dan"]["note"]
-    assert "JSON" in rows["eve"]["note"]
+    assert "eve_07_profiling.ipynb is not a notebook" in rows["eve"]["note"]
 
 
 @pytest.mark.parametrize(("path", "student", "stem"), [

@@ -18,11 +18,18 @@ def _melody(random, n):
 
 
 def _notes(random):
-    starts = random.permutation(20)[:6]
-    pitches = random.permutation(np.arange(21, 109))[:6]
+    pitches = random.permutation(np.arange(21, 109))[:3]  # two notes each, so that some of them overlap
+    starts = random.integers(0, 12, 6)
     return [
-        (int(p), int(random.integers(1, 128)), int(s), int(s + random.integers(1, 9))) for p, s in zip(pitches, starts)
+        (int(p), int(random.integers(1, 128)), int(s), int(s + random.integers(1, 9)))
+        for p, s in zip(np.repeat(pitches, 2), starts)
     ]
+
+
+def _ticks(random):
+    if random.integers(2):  # exactly between two frames, and too large for a float
+        return 24 + 48 * int(random.integers(10**17)), 500_000, 480, 20
+    return tuple(int(random.integers(*each)) for each in ((0, 10**6), (10**5, 10**6), (96, 960), (5, 80)))
 
 
 def _rolls(random):
@@ -85,9 +92,7 @@ def _gradients(random):
 MAKERS = {
     "00-2": lambda random: (float(random.uniform(0, 90)), int(random.integers(5, 80))),
     "01-4": lambda random: (int(random.integers(21, 109)),),
-    "01-5": lambda random: tuple(
-        int(random.integers(*each)) for each in ((0, 10**6), (10**5, 10**6), (96, 960), (5, 80))
-    ),
+    "01-5": _ticks,
     "01-6": lambda random: (_pieces(random),),
     "02-4": lambda random: ((random.integers(0, 3, 20) * 40).tolist(),),
     "02-5": lambda random: (_notes(random), 30),
@@ -106,6 +111,7 @@ MAKERS = {
     "05-6": lambda random: (_logits(random), float(random.uniform(0.3, 3))),
     "05-7": lambda random: (torch.sigmoid(_logits(random)), float(random.uniform(0.2, 0.95))),
     "05-8": lambda random: (_logits(random), _logits(random), float(random.uniform(1.2, 4))),
+    "05-9": lambda random: (_probabilities(random, int(random.integers(3, 9))) * float(random.uniform(0.2, 5)),),
     "06-1": lambda random: (random.uniform(0.05, 0.95, (7, 5)), random.integers(0, 2, (7, 5))),
     "06-2": lambda random: (random.integers(0, 9, 6).tolist(), random.integers(0, 9, 8).tolist()),
     "06-3": lambda random: (_melody(random, 25), _melody(random, 30)),

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from musicgen.lab.course.exercises.answers import Exercise
-from musicgen.lab.course.exercises.functions import Case, FunctionExercise
+from musicgen.lab.course.exercises.functions import OF_SOLUTION, Case, FunctionExercise
 
 _random = torch.Generator().manual_seed(0)
 
@@ -377,12 +377,12 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         (
             Case(
                 _STEP,
-                _two_steps(_training_step, *_STEP),
+                OF_SOLUTION,
                 "Compute the loss; then zero_grad, backward and step. The results are two losses, and the weights.",
             ),
             Case(
                 _ONE_WINDOW,
-                _two_steps(_training_step, *_ONE_WINDOW),
+                OF_SOLUTION,
                 "The loss is the sum over the pitches, and the mean over frames and windows.",
             ),
         ),
@@ -402,6 +402,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             (_loss_after_the_step, "That is the loss after the update. Return the one that was computed before it."),
         ),
         call=_two_steps,
+        solution=_training_step,
     ),
     "03-7": FunctionExercise(
         '''def sample_frame(logits, temperature, uniform):

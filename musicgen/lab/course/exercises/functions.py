@@ -13,6 +13,7 @@ from musicgen.lab.course.exercises.calls import LIMIT_SECONDS, Outcome, call_wit
 
 SHORT = 60  # characters of a value in a message
 FEW = 8  # entries of an array that is shown as a whole
+OF_SOLUTION = object()  # as the expected result of a case: what the solution returns
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Case:
     ----------
     arguments : tuple
     expected : object
-        The right result; or a function of the result that returns whether it is right.
+        The right result; or a function of the result that returns whether it is right; or `OF_SOLUTION`, which is
+        computed when the case is checked, and not when the module is imported.
     hint : str
         What to think of if this case fails.
     """
@@ -52,6 +54,8 @@ class FunctionExercise:
         How to call the answer with the arguments of a case: for a class, for example, ``lambda cls, x: cls()(x)``.
     boolean : bool
         Whether an array must hold booleans, and not just numbers that are equal to them.
+    solution : callable, optional
+        A right answer, for cases that expect what it returns.
     """
 
     stub: str
@@ -60,6 +64,7 @@ class FunctionExercise:
     tolerance: float = 1e-5
     call: Callable = lambda function, *arguments: function(*arguments)
     boolean: bool = False
+    solution: Callable | None = None
 
     @property
     def name(self) -> str:
@@ -104,14 +109,20 @@ class FunctionExercise:
             return f"{call} raises {_describe(outcome.error)}. {hint}"
         if outcome.changed:
             return f"{call} changes its argument. Work on a copy."
-        if self._is_right(outcome.result, case.expected):
+        expected = self._expected(case)
+        if self._is_right(outcome.result, expected):
             return None
         if outcome.result is None:
             printed = " It prints something: return it instead." if outcome.printed else ""
             return f"{call} returns None: write the body, and end it with return.{printed}"
         if mistake := self._known_mistake(answer, outcome, case):
             return mistake
-        return f"{call}{self._difference(outcome.result, case.expected)}. {case.hint}"
+        return f"{call}{self._difference(outcome.result, expected)}. {case.hint}"
+
+    def _expected(self, case: Case) -> object:
+        if case.expected is OF_SOLUTION:
+            return self.call(self.solution, *case.arguments)
+        return case.expected
 
     def _run(self, answer: Callable, case: Case) -> Outcome:
         return call_within(lambda *arguments: self.call(answer, *arguments), case.arguments, same)
