@@ -17,14 +17,14 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         attention      the poster's attention cell, and copy attention
         features       what each pitch and the pedal did recently
         home           embeds the profile of an opening
-        heads          output heads, and the likelihood of a frame
+        heads          output heads, and the likelihood of frames
         probe          hears in the hidden states whether a pianist plays
     evaluation     how good a model and its music are
         likelihood     nll of whole pieces, and the baselines
         markov         a piece from the Markov baseline
-        statistics     pulse, memory, pitch classes, textures of a roll
-        likeness       a classifier that tells generated from real music
-        novelty        what a piece shares with the training pieces
+        statistics     rhythm, pitch, velocity and repetition of a piece
+        likeness       pulse, memory, continuity; a classifier that tells generated from real music
+        novelty        the longest run of notes that a piece shares with the training pieces
     training       the training loop
         trainer        the settings, the loop, stopping
         loss           the loss of the next frame

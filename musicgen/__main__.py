@@ -25,7 +25,7 @@ class Parser(ArgumentParser):
 
 
 def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
-    """Add an option for each field of a config; only those that are typed become attributes of the arguments."""
+    """Add an option for each field of a config. An option that is not given leaves no attribute in the arguments."""
     for field in fields(kind):
         if field.name in without:
             continue
@@ -55,7 +55,7 @@ def add_max_seconds(parser: ArgumentParser) -> None:
 def sample_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.sample`."""
     parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
-    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="receives velocity, fps, pedal and beats")
+    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="file to write: velocity, fps, pedal, beats")
     parser.add_argument("--fps", type=int, default=DEFAULT_FPS, help="frames per second (default: %(default)s)")
     parser.add_argument("--sustain", action="store_true", help="let notes sound while the pedal is down")
     add_max_seconds(parser)
@@ -70,7 +70,7 @@ def prepare_options(parser: ArgumentParser) -> None:
 def train_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.train`."""
     parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
-    parser.add_argument("--out", required=True, metavar="RUN_DIR", help="receives the checkpoints and log.csv")
+    parser.add_argument("--out", required=True, metavar="RUN_DIR", help="folder for the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR; more epochs are allowed")
     parser.add_argument(
         "--start", metavar="CHECKPOINT", help="train this model further, with AdamW and a small learning rate"
@@ -86,7 +86,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.evaluate_checkpoint`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
     add_data_dir(parser)
-    parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="pieces to score (default: %(default)s)")
     add_device(parser)
 
 
@@ -96,9 +96,9 @@ def generate_options(parser: ArgumentParser) -> None:
     from musicgen.generation import GenerationConfig
     from musicgen.generation.engines import ENGINES
 
-    parser.add_argument("--out", required=True, metavar="OUT.mid", help="the piece as a MIDI file")
-    parser.add_argument("--wav", metavar="OUT.wav", help="and as sound")
-    parser.add_argument("--png", metavar="OUT.png", help="and as a figure")
+    parser.add_argument("--out", required=True, metavar="OUT.mid", help="MIDI file to write")
+    parser.add_argument("--wav", metavar="OUT.wav", help="also write the sound")
+    parser.add_argument("--png", metavar="OUT.png", help="also draw a figure")
     parser.add_argument("--prime", metavar="FILE.mid", help="the piece whose opening is continued")
     known = ", ".join(PRIMES)
     parser.add_argument("--composer", help=f"write in this style; without --prime, continue an opening of {known}")
@@ -110,7 +110,7 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the opening")
     where = "where torch computes; one piece is made fastest on the CPU (default: %(default)s)"
     parser.add_argument("--device", default="cpu", choices=DEVICES, help=where)
-    engine = "what computes the frames (default: ONNX Runtime if it is installed and the checkpoint has graphs)"
+    engine = "how to run the model (default: ONNX Runtime if it is installed and the checkpoint has graphs)"
     parser.add_argument("--engine", choices=ENGINES, help=engine)
     add_config(parser, GenerationConfig, "bpm", "beat")
     text = (
@@ -120,7 +120,7 @@ def generate_options(parser: ArgumentParser) -> None:
 
 
 def tempo(text: str) -> float | str:
-    """Parse beats per minute; the word "none" stays."""
+    """Parse a tempo in beats per minute; return the word "none" unchanged."""
     return text if text == "none" else float(text)
 
 
@@ -135,9 +135,9 @@ def export_options(parser: ArgumentParser) -> None:
     from musicgen.generation.export import PRECISIONS
 
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
-    text = "the graph of a step; the others lie beside it. generate finds CHECKPOINT's name with .onnx"
+    text = "file for the graph of a step; the others lie beside it. generate looks for CHECKPOINT's name with .onnx"
     parser.add_argument("--out", required=True, metavar="FILE.onnx", help=text)
-    text = "of the weights: int8 is four times smaller and faster (default: %(default)s)"
+    text = "precision of the weights; int8 is faster, and four times smaller (default: %(default)s)"
     parser.add_argument("--precision", default="int8", choices=PRECISIONS, help=text)
 
 

@@ -81,7 +81,7 @@ def metronome(
     random: np.random.Generator | None = None,
     may_be_strict: bool = True,
 ) -> np.ndarray | None:
-    """Continue beats at a tempo that is constant, or varies as a pianist's does.
+    """Continue beats at a constant tempo, or at one that fluctuates like a pianist's.
 
     Parameters
     ----------

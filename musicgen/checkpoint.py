@@ -1,4 +1,4 @@
-"""The import path of checkpoints before they moved to `musicgen.training`; scripts that use it keep working."""
+"""The former import path of `musicgen.training.checkpoint`, kept so that old scripts keep working."""
 
 from musicgen.training.checkpoint import SHIPPED_CHECKPOINT as SHIPPED_CHECKPOINT
 from musicgen.training.checkpoint import CheckpointError as CheckpointError

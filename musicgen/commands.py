@@ -66,7 +66,7 @@ def sample(args: Namespace) -> dict:
 
 
 def load_rolls(folders: list[str], fps: int = DEFAULT_FPS, progress: bool = True) -> RollCache:
-    """Load and sample the pieces of some folders, and report missing files."""
+    """Load and sample the pieces of one or several folders, and report missing files."""
     pieces = load_corpus(*folders)
     if progress and (problems := pieces.describe_missing()):
         say(problems)
@@ -74,7 +74,7 @@ def load_rolls(folders: list[str], fps: int = DEFAULT_FPS, progress: bool = True
 
 
 def prepare_corpus(args: Namespace) -> dict:
-    """Sample every piece of a folder with `dataset.prepare`, which caches the rolls, and report what was skipped."""
+    """Sample every piece of a folder into the cache, and report the files that were skipped."""
     pieces = load_corpus(args.data_dir)
     rolls = prepare(pieces, max_seconds=args.max_seconds)
     if problems := pieces.describe_missing():
@@ -86,7 +86,7 @@ def prepare_corpus(args: Namespace) -> dict:
 
 
 def train(args: Namespace) -> dict:
-    """Train a model on the train split of one or several folders. Ctrl-C stops it, --resume continues."""
+    """Train a model on the train split of one or several folders. Ctrl-C stops the run, --resume continues it."""
     from musicgen.scaling.torchrun import joined, rank
 
     with joined(args.device):
@@ -175,7 +175,7 @@ def evaluate_checkpoint(args: Namespace) -> dict:
 
 
 def load_piano_model(path: Path | str):
-    """Load a checkpoint whose model has 88 pitches."""
+    """Load a checkpoint; raise CheckpointError unless its model has 88 pitches."""
     from musicgen.training import CheckpointError, load_checkpoint
 
     checkpoint = load_checkpoint(path)
@@ -185,7 +185,7 @@ def load_piano_model(path: Path | str):
 
 
 def generate_piece(args: Namespace) -> dict:
-    """Compose one or several continuations of an opening. Ctrl-C keeps what was composed."""
+    """Compose one or several continuations of an opening. Ctrl-C stops early and writes the music so far."""
     from musicgen.generation import GenerationConfig, find_graphs, without_prime
     from musicgen.training import SHIPPED_CHECKPOINT
     from musicgen.training.run import fps_of
@@ -250,12 +250,12 @@ def generate_piece(args: Namespace) -> dict:
 
 
 def shortened(files: list[str]) -> str:
-    """Return a list of files that fits in one line."""
+    """Return a text that names the first two files and counts the others."""
     return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
 
 
 def output_files(args: Namespace) -> list[dict[str, str]]:
-    """Return the files of each piece, by kind, after a check of all that can be checked before composing.
+    """Check the output files before composing, and return the files of each piece by kind.
 
     The files of several pieces are numbered: ``new.mid`` becomes ``new-1.mid``, ``new-2.mid`` and so on.
     """
@@ -275,7 +275,7 @@ def output_files(args: Namespace) -> list[dict[str, str]]:
 
 
 def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int, device, graphs, args: Namespace):
-    """Return the generated pieces, and the number of the signal that ended them early, or None."""
+    """Return the generated pieces, and the number of the signal that stopped composing early, or None."""
     from musicgen.generation import generate_several
     from musicgen.utils.progress import progress_bar
     from musicgen.utils.signals import catch_signals
@@ -338,7 +338,7 @@ def write_pieces(
     title: str | None,
     n_prime: int,
 ) -> None:
-    """Write the MIDI files, then the sounds and the figures; an error says what was written before it."""
+    """Write the MIDI files, then the sounds and the figures. An error message names the files already written."""
     written: list[str] = []
     try:
         for piece, paths in zip(pieces, outputs):
@@ -394,5 +394,5 @@ def typed(kind: type, args: Namespace) -> dict:
 
 
 def common(kind: type, values: dict) -> dict:
-    """Return the values that a config of class `kind` has a field for."""
+    """Return the values whose names are fields of a config of class `kind`."""
     return {field.name: values[field.name] for field in fields(kind) if field.name in values}

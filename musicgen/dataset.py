@@ -1,4 +1,4 @@
-"""From pieces to training data: rolls are sampled once into a cache, and windows are cut from them in batches."""
+"""From pieces to training data: each piece is sampled once into a cache; batches of windows are cut from the rolls."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ class RollCache(Sequence):
         return {"n_pieces": len(self), "hours": round(hours, 2), "fps": self.fps, "key": self.key}
 
     def select(self, **wanted: str) -> "RollCache":
-        """Return a cache of the pieces with the given fields, as in ``rolls.select(split="train")``.
+        """Return a cache of the pieces that have the given field values, as in ``rolls.select(split="train")``.
 
         Raises
         ------
@@ -180,7 +180,7 @@ def prepare(
 
 
 def _user_cache() -> Path:
-    """Return the operating system's folder for caches; without a home folder, the one for temporary files."""
+    """Return the user's cache folder, or a folder for temporary files if the user has no home folder."""
     from pooch import os_cache  # imported here because it takes half a second
 
     try:
@@ -212,7 +212,7 @@ def _sample_file(path: Path, source: Path, settings: dict) -> bytes:
 
 
 def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> RollCache:
-    """Separate the pieces that were sampled from those that failed."""
+    """Make a `RollCache` of the pieces that were sampled, and list those that failed."""
     reports = [json.loads(entry.partition(b"\n")[0]) for entry in entries]
     skipped = [(piece.name, report["reason"]) for piece, report in zip(pieces, reports) if "reason" in report]
     good = [index for index, report in enumerate(reports) if "reason" not in report]
@@ -253,7 +253,7 @@ class WindowConfig(Settings):
     seed: int = setting("Seed of all random choices.", 0, 0, 2**63 - 1)
 
     def longer(self) -> "WindowConfig":
-        """Return a configuration with half as many windows of twice the length in a batch."""
+        """Return a configuration with windows of twice the length, and half as many in a batch."""
         return replace(self, window_frames=2 * self.window_frames, batch_size=max(1, self.batch_size // 2))
 
 
@@ -272,7 +272,7 @@ class Batch(NamedTuple):
 
 
 class Batches(Protocol):
-    """Interface of a trainer's data: epochs of batches, which depend on the number of the epoch only.
+    """Interface of a trainer's data. The batches of an epoch depend only on the number of the epoch.
 
     So a stopped run can continue, also within an epoch. `WindowBatches` cuts the windows on the CPU,
     `training.device_windows.DeviceWindows` on the training device.
@@ -285,7 +285,7 @@ class Batches(Protocol):
         """Return the number of batches in epoch `number`."""
 
     def longer(self) -> "Batches":
-        """Return batches of half as many windows of twice the length."""
+        """Return the same data in batches of half as many windows, each twice as long."""
 
 
 class WindowBatches:
@@ -319,7 +319,7 @@ class WindowBatches:
             yield self._batch(rolls, with_beats, self.labels[chosen[:, 0]] * with_composer, home)
 
     def longer(self) -> "WindowBatches":
-        """Return batches of half as many windows of twice the length."""
+        """Return the same data in batches of half as many windows, each twice as long."""
         return WindowBatches(self.rolls, self.config.longer(), self.composers, self.home)
 
     def n_batches(self, number: int) -> int:
@@ -328,7 +328,7 @@ class WindowBatches:
         return -(-n_windows // self.config.batch_size)
 
     def _cut(self, random: np.random.Generator) -> np.ndarray:
-        """Return the piece and the first frame of each window. Windows lie on a grid with a random offset."""
+        """Return the piece and the first frame of each window. Windows lie on a randomly shifted grid in each piece."""
         step = self.config.window_frames
         offsets = random.integers(step, size=len(self.rolls))
         cuts = []

@@ -101,7 +101,7 @@ class PianoRoll:
 
     @cached_property
     def onsets(self) -> np.ndarray:
-        """The frames in which notes begin: bool, shape (n_frames, 88)."""
+        """The beginnings of notes: bool, shape (n_frames, 88), true where a pitch is struck."""
         return read_only(starts_of_runs(self.active))
 
     @property
@@ -193,7 +193,7 @@ def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
-    """Return where each run of true cells begins in a bool matrix (n_frames, n_pitches)."""
+    """Mark the first cell of each run of true cells over time in a bool matrix (n_frames, n_pitches)."""
     starts = active.copy()
     starts[1:] &= ~active[:-1]
     return starts

@@ -70,7 +70,7 @@ def _write_chorales(folder: Path, progress: bool) -> None:
 
 
 def _find_scores() -> list[Path]:
-    """List music21's scores of Bach. Importing music21 would change the style of figures, so it is not imported."""
+    """List music21's Bach scores without importing music21, which would change the style of figures."""
     library = Path(importlib.util.find_spec("music21").origin).parent / "corpus" / "bach"
     return sorted(path for path in library.iterdir() if path.suffix in (".mxl", ".xml"))
 
@@ -87,7 +87,7 @@ def _convert(score: Path, midi: Path) -> tuple[float | str, str]:
 
 @cache
 def _read_titles() -> dict[str, str]:
-    """Return a dict from BWV numbers to music21's titles of the chorales."""
+    """Return a dict from BWV numbers to the titles of the chorales in music21."""
     from music21.corpus.chorales import ChoraleListRKBWV
 
     return {bwv: chorale["title"] for bwv, chorale in ChoraleListRKBWV().byBWV.items()}
@@ -114,7 +114,7 @@ def _write_chorale(score: Path, midi: Path) -> float:
 
 
 def _metres(voice) -> list:
-    """Return a pair for each change of metre: its offset in quarter notes and the new time signature."""
+    """Return the offset in quarter notes and the new time signature of each change of metre."""
     from music21 import meter
 
     measures = list(voice.getElementsByClass("Measure"))

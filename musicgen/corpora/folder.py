@@ -124,7 +124,7 @@ def match_composer(name: str, known: Collection[str]) -> str:
         problem = "more than one composer" if matches else "no composer"
         names = sorted(set(matches or known) - {UNKNOWN})
         there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no composers that are known"
-        raise ValueError(f"{name!r} is the name of {problem} here; there are {there}")
+        raise ValueError(f"{name!r} matches {problem} here; there are {there}")
     return matches[0]
 
 
@@ -240,7 +240,7 @@ def _found_pieces(folder: Path) -> Corpus:
 
 
 def _splits_of_readable(contents: dict[str, str], names: dict[str, Path]) -> dict[str, str]:
-    """Assign splits so that each split has a readable file.
+    """Assign splits so that each split has at least one readable file.
 
     Only a few files are read, unless many are broken.
     """

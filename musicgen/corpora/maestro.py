@@ -79,7 +79,7 @@ def download_maestro(
 
 
 def _fetch(archive: Archive, path: Path, timeout_seconds: float, progress: bool) -> None:
-    """Download a file unless it exists with the right hash. A file with a wrong hash is deleted."""
+    """Download the zip file unless it exists with the right hash. A download with a wrong hash is deleted."""
     pooch.get_logger().setLevel("WARNING")
     source = pooch.create(
         path.parent,
@@ -106,7 +106,7 @@ def _unpack(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
-    """Reject a zip file that would write outside its folder or be too large, before it is unpacked."""
+    """Raise CorpusError unless a zip file can be unpacked safely: all members inside its folder, and not too large."""
     for member in members:
         inside = stays_inside(member.filename) and PureWindowsPath(member.filename).parts[0] == FOLDER
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -120,7 +120,7 @@ def _check_members(archive: Archive, members: list[ZipInfo]) -> None:
             raise CorpusError(archive.url, f"its member {member.filename!r} overlaps another")
         ends = member.header_offset + member.compress_size
     if (n_bytes := sum(member.file_size for member in members)) > 10 * archive.size:
-        raise CorpusError(archive.url, f"would unpack to {n_bytes:,} bytes, more than MIDI files can")
+        raise CorpusError(archive.url, f"would unpack to {n_bytes:,} bytes, far more than expected")
 
 
 def _count_pieces(folder: Path) -> int:

@@ -50,7 +50,7 @@ def shipped_prime(composer: str, n_beats: float = 8, fps: int = DEFAULT_FPS) -> 
 
 
 def first_annotated_beats(roll: PianoRoll, n_beats: float = 8) -> PianoRoll:
-    """Return the part of a roll from its first note to the end of its first annotated beats."""
+    """Return the opening of a roll: its first `n_beats` annotated beats, counted from the first note."""
     first = roll.notes["start_frame"][0]
     beats = roll.beats[roll.beats[:, 0] >= (first - 1) / roll.fps, 0]
     if not 0 < n_beats <= len(beats) - 1:
@@ -66,7 +66,7 @@ def _piece(ending: str) -> Piece:
 
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the complete performance that begins with a `shipped_prime`, from its first note."""
+    """Return the whole bundled performance, from its first note, of which `shipped_prime` is the opening."""
     roll = _recording(composer, fps)
     return roll[roll.notes["start_frame"][0] :]
 

@@ -10,7 +10,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_by_hash(names: Iterable[str]) -> dict[str, str]:
-    """Assign each name a split (80, 10 and 10 %) by its hash, so that the result is the same on every machine.
+    """Assign each name to a split (80, 10 and 10 %) by its hash, with the same result on every machine.
 
     With three names or more, a split that would stay empty gets one of them. Fewer names are all for training.
     """
@@ -32,7 +32,7 @@ def _split_of(number: float) -> str:
 
 
 def group_versions(contents: dict[str, str]) -> dict[str, str]:
-    """Return a group for each file. The files of a group are versions of one piece.
+    """Return the name of each file's group. The files of a group are versions of one piece.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def group_versions(contents: dict[str, str]) -> dict[str, str]:
 
 
 def _song_folder(name: str) -> str | None:
-    """Return the nearest parent folder whose name begins the file's name, or None."""
+    """Return the nearest parent folder whose name is a prefix of the file name, or None."""
     path = PurePosixPath(name)
     for folder in reversed(path.parts[:-1]):
         if re.match(rf"{re.escape(folder)}(\b|_)", path.stem, re.IGNORECASE):

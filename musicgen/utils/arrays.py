@@ -4,7 +4,7 @@ import numpy as np
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """Return an array that cannot be written to: a copy, or the array itself if it is one already."""
+    """Return a read-only copy of an array, or the array itself if it is read-only already."""
     if array.flags.writeable:
         array = array.copy()
         array.flags.writeable = False

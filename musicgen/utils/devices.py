@@ -1,4 +1,4 @@
-"""The device that torch computes on: how to choose one, and what to say if it cannot be used."""
+"""The device that torch computes on: its choice, and messages for devices that cannot be used."""
 
 # torch takes seconds to import: the functions that need it import it.
 
@@ -18,7 +18,7 @@ class DeviceError(ValueError):
 
 
 def choose_device(name: str = "auto"):
-    """Return the device with a name, after a small computation on it.
+    """Return a torch device by its name, after a test that the graphics card computes.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def choose_device(name: str = "auto"):
 
 
 def _problem_of_card() -> str | None:
-    """Return in one line why the graphics card cannot be used, or None if it computes."""
+    """Return one line that says why the graphics card cannot be used, or None if it works."""
     import torch
 
     if not torch.backends.cuda.is_built():
@@ -74,7 +74,7 @@ def _problem_of_card() -> str | None:
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Turn what torch raises in the block for devices and memory into a `DeviceError`; pass other errors on."""
+    """Raise torch's errors about devices and memory in the block as `DeviceError`; other errors pass unchanged."""
     try:
         yield
     except (RuntimeError, AssertionError, MemoryError) as error:
@@ -85,7 +85,7 @@ def device_errors() -> Iterator[None]:
 
 
 def describe_device_error(error: Exception) -> str | None:
-    """Return in one line what a device or the memory cannot do, and what helps; None for any other error."""
+    """Describe an error about a device or memory in one line, with advice; return None for any other error."""
     reason = _first_line(error)
     message = str(error).lower()
     on_card = any(word in message for word in CARD_WORDS)

@@ -84,7 +84,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
-    """Hash `context` and the file's content; its path instead if it is unreadable or larger than `max_bytes`."""
+    """Hash `context` and a file's content, or its path if the file is unreadable or larger than `max_bytes`."""
     content = str(path).encode(errors="surrogateescape")
     try:
         if path.is_file() and path.stat().st_size <= max_bytes:

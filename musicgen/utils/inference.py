@@ -1,4 +1,4 @@
-"""Run a model without a trace: its mode, its device and the number of threads stay as they are for everybody else."""
+"""Run a model without side effects: others see the same mode, device and number of threads as before."""
 
 import copy
 import threading
@@ -36,7 +36,7 @@ def for_inference(model: nn.Module, device: torch.device | str | None = None) ->
 
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Restore the mode of each part of a model (training or evaluation) after the block."""
+    """After the block, restore the mode (training or evaluation) of each module of a model."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -47,8 +47,9 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Let torch compute in one thread, which is fastest for single frames; Python threads may run this at once.
+    """Let torch compute in one thread during the block, which is fastest for single frames.
 
+    Several Python threads may be in such a block at once.
     Torch keeps the number for each Python thread, but a new Python thread starts with the number that any other one
     has set last.
     """

@@ -15,7 +15,7 @@ except ImportError:  # Windows
 
 
 class Lock(Enum):
-    """What came of an attempt to lock a file: held by us, held by another process, or not possible here."""
+    """Result of an attempt to lock a file: held by us, held by another process, or not possible here."""
 
     HELD = "held"
     TAKEN = "taken"
@@ -24,7 +24,7 @@ class Lock(Enum):
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[Lock]:
-    """Try to lock a file for the block, without waiting.
+    """Try to lock a file during the block, without waiting.
 
     Yields
     ------

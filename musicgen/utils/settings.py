@@ -64,7 +64,7 @@ class Settings:
 
 
 def check_setting(each: Field, value: Any) -> None:
-    """Raise ValueError if a `setting` field may not have this value."""
+    """Raise ValueError if a value is not allowed for a `setting` field."""
     lowest, highest = each.metadata["limits"]
     choices = each.metadata["choices"]
     if choices and value not in tuple(choices):
@@ -81,7 +81,7 @@ def check_setting(each: Field, value: Any) -> None:
 
 
 def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return names as a tuple; ValueError if they are not different, non-empty strings."""
+    """Return names as a tuple; raise ValueError unless they are non-empty strings without duplicates."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ValueError(f"{field_name} must be a sequence of names, not {names!r}")
     if not all(isinstance(name, str) and name for name in names):
