@@ -18,7 +18,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         features       what each pitch and the pedal did recently
         home           embeds the profile of an opening
         heads          output heads, and the likelihood of frames
-        probe          hears in the hidden states whether a pianist plays
+        probe          tells from the hidden states whether a pianist plays
     evaluation     how good a model and its music are
         likelihood     nll of whole pieces, and the baselines
         markov         a piece from the Markov baseline

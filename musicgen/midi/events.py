@@ -244,7 +244,7 @@ def _read_meta(data: bytes, position: int, tick: int, track: MidiEvents) -> int:
 def _tempo_of(content: bytes) -> int:
     """Return the microseconds per quarter note of a tempo event.
 
-    They have three bytes. Like other readers, it takes the first three of more, and zeros for those that are missing;
+    It has three bytes. Like other readers, this takes the first three of more, and zeros for those that are missing;
     but four bytes of which the first is 0 are a number of 32 bits.
     """
     if len(content) == 4 and content[0] == 0:

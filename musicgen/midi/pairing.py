@@ -1,4 +1,4 @@
-"""From the messages of a MIDI file to its notes, and to the moves of its pedal."""
+"""From the messages of a MIDI file to its notes and its pedal movements."""
 
 from collections import defaultdict, deque
 from itertools import groupby
@@ -44,13 +44,13 @@ def pair_notes(messages: Messages) -> tuple[np.ndarray, int]:
 
 
 def _end_first(onsets: deque, pitch: int, channel: int, tick: int) -> tuple[int, int, int, int, int]:
-    """Take the first onset, and return its note."""
+    """Remove the first waiting onset, and return it as a note that ends at `tick`."""
     start, velocity = onsets.popleft()
     return pitch, velocity, channel, start, tick
 
 
 def _end_all(waiting: dict[tuple[int, int], deque], track: int, channel: int, tick: int) -> list:
-    """Return the notes that end when a track switches off all notes of a channel."""
+    """End the notes of a channel that a track switches off, and return them."""
     notes = []
     for (other, pitch), onsets in waiting.items():
         # Each track may reset the channel when it begins: this does not end what another track just struck.
@@ -60,7 +60,7 @@ def _end_all(waiting: dict[tuple[int, int], deque], track: int, channel: int, ti
 
 
 def pedal_moves(messages: Messages) -> tuple[tuple[int, bool], ...]:
-    """Return when the sustain pedal goes down and up.
+    """Return the ticks at which the sustain pedal goes down or up.
 
     A piano has one pedal, also if its notes, or its pedal, are spread over several channels: it is down while it is
     down on any of them but that of the drums.

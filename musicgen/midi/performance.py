@@ -1,4 +1,4 @@
-"""From a MIDI file to piano notes with pedal and tempo, and from these to a piano roll."""
+"""From a MIDI file to a performance (piano notes, pedal, tempo), and from a performance to a piano roll."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +106,7 @@ class Performance:
         return self._complete(roll, first)
 
     def frame_of_beat(self, n_beats: float, fps: int = DEFAULT_FPS) -> int:
-        """Return the length in frames of the first `n_beats` quarter notes, counted from the first note."""
+        """Return the length in frames of the first `n_beats` quarter notes after the first onset."""
         start = int(self.notes["start_tick"].min())
         ticks = np.array([start, start + round(n_beats * self.tempo_map.ticks_per_beat)])
         return int(np.diff(self.tempo_map.frames(ticks, fps))[0])
@@ -117,7 +117,7 @@ class Performance:
         return self.tempo_map.since(int(self.notes["start_tick"].min()))
 
     def dropped_notes(self, fps: int = DEFAULT_FPS, max_seconds: float = MAX_SECONDS) -> dict[str, int]:
-        """Return the numbers of dropped notes by reason; ``truncated`` counts those that begin after the time limit."""
+        """Count the dropped notes by reason; ``truncated`` are those that begin at or after the time limit."""
         return {**self.dropped, "truncated": int((self._start_frames(fps) >= _limit(fps, max_seconds)).sum())}
 
     def _start_frames(self, fps: int) -> np.ndarray:
@@ -154,7 +154,7 @@ class Performance:
         return down
 
     def _pedalled_ends(self) -> np.ndarray:
-        """Move each release while the pedal is down to the tick at which the pedal comes up."""
+        """Return the end of each note in ticks; a release while the pedal is down moves to where the pedal comes up."""
         ends = self.notes["end_tick"]
         if not self.pedal:
             return ends
@@ -241,7 +241,7 @@ def _other_instruments(notes: np.ndarray, programs: list[tuple[int, int, int]]) 
 
 
 def _limit(fps: int, max_seconds: float) -> int:
-    """Return the longest length in frames; raise ValueError if an argument is out of range."""
+    """Return `max_seconds` in frames; raise ValueError if an argument is out of range."""
     check_fps(fps)
     if not 0 < max_seconds < np.inf:
         raise ValueError(f"max_seconds must be a finite number above 0, not {max_seconds!r}")
@@ -249,7 +249,7 @@ def _limit(fps: int, max_seconds: float) -> int:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Read a regular file of limited size; a pipe could block, and a huge file could fill the memory."""
+    """Read the start of a regular file: a pipe could block, and a huge file could fill the memory."""
     try:
         if not path.is_file():
             raise MidiError(path, "not a file" if path.exists() else "no such file")

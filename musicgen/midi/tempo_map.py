@@ -99,7 +99,7 @@ class TempoMap:
         return np.stack([seconds - first / fps, is_downbeat], axis=1)[:n_beats]
 
     def is_followed_by(self, onsets: np.ndarray) -> bool:
-        """Return whether most notes begin on beats or simple fractions of beats, as in a score.
+        """Return whether nine in ten onsets or more lie on beats or simple fractions of beats, as in a score.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat, list(changes.items()), metres + later)
 
     def refined(self, fps: int) -> "TempoMap | None":
-        """Return a tempo map in which no two frames share a tick, or None if that takes too many ticks per beat."""
+        """Return a finer tempo map in which no two frames share a tick, or None if a MIDI file cannot hold one."""
         slowest = max([DEFAULT_TEMPO, *(tempo for _, tempo in self.changes)])
         factor = 2 * slowest * int(fps) // (self.ticks_per_beat * 10**6) + 1
         if self.ticks_per_beat * factor > MAX_TICKS_PER_BEAT:
@@ -137,9 +137,9 @@ class TempoMap:
         return TempoMap(self.ticks_per_beat * factor, changes, metres)
 
     def _segments(self, last_tick: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each tempo its first tick, its value (microseconds per beat), and the time at which it begins.
+        """Return the first tick, the microseconds per beat and the start time of each tempo.
 
-        The unit of that time is a microsecond / `ticks_per_beat`, so that it is a whole number. The numbers are Python
+        The unit of time is a microsecond / `ticks_per_beat`, so that times are whole numbers. The numbers are Python
         integers if 64 bits would overflow.
         """
         changes = [(0, DEFAULT_TEMPO), *self.changes]
@@ -164,7 +164,7 @@ class TempoMap:
 
 
 def units_per_beat(numerator: int, denominator: int) -> int:
-    """Return how many units of a time signature's denominator are one beat: 3 in 6/8, 9/8 and 12/8, otherwise 1."""
+    """Return the length of a beat in units of the denominator: 3 in 6/8, 9/8 and 12/8, otherwise 1."""
     return 3 if denominator == 8 and numerator in (6, 9, 12) else 1
 
 
@@ -173,9 +173,9 @@ def _ceil_divide(dividend: int, divisor: int) -> int:
 
 
 def _rest_of_bar(metre: tuple[int, int, int], tick: int, ticks_per_beat: int) -> list[tuple[int, int, int]]:
-    """Return the time signatures with which a metre goes on after `tick`, counted from there.
+    """Return the time signatures of a metre from `tick` on, with ticks counted from there.
 
-    The first is at the first beat from `tick` on. If a bar has begun before, it is that of what is left of the bar,
+    The first is at the first beat from `tick` on. If a bar has begun before, it covers the rest of that bar,
     and the second is at the next downbeat.
     """
     start, numerator, denominator = metre

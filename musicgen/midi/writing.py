@@ -67,7 +67,7 @@ def _choose_clock(roll: PianoRoll, n_frames: int, tempo_map: TempoMap | None) ->
 
 
 def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.MetaMessage]]:
-    """Return the messages for tempo and time signatures; a text marks them as true if the beats are known."""
+    """Return the messages for tempo and time signatures. If the beats are known, a text event says so."""
     timed = [(0, mido.MetaMessage("text", text=BEATS_TEXT))] if beats_known else []
     tempos = {0: DEFAULT_TEMPO} | dict(clock.changes)
     for tick, tempo in tempos.items():
@@ -79,7 +79,7 @@ def _time_messages(clock: TempoMap, beats_known: bool) -> list[tuple[int, mido.M
 
 
 def _pedal_messages(roll: PianoRoll, clock: TempoMap, end: int) -> list[tuple[int, mido.Message]]:
-    """Return messages for the initial position of the pedal, each change, and its release in the end.
+    """Return messages for the initial position of the pedal, for each change, and for a release at the end.
 
     Without the release, an instrument would ring on after the file.
     """

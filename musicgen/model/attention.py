@@ -1,4 +1,4 @@
-"""Attention cells: the poster's, which modulates the recurrent output, and copy attention, which retrieves notes."""
+"""The poster's attention cell, which modulates the recurrent output, and copy attention, which retrieves notes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -71,7 +71,7 @@ class KVCache(NamedTuple):
         return KVCache(keys, values, keys.shape[-2], self.span)
 
     def as_ring(self) -> "RingCache":
-        """Return the cache as tensors whose shapes do not depend on the number of frames."""
+        """Return the cache as a `RingCache`, whose tensors have fixed shapes."""
         used = self._used(self.keys)
         keys, values = (self._in_larger_buffer(buffer, self.span) for buffer in (self.keys, self.values))
         return RingCache(keys, values, used.new_full((len(used), 1), used.shape[-2]))
@@ -102,7 +102,10 @@ class RingCache(NamedTuple):
     n_heard: Tensor
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, "RingCache"]:
-        """Add one frame, and return the same as `KVCache.append`; distance (batch, 1, span) is `span` for no frame."""
+        """Add one frame; return the same as `KVCache.append`, with a distance of `span` for empty places.
+
+        The distance has the shape (batch, 1, span).
+        """
         span = self.keys.shape[-2]
         place = self.n_heard.remainder(span)  # (B, 1)
         n_heard = self.n_heard + 1
@@ -127,7 +130,7 @@ def query_blocks(n_frames: int, n_keys: int, span: int) -> Iterator[tuple[slice,
 
 
 def bias_by_distance(bias: Tensor, distance: Tensor, shortest: int = 0) -> Tensor:
-    """Return what to add to the attention scores of each query and key.
+    """Return the bias to add to the attention score of each query and key.
 
     Parameters
     ----------
@@ -155,15 +158,15 @@ class NoAttention(nn.Module):
         super().__init__()
 
     def initial_state(self, states: Tensor) -> None:
-        """Return no cache."""
+        """Return None, since there is no cache."""
 
     def forward(self, states: Tensor, cache: None = None) -> tuple[Tensor, None]:
-        """Return the states unchanged, and no cache."""
+        """Return the states unchanged, and None for the cache."""
         return states, None
 
 
 class CausalAttention(nn.Module):
-    """The poster's attention cell, made causal: a frame attends to itself and to earlier frames.
+    """The poster's attention cell, made causal: a frame attends only to itself and to earlier frames.
 
     Each recurrent output queries the outputs up to its own frame: scaled dot product plus a learned bias for the
     distance, softmax, weighted sum of the values. As on the poster, the result multiplies the output. A shift is added,
@@ -189,7 +192,7 @@ class CausalAttention(nn.Module):
         nn.init.zeros_(self.scale_shift.bias)
 
     def initial_state(self, states: Tensor) -> KVCache:
-        """Return the cache before the first frame, for a batch like `states` (B, ...)."""
+        """Return an empty cache for a batch of the size of `states` (B, ...)."""
         empty = states.new_empty(len(states), 0, self.scale_shift.in_features)
         return KVCache(empty, empty, 0, self.span)
 
@@ -206,7 +209,7 @@ class CausalAttention(nn.Module):
         return states * (1 + scale) + shift, cache
 
     def weights(self, states: Tensor) -> Tensor:
-        """Return the attention weights within a window as a tensor (B, T, T), without cached earlier frames."""
+        """Return the attention weights within a window, without earlier frames, shape (B, T, T)."""
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)
         keys, _, distance, _ = self.initial_state(states).append(keys, values)
         return self._weigh(query, keys, distance)
@@ -245,7 +248,7 @@ class CopyAttention(nn.Module):
         self.scale = nn.Parameter(torch.ones(n_heads))
 
     def initial_state(self, hidden: Tensor) -> KVCache:
-        """Return the cache before the first frame, for a batch like `hidden` (B, ...)."""
+        """Return an empty cache for a batch of the size of `hidden` (B, ...)."""
         B = len(hidden)
         keys = hidden.new_empty(B, self.n_heads, 0, COPY_SIZE)
         return KVCache(keys, hidden.new_empty(B, 0, 2 * self.n_pitches), 0, self.span)
@@ -267,7 +270,7 @@ class CopyAttention(nn.Module):
         return torch.cat(copied_notes, dim=1), cache
 
     def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
-        """Return the weights of a window as a tensor (B, n_heads, T, T + 1); the last column is the null key's."""
+        """Return the weights within a window, shape (B, n_heads, T, T + 1); the last column is the null key's."""
         query, keys = self._project(hidden, pitches)
         keys, _, distance, _ = self.initial_state(hidden).append(keys, hidden)
         return self._weigh(query, keys, distance, hidden)
@@ -302,7 +305,7 @@ class CopyAttention(nn.Module):
         return found.unflatten(1, (h, S)).permute(0, 2, 3, 1, 4).flatten(-2)
 
     def _bias(self) -> Tensor:
-        """Return the bias of each distance, shape (n_heads, span): one value from each power of 2 to the next."""
+        """Return the bias of each distance, shape (n_heads, span). It is constant from one power of 2 to the next."""
         distance = torch.arange(self.span, device=self.scale.device)
         powers = 2 ** torch.arange(1, self.distance_bias.shape[1], device=self.scale.device)
         log_distance = (distance[:, None] >= powers).sum(dim=-1)  # (span,): log2, rounded down

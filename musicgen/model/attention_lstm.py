@@ -26,7 +26,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTM(nn.LSTM):
-    """The LSTM, as a recurrent cell of `CELLS`."""
+    """An LSTM with the interface of a recurrent cell in `CELLS`."""
 
     def __init__(self, n_inputs: int, hidden_size: int):
         super().__init__(n_inputs, hidden_size, batch_first=True)
@@ -42,7 +42,7 @@ class LSTM(nn.LSTM):
         return self.weight_ih_l0
 
     def initial_state(self, x: Tensor) -> LSTMState:
-        """Return the state before the first frame, for a batch like `x` (B, ...)."""
+        """Return the state before the first frame, for a batch of the size of `x` (B, ...)."""
         zeros = x.new_zeros(len(x), self.hidden_size)
         return LSTMState(zeros, zeros)
 
@@ -96,29 +96,29 @@ class ModelConfig(Settings):
             allowed = f"a whole number from 0 to {self.n_layers}, not {self.n_attention_layers}"
             raise ValueError(f"n_attention_layers must be {allowed} (n_layers is {self.n_layers})")
         if self.home and (self.n_pitches != N_PITCHES or self.output == "independent"):
-            raise ValueError(f"home needs {N_PITCHES} pitches and another output than independent")
+            raise ValueError(f"home needs {N_PITCHES} pitches and an output other than independent")
         object.__setattr__(self, "composers", check_names("composers", self.composers))
 
     @property
     def hears_pedal(self) -> bool:
-        """Whether the pedal is an input: only if the head predicts it, since it must be known in generation, too."""
+        """Whether the pedal is an input, which requires a head that also predicts it."""
         return self.pedal and self.output != "independent"
 
     @property
     def copies(self) -> bool:
-        """Whether there is copy attention; the independent head does not read what it finds."""
+        """Whether the model has copy attention, which the independent head cannot use."""
         return self.copy_heads > 0 and self.output != "independent"
 
     def label_of(self, composer: str | None) -> int:
         """Return the index of a composer's embedding, 0 for None; ValueError if the model does not know the name."""
         if composer is not None and composer not in self.composers:
             known = ", ".join(self.composers[:8]) + (", ..." if len(self.composers) > 8 else "")
-            raise ValueError(f"the model does not know {composer!r}, only {known or 'nobody'}")
+            raise ValueError(f"the model does not know {composer!r}; it knows {known or 'no composers'}")
         return 1 + self.composers.index(composer) if composer is not None else 0
 
 
 class LayerState(NamedTuple):
-    """State of one `Layer`: that of its recurrent cell, and that of its attention."""
+    """State of one `Layer`: the state of its recurrent cell, and the cache of its attention."""
 
     cell: Any
     attention: Any
@@ -143,7 +143,7 @@ class Layer(nn.Module):
         self.attention = attention(config.hidden_size, config.attention_size, config.attention_span)
 
     def initial_state(self, x: Tensor) -> LayerState:
-        """Return the state before the first frame, for a batch like `x` (B, ...)."""
+        """Return the state before the first frame, for a batch of the size of `x` (B, ...)."""
         return LayerState(self.cell.initial_state(x), self.attention.initial_state(x))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
@@ -164,7 +164,7 @@ class ModelState(NamedTuple):
 
     @property
     def n_rows(self) -> int:
-        """Rows of the batch."""
+        """The number of rows in the batch."""
         return len(self.pitches.active)
 
     def select(self, indices: Tensor) -> "ModelState":
@@ -179,12 +179,12 @@ class ModelState(NamedTuple):
         return map_state(self, lambda cache: cache.select(indices), lambda tensor: tensor.index_select(0, indices))
 
     def fixed(self) -> "ModelState":
-        """Return a copy whose shapes do not depend on the number of frames, to continue frame by frame."""
+        """Return a copy with fixed shapes, whatever the number of frames so far, to continue frame by frame."""
         return map_state(self, lambda cache: cache.as_ring(), lambda tensor: tensor.clone())
 
 
 def map_state(state: Any, of_cache: Callable[[KVCache], Any], of_tensor: Callable[[Tensor], Any]) -> Any:
-    """Apply one function to each cache and another to each other tensor of a state; what is None stays None."""
+    """Apply `of_cache` to each cache of a state and `of_tensor` to each other tensor; None stays None."""
     if state is None:
         return None
     if isinstance(state, KVCache):
@@ -250,7 +250,7 @@ class AttentionLSTM(nn.Module):
         beats: Tensor | None = None,
         home: Tensor | None = None,
     ) -> tuple[FrameFeatures, ModelState]:
-        """Return for each frame the features from which the output head predicts the next frame.
+        """Return the features from which the output head predicts each next frame, and the new state.
 
         Parameters
         ----------
@@ -297,7 +297,7 @@ class AttentionLSTM(nn.Module):
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 
     def initial_state(self, frames: Tensor) -> ModelState:
-        """Return the state before the first frame, for a batch shaped like `frames` (batch, n_frames, n_pitches)."""
+        """Return the state before the first frame, for a batch of the size of `frames` (batch, ..., n_pitches)."""
         return ModelState(
             [layer.initial_state(frames) for layer in self.layers],
             self.history.initial_state(frames),
@@ -306,7 +306,7 @@ class AttentionLSTM(nn.Module):
         )
 
     def inputs(self, frames: Tensor, composers: Tensor | None, pedal: Tensor, beats: Tensor) -> Tensor:
-        """Return what the first layer receives, shape (batch, n_frames, n_inputs)."""
+        """Return the inputs of the first layer, shape (batch, n_frames, n_inputs)."""
         parts = [(frames > 0).to(frames.dtype), frames]
         if self.config.hears_pedal:
             parts.append(pedal[..., None])

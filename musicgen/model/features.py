@@ -1,4 +1,4 @@
-"""Features of the past of each pitch and of the pedal, without weights."""
+"""Features that summarise the past of each pitch and of the pedal. They have no weights."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ N_FEATURES = N_NEAR + 2
 
 
 class PitchState(NamedTuple):
-    """State of a `PitchHistory` between two calls: whether and how long each pitch sounds, and moving averages.
+    """State of a `PitchHistory` between two calls: which pitches sound, the age of each state, and moving averages.
 
     `active` and `age` have the shape (batch, n_pitches), `averages` has (batch, n_decays, n_pitches).
     """
@@ -38,7 +38,7 @@ class PitchHistory(nn.Module):
     """
 
     def initial_state(self, velocity: Tensor) -> PitchState:
-        """Return the state before the first frame: silence for a long time."""
+        """Return the state before the first frame: a long silence."""
         silence = velocity.new_zeros(len(velocity), velocity.shape[-1])
         return PitchState(silence, silence + MAX_AGE, silence[:, None].repeat(1, len(DECAYS), 1))
 
@@ -72,14 +72,14 @@ def recent_velocities(averages: Tensor) -> Tensor:
 
 
 class PedalState(NamedTuple):
-    """State of `pedal_history` between two calls: whether the pedal is down, and since when, shape (batch, 1) each."""
+    """State of `pedal_history` between two calls: the pedal and the age of its position, shape (batch, 1) each."""
 
     down: Tensor
     age: Tensor
 
 
 def initial_pedal_state(pedal: Tensor) -> PedalState:
-    """Return the state before the first frame: up for a long time."""
+    """Return the state before the first frame: the pedal has been up for a long time."""
     up = pedal.new_zeros(len(pedal), 1)
     return PedalState(up, up + MAX_AGE)
 

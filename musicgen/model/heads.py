@@ -1,4 +1,4 @@
-"""Output heads: the probability of each pitch of a frame given the past, and the likelihood of a frame.
+"""Output heads: the probability of each pitch in the next frame, and the likelihood of frames.
 
 All pitches share the same weights, as in the biaxial LSTM [1]_. The joint head predicts each pitch given the lower
 pitches of the same frame, as NADE does [2]_.
@@ -63,7 +63,7 @@ class FrameFeatures(NamedTuple):
     home: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FrameFeatures":
-        """Apply a function to every tensor."""
+        """Apply a function to every tensor; None stays None."""
         return FrameFeatures(*(None if each is None else function(each) for each in self))
 
     @property
@@ -73,7 +73,7 @@ class FrameFeatures(NamedTuple):
 
 
 class PitchOutput(nn.Module):
-    """Predicts the pedal, then each pitch, then the velocity of each struck pitch of the next frame.
+    """Predicts the next frame: the pedal, then each pitch, then the velocity of each struck pitch.
 
     Parameters
     ----------
@@ -117,11 +117,11 @@ class PitchOutput(nn.Module):
         nn.init.constant_(self.skip.weight[:, ACTIVE], ACTIVE_LOGIT - INACTIVE_LOGIT)
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
-        """Return embeddings (..., n_pitches, pitch_size), given the past and the next frame's pedal (...,)."""
+        """Return an embedding of each pitch (..., n_pitches, pitch_size), given the past and the next pedal (...,)."""
         return self.hear_pedal(self.encode_past(features), features, pedal)
 
     def encode_past(self, features: FrameFeatures) -> Tensor:
-        """Return embeddings (..., n_pitches, pitch_size), given the past."""
+        """Return an embedding of each pitch (..., n_pitches, pitch_size), given the past."""
         x = self.hidden(features.hidden).unflatten(-1, (self.n_pitches, -1))  # (..., K, S)
         x = x + self.own(features.pitches) + self.near(features.pitches[..., :N_NEAR])
         if self.copied is not None:
@@ -133,7 +133,7 @@ class PitchOutput(nn.Module):
         return x
 
     def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
-        """Condition what `encode_past` returned on the next frame's pedal (...,); None is up."""
+        """Condition embeddings from `encode_past` on the next frame's pedal (...,); None means up."""
         if self.pedal is None:
             return encoded
         if pedal is None:
@@ -141,7 +141,7 @@ class PitchOutput(nn.Module):
         return encoded + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
 
     def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
-        """Condition `encoded` on the next frame's active pitches (..., n_pitches); each sees only those below it."""
+        """Condition each pitch's embedding on the active pitches below it in the next frame (..., n_pitches)."""
         if self.lower is None:
             return encoded
         active = features.active
@@ -276,14 +276,14 @@ HEADS = {
 def teacher_forced_logits(
     output, features: FrameFeatures, target: Tensor, pedal: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of the next frames with teacher forcing, and embeddings that know their true pitches."""
+    """Return the logits of the next frames, and the embeddings conditioned on their true pitches (teacher forcing)."""
     return conditional_logits(output, output.encode(features, pedal), features, target)
 
 
 def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits of all pitches (..., n_pitches), each given the lower ones in `next_frame`.
+    """Return the logit of each pitch (..., n_pitches), given the lower pitches in `next_frame`, and the embeddings.
 
-    The second result are the embeddings that know these, from `PitchOutput.condition`.
+    The embeddings are conditioned on the lower pitches, too (`PitchOutput.condition`).
     """
     conditioned = output.condition(encoded, features, next_frame)
     return output.logits(conditioned, features), conditioned
@@ -292,7 +292,7 @@ def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_fr
 def decode_frame(
     logits_of: Callable[[Tensor], tuple[Tensor, Any]], now: Tensor, decide: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Any]:
-    """Decide on all pitches of a frame, each given the lower ones, by fixed-point iteration.
+    """Decide which pitches of a frame sound, each given the lower ones, by fixed-point iteration.
 
     The first guess is that nothing changes. Deciding on all pitches at once gives the next guess. The lowest pitch
     never depends on the guess, so at least one more pitch is final after each pass. The fixed point is what deciding
@@ -301,7 +301,7 @@ def decode_frame(
     Parameters
     ----------
     logits_of : callable
-        Takes a guess, returns the logits of all pitches given the lower ones, and embeddings that know these: for
+        Takes a guess, returns the logits of all pitches given the lower ones, and embeddings conditioned on these: for
         example `conditional_logits` of a head.
     now : Tensor, shape (..., n_pitches)
         Whether each pitch sounds in the frame before: bool, or 1.0 and 0.0.
@@ -326,17 +326,17 @@ def decode_frame(
 
 
 def velocity_bins(velocity: Tensor) -> Tensor:
-    """Return the bin of each MIDI velocity from 1 to 127, 0 to ``N_VELOCITIES - 1``."""
+    """Return the bin of each MIDI velocity (1 to 127), a number from 0 to ``N_VELOCITIES - 1``."""
     return velocity.long() * N_VELOCITIES // 128
 
 
 def bin_widths(bins: Tensor) -> Tensor:
-    """Return how many velocities fall in each bin: 4, but 3 in bin 0, since velocity 0 is no note."""
+    """Return the number of velocities in each bin: 4, but 3 in bin 0, since velocity 0 is no note."""
     return BIN_WIDTH - (bins == 0).long()
 
 
 def velocity_in_bin(bins: Tensor, number: Tensor) -> Tensor:
-    """Return a velocity of each bin, chosen by a number.
+    """Choose a velocity in each bin by a whole number.
 
     If the numbers are uniform from 0 to ``N_CHOICES - 1``, all velocities of a bin are equally likely: `N_CHOICES` is
     a multiple of all widths.

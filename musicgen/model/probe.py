@@ -1,4 +1,4 @@
-"""A linear probe of the hidden states, which hears whether the model listens to a pianist or to itself.
+"""A linear probe, which tells from the hidden states whether the model hears a pianist or its own music.
 
 The hidden states differ between real music and music of the model's own, more than any statistics of the notes do.
 A logistic regression on them [1]_ tells how a continuation would have to be weighted to be distributed as real music.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def hidden_statistics(hidden: Tensor) -> Tensor:
-    """Return the mean and the standard deviation over time of hidden states (B, T, H), shape (B, 2 H)."""
+    """Return the mean and the standard deviation of hidden states (B, T, H) over time, shape (B, 2 H)."""
     return torch.cat([hidden.mean(dim=1), hidden.std(dim=1, correction=0)], dim=-1)
 
 
@@ -41,5 +41,5 @@ class Probe(nn.Module):
 
 
 def probe_features(segment: Tensor, prime: Tensor) -> Tensor:
-    """Return what a `Probe` sees, shape (B, 4 H): the statistics of a segment, and their distance from the prime's."""
+    """Return the inputs of a `Probe`, shape (B, 4 H): a segment's statistics, and their difference from the prime's."""
     return torch.cat([segment, segment - prime], dim=-1)
