@@ -49,12 +49,12 @@ class Baselines(NamedTuple):
     pedal: Tensor
 
     def as_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by the names that they have in a checkpoint."""
+        """Return a dict of the tensors by their names in a checkpoint."""
         return {f"baseline.{name}": table for name, table in self._asdict().items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Baselines":
-        """Read the baselines from a checkpoint's tensors; ValueError if they are missing or not probabilities."""
+        """Read the baselines from a checkpoint's tensors; ValueError if any are missing or not probabilities."""
         tensors = {"baseline.pedal": torch.tensor([0.5, 0.5])} | dict(tensors)  # older checkpoints have none
         found = {name: tensors.get(f"baseline.{name}", torch.empty(0)) for name in cls._fields}
         valid = all(table.shape == SHAPES[name] and ((0 < table) & (table < 1)).all() for name, table in found.items())
@@ -82,7 +82,7 @@ def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
 
 
 def baseline_nlls(baselines: Baselines, rolls: Sequence[PianoRoll]) -> dict[str, float]:
-    """Return the loss of the "marginal" and the "Markov" baseline in nats per frame, as in `evaluate`."""
+    """Return the losses of the baselines "marginal" and "Markov" in nats per frame, as in `evaluate`."""
     sums = {"marginal": 0.0, "Markov": 0.0}
     n_frames = 0
     for roll in rolls:
@@ -188,7 +188,7 @@ def piece_nlls(
 
 
 def mean_nll(model: AttentionLSTM, rolls: Sequence[PianoRoll]) -> float:
-    """Return only the ``nll`` of `evaluate`."""
+    """Return the mean negative log-likelihood in nats per frame: only the ``nll`` of `evaluate`."""
     nll, n_frames = piece_nlls(model, rolls)
     return float(nll.sum() / n_frames.sum())
 
@@ -241,7 +241,7 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
 
 
 def _losses(model: AttentionLSTM, scored: FramesToScore) -> dict[str, Tensor | int]:
-    """Sum the negative log-likelihoods of a model."""
+    """Sum the model's negative log-likelihoods over the frames: all cells, changing cells, velocities, the pedal."""
     loss = scored.loss(model)
     changed = (scored.features.active > 0) != (scored.velocity > 0)
     sums = {"n_frames": len(loss.nll), "nll": loss.nll.sum(dtype=torch.float64)}
@@ -254,7 +254,7 @@ def _losses(model: AttentionLSTM, scored: FramesToScore) -> dict[str, Tensor | i
 
 
 def _baseline_losses(scored: FramesToScore, baselines: Baselines) -> dict[str, Tensor | int]:
-    """Return the summed negative log-likelihoods of each baseline."""
+    """Sum the negative log-likelihoods of the baselines over the frames, and count the struck pitches."""
     marginal, markov, velocities, pedals = (table.to(scored.velocity.device) for table in baselines)
     before = scored.features.active > 0
     after = scored.velocity > 0

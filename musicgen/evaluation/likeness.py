@@ -32,13 +32,13 @@ def onset_autocorrelation(roll: PianoRoll) -> np.ndarray:
 
 
 def pulse(roll: PianoRoll) -> tuple[float, float]:
-    """Return the clarity of the pulse: standard deviation and maximum of the `onset_autocorrelation`."""
+    """Measure how clear the pulse is: the standard deviation and the maximum of `onset_autocorrelation`."""
     values = onset_autocorrelation(roll)
     return float(values.std()), float(values.max())
 
 
 def memory(roll: PianoRoll, prime_frames: int = 0) -> float:
-    """Return how closely the music repeats what it played shortly before.
+    """Measure how closely the music repeats passages that were played shortly before.
 
     Every second after the prime, the onsets of the next two seconds are compared with each stretch of equal length in
     the 12 seconds before them, on the same pitches and with one frame of tolerance. The result is the mean of the best
@@ -81,12 +81,12 @@ def pitch_classes(roll: PianoRoll) -> np.ndarray:
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return Pearson's correlation, 0 if one of the two is constant."""
+    """Return Pearson's correlation of two arrays; 0 if one of them is constant."""
     return float(np.corrcoef(one, other)[0, 1]) if one.std() and other.std() else 0.0
 
 
 def steadiness(roll: PianoRoll, seconds: float = 4.0) -> float:
-    """Return the mean correlation between the pitch-class histograms of neighbouring 4-second blocks."""
+    """Return the mean correlation between the pitch-class histograms of neighbouring blocks of a few seconds."""
     n = round(seconds * roll.fps)
     blocks = [pitch_classes(roll[start : start + n]) for start in range(0, roll.n_frames - n + 1, n)]
     pairs = [correlation(a, b) for a, b in zip(blocks, blocks[1:]) if a.any() and b.any()]
@@ -123,7 +123,7 @@ def onset_intervals(roll: PianoRoll) -> np.ndarray:
 
 
 def velocity_step(roll: PianoRoll) -> float:
-    """Return the mean absolute difference of the velocities of successive notes."""
+    """Return the mean absolute difference in velocity between successive notes."""
     velocities = roll.notes["velocity"]
     return float(np.abs(np.diff(velocities)).mean()) if len(velocities) > 1 else 0.0
 
@@ -183,7 +183,7 @@ def _summary(name: str, data: np.ndarray) -> dict[str, float]:
 
 
 def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
-    """Cut a roll into excerpts of 10 seconds, starting at frame `first`; what is left over at the end is dropped."""
+    """Cut a roll into excerpts of 10 seconds from frame `first` on; a shorter rest is dropped."""
     n = round(EXCERPT_SECONDS * roll.fps)
     return [roll[start : start + n] for start in range(first, roll.n_frames - n + 1, n)]
 
@@ -191,7 +191,7 @@ def excerpts(roll: PianoRoll, first: int = 0) -> list[PianoRoll]:
 def classifier_auc(
     real: Sequence[Sequence[PianoRoll]], generated: Sequence[Sequence[PianoRoll]], seed: int = 0
 ) -> dict[str, object]:
-    """Cross-validate a classifier that tells generated from real excerpts, and return its AUC with its spread.
+    """Cross-validate a classifier that tells generated from real excerpts, and return its mean AUC and the spread.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def classifier_auc(
 
 
 def describe(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
-    """Return the mean of each measure over pieces.
+    """Return the mean of each measure over several pieces.
 
     All measures but those of `continuity` are of the part after the prime.
     """
@@ -257,14 +257,14 @@ def describe(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
 
 
 def mean_press(rolls: Sequence[PianoRoll]) -> float:
-    """Return the mean length in seconds of all presses of the pedal in several rolls."""
+    """Return the mean length of all pedal presses in several rolls, in seconds."""
     pedals = [np.concatenate([[False], roll.pedal]) for roll in rolls if roll.pedal is not None]
     n_presses = sum(int((pedal[1:] & ~pedal[:-1]).sum()) for pedal in pedals)
     return sum(int(pedal.sum()) for pedal in pedals) / max(1, n_presses) / rolls[0].fps
 
 
 def by_half_minutes(rolls: Sequence[PianoRoll], prime_frames: int) -> list[dict[str, float]]:
-    """Return how far the music goes from its prime: means over rolls of one length, for each half minute after it.
+    """Compare each half minute after the prime with the prime; return means over rolls of equal length.
 
     Returns
     -------

@@ -92,7 +92,7 @@ class NoveltyIndex:
         )
 
     def _like(self, group: np.void, low: int, high: int) -> np.ndarray:
-        """Return those of the groups `low` to `high` of the index with the same intervals that have similar timing."""
+        """Return the groups from `low` to `high` of the index whose onsets are timed like those of `group`."""
         mine = group["onsets"]
         theirs = self._groups["onsets"][low:high]
         tempo = theirs.max(axis=1, keepdims=True) / max(mine.max(), 1e-9)
@@ -101,7 +101,7 @@ class NoveltyIndex:
 
 
 def _collect_notes(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the onset in seconds and the piece of each note, and all groups of notes, each within one piece."""
+    """Return the onset in seconds of each note, the piece of each note, and all groups of successive notes."""
     notes = [roll.notes for roll in rolls]
     pitches = np.concatenate([np.zeros(0, int), *(own["pitch"] for own in notes)])
     onsets = np.concatenate([np.zeros(0), *(own["start_frame"] / roll.fps for own, roll in zip(notes, rolls))])
@@ -118,9 +118,10 @@ def _collect_notes(rolls: Sequence[PianoRoll]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _longest_chain(mine: np.ndarray, theirs: np.ndarray, semitones: np.ndarray) -> tuple[int, int]:
-    """Chain similar groups that overlap in both pieces at the same transposition; return the ends of the longest chain.
+    """Chain similar groups that overlap in both pieces at the same transposition; find the longest chain.
 
-    Along a shared run, the difference between the note numbers in the two pieces is constant.
+    Returns the indices of its first and its last pair of groups. Along a shared run, the difference between the note
+    numbers in the two pieces is constant.
     """
     order = np.lexsort((mine, semitones, theirs - mine))
     steps = np.diff(np.stack([mine, semitones, theirs - mine])[:, order])

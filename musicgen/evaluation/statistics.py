@@ -1,4 +1,4 @@
-"""Statistics of a piece, by which real and generated music are compared."""
+"""Statistics of a piece, to compare real and generated music."""
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def statistics(roll: PianoRoll) -> dict[str, float]:
 
 
 def self_similarity(roll: PianoRoll) -> float:
-    """Return the mean similarity of all pairs of two-second stretches of a piece [1]_.
+    """Return the mean similarity of two-second stretches of a piece, over all pairs [1]_.
 
     The similarity is the cosine of the two chroma vectors (how long each pitch class sounds), 0 for a silent stretch.
     A shorter stretch at the end does not count.
@@ -85,7 +85,7 @@ def self_similarity(roll: PianoRoll) -> float:
 
 
 def in_key_shares(roll: PianoRoll, prime_frames: int, stretch_seconds: float = 8.0) -> np.ndarray:
-    """Return the share of notes in the scale of the opening over time.
+    """Return the share of notes that belong to the opening's scale, for each stretch of the piece.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def longest_repeat_seconds(roll: PianoRoll) -> float:
 
 
 def _repeated_frames(near: np.ndarray, frames: np.ndarray, keys: np.ndarray, period: int) -> int:
-    """Return the longest repetition with a given period in frames."""
+    """Return the length in frames of the longest repetition with a given period."""
     late = frames >= period
     early = frames + period < len(near)
     again = np.concatenate([near[frames[late] - period, keys[late]], near[frames[early] + period, keys[early]]])

@@ -21,7 +21,7 @@ PREPARATION = timedelta(days=7)  # for the first process to sample the data whil
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[None]:
-    """Connect the processes of ``torchrun`` within the block; do nothing for a single process.
+    """Connect the processes of ``torchrun`` during the block; do nothing for a single process.
 
     They communicate through gloo, and for tensors on a GPU through NCCL. With the device "cpu" they use no GPU.
 
@@ -39,7 +39,7 @@ def joined(device: str = "auto") -> Iterator[None]:
     local_rank = _local_rank()
     if n_gpus:
         if local_rank >= n_gpus:
-            raise ValueError(f"this machine has {n_gpus} GPUs, but more processes: start one for each")
+            raise ValueError(f"this machine has {n_gpus} GPUs, but more processes: start one per GPU")
         torch.cuda.set_device(local_rank)
     with _or_lost():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=TIMEOUT)
@@ -77,7 +77,7 @@ class DistributedTrainer(Trainer):
 
     @property
     def writes(self) -> bool:
-        """True in the process that writes checkpoints and shows progress, which is the first one."""
+        """Whether this process writes checkpoints and shows progress; only the first one does."""
         return rank() == 0
 
     def _broadcast(self) -> None:

@@ -1,4 +1,4 @@
-"""A trained model as one file: tensors in safetensors format, and a JSON record of how they were made."""
+"""A trained model as one file: tensors in safetensors format, and a JSON record of the training."""
 
 import hashlib
 import json
@@ -129,13 +129,13 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _empty_model(config: ModelConfig) -> AttentionLSTM:
-    """Build a model on the meta device: its tensors have shapes, but no memory."""
+    """Build a model on the meta device, where tensors have shapes, but no memory."""
     with torch.device("meta"), NoDraws():
         return AttentionLSTM(config)
 
 
 def new_name(name: str) -> str:
-    """Return the present name of a tensor in a checkpoint."""
+    """Translate the name of a tensor in an older checkpoint to its current name."""
     for old, new in OLD_NAMES.items():
         name = re.sub(rf"^model\.{old}", rf"model.{new}", name)
     return name
@@ -184,7 +184,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the SHA-256 of a text and of named tensors, with their types and shapes."""
+    """Return the SHA-256 of a text and of tensors, including their names, types and shapes."""
     sha256 = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

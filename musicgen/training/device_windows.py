@@ -14,7 +14,7 @@ from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 
 class DeviceWindows:
-    """Epochs of random windows (`dataset.Batches`), for a device that is faster than the processor cuts windows.
+    """Epochs of random windows (`dataset.Batches`), cut on the training device, because a processor may be too slow.
 
     All rolls lie on the device, each in `WindowConfig.tempo_versions` tempos. A window is drawn from any piece, so that
     each frame is as likely as another; it may reach beyond the end of its piece by half its length. Unlike those of
@@ -68,7 +68,7 @@ class DeviceWindows:
         return -(-self.n_frames // (self.config.batch_size * self.config.window_frames))
 
     def longer(self) -> "DeviceWindows":
-        """Return batches of half as many windows of twice the length, from the same rolls."""
+        """Return the same data in batches of half as many windows, each twice as long; the rolls are shared."""
         other = copy(self)  # the rolls are shared
         other.config = self.config.longer()
         return other
@@ -96,7 +96,7 @@ class DeviceWindows:
         return Batch(velocity, self.pedal[index] * music, beats, lengths, composers, home)
 
     def _transposed(self, piece: Tensor, draw: Tensor) -> Tensor:
-        """Return the column that each pitch is taken from (B, 88), as far as the outermost notes allow."""
+        """Draw transpositions, limited by the outermost notes; return the source column of each pitch (B, 88)."""
         most = self.config.max_transpose
         shift = (draw * (2 * most + 1)).long() - most  # (B,)
         shift = torch.minimum(torch.maximum(shift, -self.room_below[piece]), self.room_above[piece])
@@ -113,7 +113,7 @@ def _pedal(roll: PianoRoll) -> np.ndarray:
 
 
 def _room(roll: PianoRoll) -> tuple[int, int]:
-    """Return by how many semitones a roll can be moved down and up."""
+    """Return the number of semitones by which a roll can be moved down, and up."""
     sounding = np.flatnonzero(roll.velocity.any(axis=0))
     if not len(sounding):
         return 0, 0

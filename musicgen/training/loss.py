@@ -29,7 +29,7 @@ def next_frame_loss(
     pedal_weight: float = PEDAL_WEIGHT,
     precision: str = "float32",
 ) -> Loss:
-    """Return the loss of all frames of a batch but the first, each predicted from those before it (teacher forcing).
+    """Return the loss of a batch: each frame but the first is predicted from those before it (teacher forcing).
 
     The loss is the poster's: binary cross-entropy against the next frame, here summed over the pitches. If it were
     averaged over them, the gradients would be 88 times smaller, and SGD would need an 88 times higher learning rate.

@@ -13,12 +13,12 @@ ALL = "all"  # stands for the whole model in `part_rates`
 
 
 def make_sgd(groups: list[dict], config) -> torch.optim.SGD:
-    """Return SGD, the optimizer of the poster, with momentum, which the poster does not mention."""
+    """Return SGD with momentum. The poster names SGD, but no momentum."""
     return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum)
 
 
 def make_adamw(groups: list[dict], config) -> torch.optim.AdamW:
-    """Return AdamW: Adam with weight decay that does not pass through its moments."""
+    """Return AdamW: Adam with decoupled weight decay."""
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
 
@@ -33,7 +33,7 @@ SCHEDULES = {
 
 
 def rate_factor(schedule: str, done: float, n_updates: int, warm_up: int = 0, final_rate: float = 0.0) -> float:
-    """Return the factor of the learning rate of an update, from 0 to 1.
+    """Return the factor by which an update's learning rate is multiplied, from 0 to 1.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def rate_factor(schedule: str, done: float, n_updates: int, warm_up: int = 0, fi
 
 
 def parse_rates(text: str) -> dict[str, float]:
-    """Read factors of the learning rate, such as ``"all=0,output.pedal=10"``; ValueError if they are not of this form.
+    """Read factors of the learning rate from a text such as ``"all=0,output.pedal=10"``; ValueError if it is malformed.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def parse_rates(text: str) -> dict[str, float]:
 
 
 def parameter_groups(model: nn.Module, part_rates: str = "") -> list[dict]:
-    """Divide the weights of a model by the factors of their learning rates, for an optimizer.
+    """Group the weights of a model by their learning-rate factors, for an optimizer.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, n_updates: int) -> None:
-        """Update the average after update number `n_updates`, counted from 1."""
+        """Include the weights after optimizer step number `n_updates`, counted from 1, in the average."""
         decay = min(self.decay, (1 + n_updates) / (10 + n_updates))
         torch._foreach_lerp_(self.means, self.weights, 1 - decay)
 
@@ -174,13 +174,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take the average from the tensors of a checkpoint; see `as_tensors`."""
+        """Load the average from the tensors of a checkpoint; see `as_tensors`."""
         for name, mean in zip(self.names, self.means):
             mean.copy_(tensors[f"average.{name}"])
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Compute in a precision during the block; on a processor without bfloat16, in float32.
+    """Return a context that computes in a precision, or in float32 on a processor without bfloat16.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 @cache
 def has_bfloat16(device: str) -> bool:
-    """Return whether an LSTM can run in bfloat16. On processors without AVX-512, oneDNN raises RuntimeError."""
+    """Return whether an LSTM can run in bfloat16. It cannot on processors without AVX-512, where oneDNN fails."""
     if device != "cpu":
         return True
     lstm = nn.LSTM(1, 1, device="meta").to_empty(device=device)  # draws no random numbers

@@ -106,7 +106,7 @@ def tell(text: str) -> None:
 def read_progress(
     record: dict, tensors: Mapping[str, Tensor], optimizer: Optimizer, n_epochs: int
 ) -> tuple[Progress, dict]:
-    """Return the progress and the optimizer's state that a checkpoint holds; `optimizer` is not changed.
+    """Return the progress and the optimizer's state from a checkpoint; `optimizer` is not changed.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def read_average(tensors: Mapping[str, Tensor], average: WeightAverage) -> dict[
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of the random number generators: of the CPU, and of the device on which a model trains."""
+    """Return the states of the random number generators of the CPU and of the training device."""
     states = {RANDOM_STATE: torch.get_rng_state()}
     if device.type != "cpu":
         states[DEVICE_STATE] = torch.get_device_module(device).get_rng_state(device)
@@ -152,7 +152,7 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_states(tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Restore the states from `random_states`; without a device state (CPU run) the device keeps its own."""
+    """Restore the states from `random_states`. A device keeps its own state if the checkpoint is from a CPU run."""
     torch.set_rng_state(tensors[RANDOM_STATE])
     if device.type != "cpu" and DEVICE_STATE in tensors:
         torch.get_device_module(device).set_rng_state(tensors[DEVICE_STATE], device)
@@ -213,7 +213,7 @@ def _check_names(values: object, names: tuple[str, ...]) -> None:
 
 
 def validate_settings(settings: object) -> None:
-    """Raise ValueError unless settings from JSON map names to numbers or short texts."""
+    """Raise ValueError unless settings from JSON are a dict from names to numbers or short texts."""
     if not isinstance(settings, dict):
         raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
     for name, value in settings.items():
@@ -263,7 +263,7 @@ def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, key: str, weight: Tensor, updates: int) -> Tensor:
-    """Return what an optimizer keeps of a weight under `key`; ValueError if its type, shape or range is wrong."""
+    """Return a weight's optimizer state `key`; raise ValueError if its type, shape or range is wrong."""
     value = tensors.get(name)
     shape = () if key == "step" else tuple(weight.shape)
     if value is None or value.shape != shape or value.dtype != torch.float32:
@@ -276,7 +276,7 @@ def _checked(tensors: Mapping[str, Tensor], name: str, key: str, weight: Tensor,
 
 
 def check_same(kept: dict, wanted: dict, more: Collection[str] = ()) -> None:
-    """Raise ValueError if two nested dicts differ; only the numbers at the key paths `more` may be larger."""
+    """Raise ValueError if two nested dicts differ; numbers at the key paths `more` may be larger in `wanted`."""
     before = _flat(kept)
     now = _flat(wanted)
     for name in more:
@@ -289,7 +289,7 @@ def check_same(kept: dict, wanted: dict, more: Collection[str] = ()) -> None:
 
 
 def _flat(nested: object, name: str = "") -> dict:
-    """Return the values of nested dicts by their paths, such as ``training.seed``."""
+    """Flatten nested dicts to one dict from paths, such as ``training.seed``, to values."""
     if not isinstance(nested, dict):
         return {name.removeprefix("."): nested}
     return {path: value for key, inner in nested.items() for path, value in _flat(inner, f"{name}.{key}").items()}

@@ -1,4 +1,4 @@
-"""A training run on a corpus: from rolls and settings to a trainer, also one that starts from a trained model."""
+"""A training run on a corpus: makes a trainer from rolls, settings and, optionally, a trained model."""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -40,7 +40,7 @@ def make_trainer(
     kind: type[Trainer] = Trainer,
     validate: Callable[[AttentionLSTM], float] | None = None,
 ) -> Trainer:
-    """Return a trainer for the training split that validates on the validation split.
+    """Return a trainer that trains on the training split and validates on the validation split.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def make_trainer(
 
 
 def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> Batches:
-    """Return a model's batches, cut on the CPU, or on its device if `WindowConfig.tempo_versions` is set."""
+    """Return batches for a model, cut on the CPU, or on the model's device if `WindowConfig.tempo_versions` is set."""
     if not windows.tempo_versions:
         return WindowBatches(rolls, windows, model.config.composers, model.config.home)
     if model.config.home:
@@ -103,9 +103,9 @@ def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) 
 
 
 def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> AttentionLSTM:
-    """Return the model of a checkpoint with other settings, such as `dropout`, if they fit its weights.
+    """Return a checkpoint's model with other settings, such as `dropout`, if they fit its weights.
 
-    A part in `ADDABLE` that it lacks begins without effect.
+    A part in `ADDABLE` that the checkpoint lacks begins without effect.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
 
 
 def fps_of(checkpoint: Checkpoint) -> int:
-    """Return the frame rate of the rolls that a model was trained on; 20 for a record without one."""
+    """Return the frame rate of the rolls that a model was trained on; 20 if the record has none."""
     fps = checkpoint.record.get("data", {}).get("fps", DEFAULT_FPS)
     return fps if isinstance(fps, int) else DEFAULT_FPS
 

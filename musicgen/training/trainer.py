@@ -81,22 +81,22 @@ class TrainConfig(Settings):
 
 
 class Clock:
-    """The seconds of a run, with those before it was resumed, and since it was saved."""
+    """Measures the time of a run, including that before it was resumed, and the time since the last checkpoint."""
 
     def __init__(self, seconds: float = 0.0):
         self.started = time.monotonic() - seconds
         self.saved = time.monotonic()
 
     def seconds(self) -> float:
-        """Return the seconds of the run."""
+        """Return the time of the run so far in seconds."""
         return time.monotonic() - self.started
 
     def is_time_to_save(self) -> bool:
-        """Return whether the last checkpoint is some minutes old."""
+        """Return whether the last checkpoint is more than five minutes old."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def note_saved(self) -> None:
-        """Count from now to the next checkpoint."""
+        """Restart the time since the last checkpoint."""
         self.saved = time.monotonic()
 
 
@@ -171,7 +171,7 @@ class Trainer:
         return self.weights[0].device
 
     def run(self, resume: bool = False, callback: Callable[["Trainer"], bool] | None = None) -> list[dict]:
-        """Train until the last epoch, a limit of time, a stop signal (such as Ctrl-C), or until the callback says so.
+        """Train until the last epoch, the time limit, a stop signal (such as Ctrl-C), or until the callback ends it.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Trainer:
 
     @contextmanager
     def averaged_model(self) -> Iterator[AttentionLSTM]:
-        """Yield the model; if there is an average, with the averaged weights during the block."""
+        """Yield the model; during the block it has the averaged weights, if there is an average."""
         with self.average.applied() if self.average else nullcontext():
             yield self.model
 
@@ -252,13 +252,13 @@ class Trainer:
         return self._any(complete or self.ended or self.stop.is_set())
 
     def _share_of_time(self, seconds: float) -> float:
-        """Return the share of `TrainConfig.minutes` that has passed, the same in all processes; 0 without a limit."""
+        """Return the share of `TrainConfig.minutes` that has passed, equal in all processes; 0 without a time limit."""
         if not self.config.minutes:
             return 0.0
         return self._mean(seconds / (60 * self.config.minutes))
 
     def _run_epoch(self) -> None:
-        """Train the rest of an epoch; save a checkpoint every few minutes, when stopped, and at the end."""
+        """Train the rest of an epoch. Save a checkpoint every few minutes, when the run is stopped, and at the end."""
         at = self.progress
         batches = self._batches_of_epoch()
         n_batches = batches.n_batches(at.epoch)
@@ -282,7 +282,7 @@ class Trainer:
         self.ended = self.callback(self) or self.ended
 
     def _batches_of_epoch(self) -> Batches:
-        """Return the batches for this epoch: if it began in the last part of the run, with longer windows."""
+        """Return the batches of this epoch, with longer windows if it began in the last part of the run."""
         at = self.progress
         done = max(at.epoch / self.config.n_epochs, self._share_of_time(at.epoch_began))
         long_share = self.config.long_share
@@ -325,7 +325,7 @@ class Trainer:
             self.average.update(at.updates)
 
     def _finish_epoch(self) -> None:
-        """Validate if it is time to, and save the latest checkpoint."""
+        """Count the epoch, validate if a validation is due, and save the latest checkpoint."""
         at = self.progress
         at.finish_epoch(self.clock.seconds())
         is_last = at.epoch >= self.config.n_epochs or self._share_of_time(at.seconds) >= 1
@@ -360,7 +360,7 @@ class Trainer:
             save_checkpoint(path, self.model, self.tensors | more, record, previous, half)
 
     def _save_latest(self) -> None:
-        """Write the latest checkpoint; the one that it replaces becomes the previous one, unless it is damaged."""
+        """Write the latest checkpoint. Keep the replaced one as the previous checkpoint, unless it is damaged."""
         self.progress.seconds = self.clock.seconds()
         state = optimizer_tensors(self.optimizer) | random_states(self.device)
         if self.average:
@@ -377,7 +377,7 @@ class Trainer:
         self.best = self.progress.history[-1]
 
     def _restore(self, found: list[str]) -> None:
-        """Restore weights, optimizer, random state and progress from a checkpoint; all or nothing."""
+        """Restore weights, optimizer, random state and progress from a checkpoint, all of them or none."""
         path, checkpoint = self._load(found)
         try:
             self._check_settings(checkpoint)
@@ -435,7 +435,7 @@ class Trainer:
         try:
             checkpoint = load_checkpoint(self.best_path)
         except CheckpointError as error:
-            tell(f"{error}: it is replaced")
+            tell(f"{error}: a new one will replace it")
             return None
         try:
             self._check_settings(checkpoint)
@@ -445,7 +445,7 @@ class Trainer:
         return history[-1] if history else None
 
     def _restore_results(self, best: dict | None) -> None:
-        """Complete the results of a run whose best checkpoint or log is missing or older than the latest one."""
+        """Restore the best checkpoint and the log, if they are missing or older than the latest checkpoint."""
         history = self.progress.history
         if not history:
             return
