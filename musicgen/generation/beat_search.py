@@ -66,12 +66,12 @@ class FoundBeats(NamedTuple):
 
     @property
     def bpm(self) -> float | None:
-        """Beats per minute of the beats that were found."""
+        """The tempo of the chosen beats in beats per minute, or None if no beats were found."""
         return None if self.beats is None else 60 / float(np.median(np.diff(self.beats[:, 0])))
 
 
 def find_beats(model: AttentionLSTM, prime: PianoRoll) -> FoundBeats:
-    """Find the beats under which a model finds a prime most likely.
+    """Find the beats that make a prime most likely under a model.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def find_beats(model: AttentionLSTM, prime: PianoRoll) -> FoundBeats:
 
 @torch.inference_mode()
 def nll_given_beats(model: AttentionLSTM, roll: PianoRoll, candidates: list[np.ndarray | None]) -> np.ndarray:
-    """Return the negative log-likelihood of a roll's pitches given each candidate's beats, all as one batch.
+    """Return the negative log-likelihood of a roll's pitches for each candidate's beats, computed as one batch.
 
     Returns
     -------
@@ -126,14 +126,14 @@ def nll_given_beats(model: AttentionLSTM, roll: PianoRoll, candidates: list[np.n
 
 
 def propose_beats(roll: PianoRoll) -> list[np.ndarray]:
-    """Return about fifty candidates for the beats of a roll, without bars, over its whole length."""
+    """Return about fifty candidates for the beats of a roll. They cover its whole length, and have no bars."""
     strength = onset_strength(roll)
     paths = {tuple(path) for period in PERIODS for path in _beat_paths(strength, period * roll.fps)}
     return [_extend(_smooth(np.array(path, float)) / roll.fps, roll.duration_seconds) for path in sorted(paths)]
 
 
 def onset_strength(roll: PianoRoll) -> np.ndarray:
-    """Return how much is struck in each frame, in standard deviations, shape (n_frames,)."""
+    """Return the strength of the onsets in each frame, in standard deviations, shape (n_frames,)."""
     weight = np.where(np.arange(roll.velocity.shape[1]) < BASS, BASS_WEIGHT, 1.0)
     struck = (roll.onsets * np.sqrt(roll.velocity / 127)) @ weight
     strength = np.sqrt(struck)  # a chord of nine notes counts three times as much as one note
@@ -141,7 +141,7 @@ def onset_strength(roll: PianoRoll) -> np.ndarray:
 
 
 def _beat_paths(strength: np.ndarray, period: float) -> list[list[int]]:
-    """Return the best sequence of beats for one beat length (in frames), one for each position of the last beat."""
+    """Return the best sequence of beats that ends in each quarter of the last period; `period` is in frames."""
     n_frames = len(strength)
     lags = np.arange(max(2, math.floor(SHORTEST_BEAT * period)), math.ceil(LONGEST_BEAT * period) + 1)
     cost = TIGHTNESS * np.log(lags / period) ** 2
@@ -176,7 +176,7 @@ def _smooth(times: np.ndarray) -> np.ndarray:
 
 
 def _extend(times: np.ndarray, seconds: float) -> np.ndarray:
-    """Return beats (n_beats, 2) that reach from before 0 to beyond `seconds`; the first and last tempo go on."""
+    """Extend beats at their first and last tempo to before 0 and beyond `seconds`; return them as (n_beats, 2)."""
     first, last = times[1] - times[0], times[-1] - times[-2]
     n_before = math.ceil(times[0] / first) + 1
     n_after = math.ceil((seconds - times[-1]) / last) + 1
@@ -195,7 +195,7 @@ def _prior(beats: np.ndarray, seconds: float) -> float:
 
 
 def _with_bars(model: AttentionLSTM, roll: PianoRoll, beats: np.ndarray, nll: float) -> np.ndarray:
-    """Return the beats with the bars under which a roll is most likely, or without bars if they do not help."""
+    """Add the bars that make a roll most likely to the beats, or return the beats unchanged if no bars help."""
     barred = []
     for metre in METRES:
         for downbeat in range(metre):

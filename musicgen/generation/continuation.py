@@ -52,7 +52,7 @@ class GuidedModel:
         home: Tensor | None,
         state: ModelState | OnnxState | None,
     ) -> tuple[Known, ModelState | OnnxState]:
-        """Return what is known after some frames, and the new state; see `FrameStep`."""
+        """Hear some frames; return the encoding of the past and the new state, as `FrameStep` does."""
         if self.n_streams == 2:
             composers = torch.cat([composers, torch.zeros_like(composers)])
         home = None if home is None else self._repeat(home)
@@ -64,7 +64,7 @@ class GuidedModel:
         return self._guide(known.pedal_logit)
 
     def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
-        """Return the logits (B, K) of all pitches given the pedal (B,) and the lower ones in `on` (B, K).
+        """Return the logit of each pitch (B, K), given the pedal (B,) and the lower pitches in `on` (B, K).
 
         The second result is for `velocity_logits`.
         """
@@ -72,7 +72,7 @@ class GuidedModel:
         return self._guide(logits), conditioned
 
     def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the lower ones in `velocity`."""
+        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the `velocity` of lower pitches."""
         streams = self._repeat(velocity), self._repeat(struck)
         return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
 
@@ -85,7 +85,7 @@ class GuidedModel:
 
 @dataclass
 class Continuation:
-    """A batch of pieces that grow frame by frame, with all that is remembered of each between two frames.
+    """A batch of pieces that grow frame by frame, with the state that each piece keeps between two frames.
 
     Everything has one row per piece, so that `select` can copy and reorder pieces. B pieces, at most T frames, K
     pitches.
@@ -150,7 +150,7 @@ class Continuation:
         keep_hidden: bool = False,
         device: torch.device | str = "cpu",
     ) -> "Continuation":
-        """Return primes of one length with room for `n_new` frames.
+        """Start a batch with primes of equal length, and make room for `n_new` frames.
 
         Parameters
         ----------
@@ -212,13 +212,13 @@ class Continuation:
         self.n_known += 1
 
     def hear_prime(self, model: GuidedModel) -> None:
-        """Let the model hear all known frames but the last one."""
+        """Let the model hear all known frames except the last one."""
         end = self.n_known - 1
         for start in range(0, end, CHUNK_FRAMES):
             self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
 
     def hear_last_frame(self, model: GuidedModel) -> Known:
-        """Let the model hear the last known frame, and return what is known of the next."""
+        """Let the model hear the last known frame, and return the encoding from which the next one is sampled."""
         return self._hear(model, slice(self.n_known - 1, self.n_known))
 
     def _hear(self, model: GuidedModel, frames: slice) -> Known:
@@ -231,13 +231,13 @@ class Continuation:
         return known
 
     def take_hidden(self) -> Tensor:
-        """Return the hidden states of all frames that were heard since the last call, shape (B, T, H)."""
+        """Return the hidden states of all frames heard since the last call, shape (B, T, H)."""
         hidden = torch.cat(self.hidden, dim=1)
         self.hidden = []
         return hidden
 
     def select(self, rows: Tensor) -> None:
-        """Replace each piece i by a copy of piece ``rows[i]``, with its past and state; their number may change.
+        """Replace each piece i by a copy of piece ``rows[i]``, with its past and state. The batch may change its size.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Engines: what computes a model frame by frame. PyTorch runs its modules, ONNX Runtime the graphs made of them."""
+"""Engines run a model frame by frame: PyTorch runs its modules, ONNX Runtime the graphs exported from them."""
 
 import importlib.util
 from pathlib import Path
@@ -34,7 +34,7 @@ class TorchEngine:
         self._velocity_pass = VelocityPass(model)
 
     def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the results of a `PitchPass`."""
+        """Run a `PitchPass`, and return its logits and embeddings."""
         return self._pitch_pass(known.encoded, known.pitches, known.pedal, next_pedal, next_frame)
 
     def velocity_logits(self, known: Known, conditioned: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class TorchEngine:
 
 
 def graph_paths(path: Path | str) -> dict[str, Path]:
-    """Return the files of the graphs of a model, by what they compute; `path` is that of the step."""
+    """Return the paths of a model's graphs by name; `path` is that of the step, and the others lie beside it."""
     path = Path(path)
     return {
         "step": path,
@@ -75,7 +75,7 @@ class Graphs:
 
 
 def _exists(name: str, path: Path) -> bool:
-    """Return whether there is a graph; a head without velocities has none for them, the others must exist."""
+    """Return whether a graph exists; raise ValueError if a graph is missing that every model has."""
     if path.is_file():
         return True
     if name == "velocities":
@@ -101,7 +101,7 @@ def _open(path: Path, sha256: str):
 
 
 def find_graphs(checkpoint: Path | str, sha256: str, engine: str | None = None) -> Graphs | None:
-    """Return the graphs beside a checkpoint, to generate with; None stands for PyTorch.
+    """Open the graphs beside a checkpoint to generate with, or return None to use PyTorch.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def find_graphs(checkpoint: Path | str, sha256: str, engine: str | None = None) 
 
 
 class OnnxState:
-    """State of an `OnnxEngine`: the graphs for a number of rows, with all their inputs and outputs in arrays that stay.
+    """State of an `OnnxEngine`: its graphs for a fixed number of rows, bound to arrays for all inputs and outputs.
 
     The graphs are wired together: what one writes, the next one reads. A step changes the state; to continue twice from
     one state, copy it with `select`.
@@ -171,13 +171,13 @@ class OnnxState:
         self.sessions[graph].run_with_iobinding(self._bindings[graph])
 
     def end_step(self) -> None:
-        """Continue from the new state."""
+        """Copy the new state to the inputs of the next step."""
         for name, array in self.inputs["step"].items():
             if f"next_{name}" in self.outputs:
                 array[...] = self.outputs[f"next_{name}"]
 
     def select(self, indices: Tensor) -> "OnnxState":
-        """Return the state of the given rows of the batch, in this order, as `ModelState.select` does."""
+        """Return a copy of the state with the given rows of the batch, in this order, as `ModelState.select` does."""
         rows = indices.numpy()
         tensors = {name: array[rows] for name, array in self.inputs["step"].items() if name.startswith("state.")}
         return OnnxState(self.sessions, tensors)
@@ -187,14 +187,14 @@ class OnnxState:
 
 
 class OnnxKnown(NamedTuple):
-    """What an `OnnxEngine` returns of `Known`; the other fields stay in the `OnnxState`."""
+    """The fields of `Known` that an `OnnxEngine` returns; the other fields stay in the `OnnxState`."""
 
     hidden: Tensor
     pedal_logit: Tensor | None
 
 
 class OnnxEngine:
-    """Runs the graphs of a model, frame by frame; a prime of several frames is heard in PyTorch.
+    """Runs the graphs of a model frame by frame, but a prime of several frames in PyTorch.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ class OnnxEngine:
         home: Tensor | None,
         state: ModelState | OnnxState | None,
     ) -> tuple[Known | OnnxKnown, ModelState | OnnxState]:
-        """Return what `FrameStep` returns."""
+        """Hear some frames; return the encoding of the past and the new state, as `FrameStep` does."""
         if velocity.shape[1] > 1:
             if isinstance(state, OnnxState):
                 raise ValueError("graphs hear one frame at a time; a prime comes first")
@@ -236,7 +236,7 @@ class OnnxEngine:
         return OnnxKnown(*(None if each is None else torch.from_numpy(each.copy()) for each in found)), state
 
     def pitch_logits(self, known: OnnxKnown, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, None]:
-        """Return the logits of a `PitchPass` after the last step."""
+        """Run a `PitchPass` after the last step, and return its logits and None."""
         self._state.run("pitches", next_pedal=next_pedal, next_frame=next_frame)
         return torch.from_numpy(self._state.outputs["logits"].copy()), None
 
@@ -247,7 +247,7 @@ class OnnxEngine:
 
 
 def _value(array: np.ndarray):
-    """Return an array as a value of ONNX Runtime, which shares its memory."""
+    """Return an ONNX Runtime value that shares the memory of an array."""
     import onnxruntime
 
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)

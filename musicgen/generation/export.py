@@ -28,7 +28,7 @@ N_ROWS = 2  # of the example batch; the graphs take any number
 def export_graphs(
     model: AttentionLSTM, path: Path | str, sha256: str, fps: int, precision: str = "int8"
 ) -> dict[str, Path]:
-    """Write the graphs of a model.
+    """Export the steps of a model as ONNX files.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def export_graphs(
 
 
 def _export(name: str, model: AttentionLSTM, path: Path) -> None:
-    """Export one graph with an example of its inputs."""
+    """Export one graph by tracing it with example inputs."""
     module, inputs, outputs = {"step": _step, "pitches": _pitches, "velocities": _velocities}[name](model)
     names = [found for key, value in inputs.items() for found, _ in named_tensors(value, key)]
     batch = torch.export.Dim("batch")
@@ -129,7 +129,7 @@ def _velocities(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
 
 
 def _known(model: AttentionLSTM) -> Known:
-    """Return an example of what the step returns."""
+    """Return an example of the encoding that the step returns."""
     inputs = _step(model)[1]
     known, _ = FrameStep(model)(*inputs.values())
     return known
@@ -165,7 +165,7 @@ def _with_metadata(path: Path, about: dict[str, str]) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide warnings of the exporter about what it does by itself."""
+    """Hide all warnings and log messages of the exporter during the block."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -227,7 +227,7 @@ def continue_rolls(
 
 
 def with_beats(model: AttentionLSTM, prime: PianoRoll, config: GenerationConfig) -> PianoRoll:
-    """Return a prime with the beats to play to: its own, or those that the model finds in it, or none."""
+    """Return a prime with the beats to play to: its own beats, those that the model finds in it, or none."""
     if not config.beat:
         return replace(prime, beats=None)
     if prime.beats is not None or config.bpm:
@@ -243,7 +243,7 @@ def home_of(prime: PianoRoll) -> np.ndarray:
 
 
 def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> None:
-    """Sample the next frame of each piece: the pedal, then all pitches, then the velocities of those that are struck.
+    """Sample the next frame of each piece: the pedal, then all pitches, then the velocities of the struck pitches.
 
     Each is drawn from its probability given everything before it.
     """
@@ -315,7 +315,7 @@ def sample_pitches(
 
 
 def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -> tuple[Tensor | float, Tensor | None]:
-    """Return factors (B, K) for the sharpened onset probabilities, so that there are as many onsets as before.
+    """Return factors (B, K) that keep the number of onsets after sharpening, and the new running means.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -
 def sample_velocities(
     known: Known, conditioned: Any, struck: Tensor, model: GuidedModel, random: torch.Generator
 ) -> Tensor:
-    """Draw the velocity of each struck pitch given those below it, by fixed-point iteration as `sample_pitches`."""
+    """Draw the velocity of each struck pitch, given the lower ones, by fixed-point iteration like `sample_pitches`."""
     velocity = torch.zeros_like(struck, dtype=torch.uint8)  # (B, K)
     n_struck = int(struck.sum())
     if not n_struck:
@@ -354,7 +354,7 @@ def sample_velocities(
 
 
 def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, number: int = 0) -> np.ndarray | None:
-    """Return the beats of a prime and their continuation to `n_frames`, or None if the beats are unknown.
+    """Return the beats of a prime, continued to frame `n_frames`, or None if the beats are unknown.
 
     `number` is that of a piece in its batch; pieces have different rubato.
     """

@@ -1,4 +1,4 @@
-"""The steps of generation as modules made of a model's trained parts, to run in PyTorch or to export as graphs.
+"""The steps of generation as modules that reuse a model's trained parts, to run in PyTorch or to export as graphs.
 
 A frame takes one `FrameStep`, a few `PitchPass` and, if notes are struck, a few `VelocityPass`.
 """
@@ -39,7 +39,7 @@ class Known(NamedTuple):
 
 
 class FrameStep(nn.Module):
-    """Hears frames, and encodes what they tell about the next one."""
+    """Hears frames, and encodes the past, from which the next frame is predicted."""
 
     def __init__(self, model: AttentionLSTM):
         super().__init__()
@@ -54,7 +54,7 @@ class FrameStep(nn.Module):
         home: Tensor | None,
         state: ModelState | None,
     ) -> tuple[Known, ModelState]:
-        """Return what is known of the frame that follows the last one, and the new state.
+        """Return the encoding of the past after the last frame, and the new state.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class PitchPass(nn.Module):
     def forward(
         self, encoded: Tensor, pitches: Tensor, pedal: Tensor, next_pedal: Tensor, next_frame: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the logit of each pitch (R, K), given those below it, and embeddings that know them.
+        """Return the logit of each pitch (R, K), given the lower ones, and the embeddings conditioned on these.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A limit for figures that a model repeats for ever."""
+"""A penalty that ends figures which a model would repeat for ever."""
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class RepetitionPenalty:
         self.n_known += 1
 
     def penalty(self) -> Tensor | float:
-        """Return what to subtract from the onset logits of the next frame: a tensor (B, K), or 0."""
+        """Return the penalty to subtract from the next frame's onset logits: a tensor (B, K), or 0."""
         if not self.n_known:
             return 0.0
         n_repeated = self._repeated_frames()  # (B, P)
@@ -80,7 +80,7 @@ class RepetitionPenalty:
             setattr(self, name, getattr(self, name)[rows])
 
     def _repeated_frames(self) -> Tensor:
-        """Return for each period how many frames the longest repetition up to now lasts, shape (B, P)."""
+        """Return the length in frames of the longest repetition up to now, for each period, shape (B, P)."""
         first = max(0, self.n_known - round(WINDOW * self.fps))
         end = max(0, self.n_known - self.radius)  # later frames have no score yet
         starts = self.sum_before[..., first : self.n_known] <= self.running_sum[..., None]  # (B, P, frames)
@@ -88,7 +88,7 @@ class RepetitionPenalty:
         return (end - earliest) * starts.any(dim=-1)
 
     def _one_period_before(self, array: Tensor, frame: int) -> Tensor:
-        """Return, for each period, the frame one period before, shape (B, P, K)."""
+        """Return the frame that lies one period before `frame`, for each period, shape (B, P, K)."""
         return array[:, frame : frame + len(self.periods)]  # the periods descend
 
     def _score(self, frame: int) -> None:

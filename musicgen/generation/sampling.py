@@ -24,7 +24,7 @@ TINY = 1e-9
 
 
 def guide(logits: Tensor, scale: float) -> Tensor:
-    """Apply classifier-free guidance [1]_ to logits (2 B, ...): B with a condition, then the same B without.
+    """Apply classifier-free guidance [1]_ to logits (2 B, ...): B rows with a condition, then the same without it.
 
     It extrapolates: unconditional + scale * (conditional - unconditional).
 
@@ -47,7 +47,7 @@ def sharpen(p: Tensor, temperature: float) -> Tensor:
 
 
 def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
-    """Return a mask of the largest weights of each row that together reach the share `top_p` of its sum."""
+    """Mask the fewest largest weights of each row that together reach the share `top_p` of the row's sum."""
     if top_p == 1:
         return torch.ones_like(weights, dtype=torch.bool)
     ordered, order = weights.sort(-1, descending=True)
@@ -57,7 +57,7 @@ def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
 
 
 def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return how many onsets a frame should have, so that there are as many in the long run as without a temperature.
+    """Return the number of onsets for a frame, such that the temperature keeps the long-run mean, and the new means.
 
     rate = expected ** (1 / temperature) * mean(expected) / mean(expected ** (1 / temperature)). A temperature below 1
     moves onsets from frames with few to frames with many.
@@ -84,7 +84,7 @@ def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) ->
 
 
 def gain_for_rate(weights: Tensor, kept: Tensor, rate: Tensor) -> Tensor:
-    """Return factors (B, K) for weights (B, K): those that are kept sum to `rate` (B, 1), the others become 0."""
+    """Return factors (B, K) that scale the kept weights of each row to sum to `rate` (B, 1), and the others to 0."""
     total = (weights * kept).sum(-1, keepdim=True).clamp(min=TINY)
     return kept * rate / total
 

@@ -1,4 +1,4 @@
-"""Steering by sequential Monte Carlo: several continuations play at once, and what sounds like a pianist goes on.
+"""Steering by sequential Monte Carlo: several continuations play at once; those that sound like a pianist go on.
 
 A particle filter [1]_. Every two seconds each candidate is weighted with the odds that a `Probe` gives it to be real
 music. When few of them carry most of the weight, they are resampled: the heavy ones are copied, with all that the
@@ -44,7 +44,7 @@ class SteeringStep(NamedTuple):
 
 
 class SteeringTrace(NamedTuple):
-    """A weighting of the candidates of one piece, and what each had played until then.
+    """Record of one weighting of a piece's candidates, with the music of each candidate so far.
 
     `logits`, `weights` and `ancestors` have the shape (n_candidates,), see `SteeringStep`; `velocity`, uint8, has
     (n_candidates, n_frames, 88), and `pedal`, 1 where it is down, (n_candidates, n_frames), both with the prime.
@@ -59,7 +59,7 @@ class SteeringTrace(NamedTuple):
 
 
 class Steering:
-    """Weights and resamples candidates. Row ``piece * n_candidates + candidate`` of a batch belongs to a candidate.
+    """Weights and resamples candidates. Each one has row ``piece * n_candidates + candidate`` of the batch.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Steering:
         self.steps: list[SteeringStep] = []
 
     def weigh(self, frame: int, hidden: Tensor) -> Tensor | None:
-        """Weigh all candidates by their last hidden states (P * C, T, H).
+        """Weight all candidates by their new hidden states (P * C, T, H), and resample pieces with few heavy ones.
 
         Returns
         -------
@@ -119,7 +119,7 @@ def start_steering(pieces: Continuation, probe: Probe, n_candidates: int, streng
 
 
 def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
-    """Weigh each piece's candidates by what they played since the last call, and resample them if needed."""
+    """Weight each piece's candidates by their music since the last call, and resample them if needed."""
     rows = steering.weigh(n_new, pieces.take_hidden())
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]
@@ -131,12 +131,12 @@ def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[Stee
 
 
 def effective_number(weights: Tensor) -> Tensor:
-    """Return the effective sample size of weights (P, C) that sum to 1: C if all are alike, 1 if one has all."""
+    """Return the effective sample size of weights (P, C): C if all are equal, 1 if one candidate has all the weight."""
     return 1 / (weights**2).sum(dim=-1)
 
 
 def systematic_resampling(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Draw C ancestors from weights (P, C), with one uniform random number for each row (P, 1).
+    """Draw C ancestors per row by weights (P, C) that sum to 1, with one uniform random number per row (P, 1).
 
     The points ``(uniform + i) / C`` are looked up in the cumulative weights. So a candidate with weight w is copied
     w C times, rounded up or down.
