@@ -113,16 +113,18 @@ def nll_given_beats(model: AttentionLSTM, roll: PianoRoll, candidates: list[np.n
         In nats, summed over the pitches and over all frames but the first.
     """
     B = len(candidates)
-    velocity = torch.tensor(roll.velocity).expand(B, -1, -1)  # (B, T, K)
-    pedal = torch.zeros(roll.n_frames) if roll.pedal is None else torch.tensor(roll.pedal).float()
-    pedal = pedal.expand(B, -1)  # (B, T)
+    device = next(model.parameters()).device
+    velocity = torch.tensor(roll.velocity, device=device).expand(B, -1, -1)  # (B, T, K)
+    down = np.zeros(roll.n_frames) if roll.pedal is None else roll.pedal
+    pedal = torch.tensor(down, dtype=torch.float32, device=device).expand(B, -1)  # (B, T)
     features = np.stack([beat_features(beats, roll.n_frames, roll.fps) for beats in candidates])
-    frames, beats = velocity[:, :-1] / 127, torch.from_numpy(features)
+    frames = velocity[:, :-1] / 127
+    beats = torch.from_numpy(features).to(device)
     target = (velocity[:, 1:] > 0).float()
     past, _ = model(frames, pedal=pedal[:, :-1], beats=beats[:, 1:])
     logits, _ = teacher_forced_logits(model.output, past, target, pedal[:, 1:])
     nll: Tensor = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=(1, 2))
-    return nll.double().numpy()
+    return nll.double().cpu().numpy()
 
 
 def propose_beats(roll: PianoRoll) -> list[np.ndarray]:

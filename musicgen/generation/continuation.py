@@ -244,6 +244,7 @@ class Continuation:
         rows : Tensor of int, shape (n_pieces,)
         """
         n_pieces = len(self.composers)
+        rows = rows.to(self.velocity.device)
         for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[rows])

@@ -42,27 +42,22 @@ class KVCache(NamedTuple):
         distance : Tensor of int, shape (T, P + T)
             How many frames each key lies before each of the new frames.
         cache : KVCache
+            To continue from.
         """
         T = keys.shape[-2]
-        start = max(0, self.end - (self.span - 1))
-        end = self.end + T
         if self.end == 0:
             cache = KVCache(keys, values, T, self.span)
-        elif end <= self.keys.shape[-2]:
-            cache = KVCache(self.keys, self.values, end, self.span)
-        else:  # full: move what is still needed to larger buffers, one call in `span`
-            capacity = 2 * self.span + T
-            end -= start
-            keys_so_far = self._in_larger_buffer(self.keys, capacity)
-            values_so_far = self._in_larger_buffer(self.values, capacity)
-            cache = KVCache(keys_so_far, values_so_far, end, self.span)
-            start = 0
-        if self.end:
-            cache.keys[..., end - T : end, :] = keys
-            cache.values[..., end - T : end, :] = values
-        frame = torch.arange(end - start, device=keys.device)
-        distance = frame[end - start - T :, None] - frame  # (T, P + T)
-        return cache.keys[..., start:end, :], cache.values[..., start:end, :], distance, cache
+            seen = slice(0, T)
+        else:
+            is_full = self.end + T > self.keys.shape[-2]
+            before = self._resized(2 * self.span + T) if is_full else self  # copied once in `span` frames
+            cache = before._replace(end=before.end + T)
+            cache.keys[..., before.end : cache.end, :] = keys
+            cache.values[..., before.end : cache.end, :] = values
+            seen = slice(max(0, before.end - (self.span - 1)), cache.end)
+        frame = torch.arange(seen.stop - seen.start, device=keys.device)
+        distance = frame[-T:, None] - frame  # (T, P + T)
+        return cache.keys[..., seen, :], cache.values[..., seen, :], distance, cache
 
     def select(self, indices: Tensor) -> "KVCache":
         """Return a cache with copies of the given rows of the batch."""
@@ -72,17 +67,18 @@ class KVCache(NamedTuple):
 
     def as_ring(self) -> "RingCache":
         """Return the cache as a `RingCache`, whose tensors have fixed shapes."""
-        used = self._used(self.keys)
-        keys, values = (self._in_larger_buffer(buffer, self.span) for buffer in (self.keys, self.values))
-        return RingCache(keys, values, used.new_full((len(used), 1), used.shape[-2]))
+        resized = self._resized(self.span)
+        return RingCache(resized.keys, resized.values, resized.keys.new_full((len(resized.keys), 1), resized.end))
 
     def _used(self, buffer: Tensor) -> Tensor:
         return buffer[..., max(0, self.end - (self.span - 1)) : self.end, :]
 
-    def _in_larger_buffer(self, buffer: Tensor, capacity: int) -> Tensor:
-        """Return a new buffer of `capacity` frames that begins with the used frames of the old one."""
-        used = self._used(buffer)
-        return F.pad(used, (0, 0, 0, capacity - used.shape[-2]))
+    def _resized(self, capacity: int) -> "KVCache":
+        """Return a cache with new buffers of `capacity` frames that begin with the frames that are still needed."""
+        keys = self._used(self.keys)
+        values = self._used(self.values)
+        padding = (0, 0, 0, capacity - keys.shape[-2])
+        return KVCache(F.pad(keys, padding), F.pad(values, padding), keys.shape[-2], self.span)
 
 
 class RingCache(NamedTuple):
@@ -200,7 +196,8 @@ class CausalAttention(nn.Module):
         """Return the modulated states (B, T, H), and a cache of keys and values for the next call."""
         cache = cache or self.initial_state(states)
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
-        keys, values, distance, cache = cache.append(keys, values)  # (B, P + T, A) each, (T, P + T)
+        # (B, P + T, A) each, (T, P + T); from a RingCache (B, span, A) each, (B, 1, span).
+        keys, values, distance, cache = cache.append(keys, values)
         context = []
         for queries, seen in query_blocks(query.shape[1], keys.shape[1], self.span):
             weights = self._weigh(query[:, queries], keys[:, seen], distance[..., queries, seen])  # (B, S, P + S)
@@ -272,7 +269,7 @@ class CopyAttention(nn.Module):
     def weights(self, hidden: Tensor, pitches: Tensor) -> Tensor:
         """Return the weights within a window, shape (B, n_heads, T, T + 1); the last column is the null key's."""
         query, keys = self._project(hidden, pitches)
-        keys, _, distance, _ = self.initial_state(hidden).append(keys, hidden)
+        keys, _, distance, _ = self.initial_state(hidden).append(keys, hidden)  # any values: they are not used
         return self._weigh(query, keys, distance, hidden)
 
     def _project(self, hidden: Tensor, pitches: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,8 +290,8 @@ class CopyAttention(nn.Module):
     def _retrieve(self, weights: Tensor, notes: Tensor) -> Tensor:
         """Return the notes that followed the attended frames, shape (B, S, K, 3 * h); `weights` is (B, h, S, P + S).
 
-        Instead of the notes, the weights move by one and two frames. What they move around the end is 0, since a match
-        is at least `COPY_DELAY` frames old.
+        Instead of the notes, the weights move by one and two frames. Those that move past the end of a window are 0,
+        since a match is at least `COPY_DELAY` frames old. In a RingCache, the place after the last is the first.
         """
         B, h, S, _ = weights.shape
         rows = weights.flatten(1, 2)  # (B, h * S, P + S): all heads see the same notes

@@ -48,7 +48,7 @@ class LSTM(nn.LSTM):
 
     def forward(self, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Return the hidden states (B, T, H), and the state after the last frame."""
-        state = state or self.initial_state(x)
+        state = self.initial_state(x) if state is None else state
         if x.shape[1] == 1 and not torch.is_grad_enabled():  # generation: this has a third of the overhead
             hidden, cell = torch.lstm_cell(x[:, 0], state, *self.all_weights[0])
             return hidden[:, None], LSTMState(hidden, cell)
@@ -60,7 +60,8 @@ class LSTM(nn.LSTM):
 #
 # A cell is a module made with ``(n_inputs, hidden_size)``. Its `forward` takes frames (B, T, n_inputs) and a state, by
 # default that of `initial_state`, and returns outputs (B, T, hidden_size) and the new state: a tensor (B, ...), or
-# several in a NamedTuple. Its `input_weight` (n, n_inputs) is what its inputs are multiplied with.
+# several in a NamedTuple (`map_state` rebuilds it). Its `input_weight` (n, n_inputs) is what its inputs are multiplied
+# with. In generation `forward` is called frame by frame, without gradients.
 CELLS = {"lstm": LSTM}
 ATTENTIONS = {"causal": CausalAttention, "none": NoAttention}
 
@@ -103,6 +104,11 @@ class ModelConfig(Settings):
     def hears_pedal(self) -> bool:
         """Whether the pedal is an input, which requires a head that also predicts it."""
         return self.pedal and self.output != "independent"
+
+    @property
+    def n_attending_layers(self) -> int:
+        """Number of layers with attention: `n_attention_layers`, but 0 if `attention` is "none"."""
+        return 0 if self.attention == "none" else self.n_attention_layers
 
     @property
     def copies(self) -> bool:
@@ -148,7 +154,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Map (B, T, n_inputs) to (B, T, H), and return the state for the next call."""
-        state = state or self.initial_state(x)
+        state = self.initial_state(x) if state is None else state
         x, cell = self.cell(x, state.cell)
         x, attention = self.attention(x, state.attention)
         return x, LayerState(cell, attention)
@@ -278,21 +284,23 @@ class AttentionLSTM(nn.Module):
         pedal = frames.new_zeros(B, T) if pedal is None else pedal.to(frames.dtype)
         beats = frames.new_zeros(B, T, N_BEAT_FEATURES) if beats is None else beats
         x = self.inputs(frames, composers, pedal, beats)  # (B, T, I)
+        state = self.initial_state(frames) if state is None else state
         layer_states = []
-        for layer, before in zip(self.layers, state.layers if state else [None] * len(self.layers)):
+        for layer, before in zip(self.layers, state.layers):
             x, after = layer(x, before)  # (B, T, H)
             x = self.dropout(x)
             layer_states.append(after)
         with torch.autocast(frames.device.type, enabled=False):
-            pitches, recent, pitch_state = self.history(frames, state and state.pitches)  # (B, T, K, F), (B, T, K, 4)
-            pedal_features, pedal_state = pedal_history(pedal, state and state.pedal)  # (B, T, 3)
+            pitches, recent, pitch_state = self.history(frames, state.pitches)  # (B, T, K, F), (B, T, K, 4)
+            pedal_features, pedal_state = pedal_history(pedal, state.pedal)  # (B, T, 3)
         copied_notes = None
         copy_state = None
         if self.copy is not None:
-            copied_notes, copy_state = self.copy(x, pitches, state and state.copy)  # (B, T, K, 3 h)
+            copied_notes, copy_state = self.copy(x, pitches, state.copy)  # (B, T, K, 3 h)
         home_embedding = None
         if self.config.home and home is not None:
-            home_embedding = self.output.home(home)[:, None].expand(-1, T, -1, -1)  # (B, T, K, S)
+            home_embedding = self.output.home(home)[:, None]  # (B, 1, K, S): computed once, the same in every frame
+            home_embedding = home_embedding.expand(-1, T, -1, -1)  # (B, T, K, S)
         features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes, home_embedding)
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 

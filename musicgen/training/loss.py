@@ -44,6 +44,7 @@ def next_frame_loss(
     precision : {"float32", "bfloat16"}
     """
     device = next(model.parameters()).device
+    # (B, T, K), (B, T), (B, T, N_BEAT_FEATURES), (B,), (B,), (B, K, N_HOME_FEATURES)
     velocity, pedal, beats, lengths, composers, home = (torch.as_tensor(part, device=device) for part in batch)
     B, T, K = velocity.shape
     valid = torch.arange(1, T, device=device) < lengths[:, None]  # (B, T - 1): targets that are no padding

@@ -199,6 +199,8 @@ class Trainer:
                 self._begin(resume)
                 while not self._is_over():
                     self._run_epoch()
+                if self._is_complete() and self._is_unvalidated():  # the time was up after the last epoch was saved
+                    self._validate(self._learning_rate())
         return self.progress.history
 
     @contextmanager
@@ -248,8 +250,17 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Return whether the run is stopped or complete."""
-        complete = self.progress.epoch >= self.config.n_epochs or self._share_of_time(self.clock.seconds()) >= 1
-        return self._any(complete or self.ended or self.stop.is_set())
+        return self._any(self._is_complete() or self.ended or self.stop.is_set())
+
+    def _is_complete(self) -> bool:
+        """Return whether all epochs are done, or the minutes are over."""
+        return self.progress.epoch >= self.config.n_epochs or self._share_of_time(self.clock.seconds()) >= 1
+
+    def _is_unvalidated(self) -> bool:
+        """Return whether an epoch has just ended without a validation."""
+        at = self.progress
+        validated = at.history[-1]["epoch"] if at.history else 0
+        return not at.batch and at.epoch > validated
 
     def _share_of_time(self, seconds: float) -> float:
         """Return the share of `TrainConfig.minutes` that has passed, equal in all processes; 0 without a time limit."""
@@ -269,7 +280,7 @@ class Trainer:
                     self._save_latest()
                     return
                 share_of_time = self._share_of_time(self.clock.seconds())
-                if share_of_time >= 1 and at.batch:
+                if share_of_time >= 1 and at.batch:  # an epoch has at least one update
                     break
                 share_of_epochs = (at.epoch + at.batch / n_batches) / self.config.n_epochs
                 self.update(batch, max(share_of_epochs, share_of_time))
@@ -302,21 +313,23 @@ class Trainer:
         at = self.progress
         factor = rate_factor(config.schedule, done, at.updates, config.warm_up, config.final_rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor * group["factor"]
+            group["lr"] = config.learning_rate * factor * group["factor"]  # of its part: see `parameter_groups`
         self.model.train()  # in whatever mode the model came, or a callback left it
-        n_frames = int((batch.lengths - 1).sum())
+        self.optimizer.zero_grad()
+        n_frames = int((batch.lengths - 1).sum())  # of all processes
         shard = self._shard(batch)
         scored = next_frame_loss(self.model, shard, config.velocity_weight, config.pedal_weight, config.precision)
-        loss = scored.total / max(1, n_frames)
-        self.optimizer.zero_grad()
-        loss.backward()
-        loss = loss.detach()
+        part_of_loss = scored.total / max(1, n_frames)  # the parts of all processes sum to the mean over all frames
+        part_of_loss.backward()
+        loss = part_of_loss.detach()
         nll = scored.nll.detach()
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         self._all_reduce([loss, nll, *gradients])
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} at update {at.updates + 1}: {ADVICE}")
         norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise ValueError(f"the norm of the gradient is {norm.item()} at update {at.updates + 1}: {ADVICE}")
         if norm > config.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.weights, config.clip_norm, norm)
         self.optimizer.step()
@@ -330,12 +343,17 @@ class Trainer:
         at.finish_epoch(self.clock.seconds())
         is_last = at.epoch >= self.config.n_epochs or self._share_of_time(at.seconds) >= 1
         if is_last or at.epoch % self.config.validate_every == 0:
-            self._validate(self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"])
+            self._validate(self._learning_rate())
         else:
             self._save_latest()
 
+    def _learning_rate(self) -> float:
+        """Return the learning rate of the last update, without the factors of `TrainConfig.part_rates`."""
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group["factor"]
+
     def _validate(self, learning_rate: float) -> None:
-        """Validate, write the log, save the latest checkpoint, and keep the best model."""
+        """Validate, save the latest checkpoint, write the log, and keep the best model."""
         at = self.progress
         precision = autocast(self.device.type, self.config.precision)
         with modes_kept(self.model), self.averaged_model() as model, precision:
@@ -344,9 +362,9 @@ class Trainer:
             raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch}: {ADVICE}")
         at.seconds = self.clock.seconds()
         at.add_row(learning_rate, validation_nll)
+        self._save_latest()  # before the log: a run that is killed in between restores it from the checkpoint
         if self.writes:
             write_log(self.log_path, at.history)
-        self._save_latest()
         if self.best is None or validation_nll < self.best["validation_nll"]:
             self._save_best()
 

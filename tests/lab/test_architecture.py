@@ -1,6 +1,3 @@
-from dataclasses import asdict
-from types import SimpleNamespace
-
 import pytest
 
 from musicgen.lab.figures.architecture import plot_architecture
@@ -12,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 def config_of(**sizes):
     """Return a config; without sizes, of a model that has neither copy attention nor pedal nor beats."""
     plain = {"copy_heads": 0, "pedal": False, "beats": False}
-    return SimpleNamespace(**(asdict(ModelConfig()) | plain | sizes))
+    return ModelConfig(**(plain | sizes))
 
 
 def texts_of(ax):
@@ -53,7 +50,7 @@ def test_the_architecture_states_what_a_pitch_sees_of_the_others(output):
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
 @pytest.mark.parametrize("output", ["independent", "joint"])
 def test_no_texts_of_the_architecture_overlap(n_layers, output):
-    parts = {"copy_heads": 4, "pedal": True, "beats": True, "home": True, "composers": ("Bach",)}
+    parts = {"copy_heads": 4, "pedal": True, "beats": True, "home": output == "joint", "composers": ("Bach",)}
     config = config_of(n_layers=n_layers, n_attention_layers=n_layers, output=output, **parts)
     ax = plot_architecture(config)
     ax.figure.draw_without_rendering()
@@ -73,6 +70,11 @@ def test_the_architecture_shows_copy_attention_pedal_beats_and_home_if_the_model
     plain = texts_of(plot_architecture(config_of(hidden_size=192)))
     assert not any("copy" in text or "pedal" in text or "beat" in text or "opening" in text for text in plain)
     assert "LSTM 1: 176 → 192" in plain
+
+
+def test_the_architecture_shows_no_part_that_the_settings_ask_for_but_the_model_lacks():
+    texts = texts_of(plot_architecture(config_of(attention="none", output="independent", copy_heads=2, pedal=True)))
+    assert not any("attention" in text or "pedal" in text for text in texts)
 
 
 def test_the_alternative_text_lists_the_layers():

@@ -119,8 +119,9 @@ def test_a_moment_outside_the_piece_is_refused(model, seconds):
             look(model, ROLL, seconds)
 
 
-def test_a_model_without_attention_has_nothing_to_show(tiny_model):
-    model = tiny_model(n_pitches=88, n_attention_layers=0, **PLAIN)
+@pytest.mark.parametrize("sizes", [{"n_attention_layers": 0}, {"attention": "none"}])
+def test_a_model_without_attention_has_nothing_to_show(tiny_model, sizes):
+    model = tiny_model(n_pitches=88, **sizes, **PLAIN)
     with pytest.raises(ValueError, match="no attention layer"):
         attention_at(model, ROLL, 1)
     with pytest.raises(ValueError, match="no copy attention"):

@@ -195,6 +195,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     assert load_checkpoint(tmp_path / "run" / "latest.safetensors").record["progress"]["updates"] == 5
 
 
+def test_a_gradient_that_is_not_finite_changes_no_weight(trainer):
+    run = trainer()
+    before = weights_of(run.model)
+    run.model.output.last.weight.register_hook(lambda gradient: gradient * np.inf)
+    with pytest.raises(ValueError, match="norm of the gradient is (inf|nan) at update 1"):
+        run.run()
+    torch.testing.assert_close(weights_of(run.model), before, rtol=0, atol=0)
+
+
+def test_a_run_that_ends_while_it_saves_its_first_checkpoint_leaves_no_log(trainer, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("musicgen.training.trainer.save_checkpoint", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            trainer().run()
+    assert len(trainer().run()) == 3  # the folder is still free
+
+
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(trainer, tmp_path):
     steps = iter([lambda bias: 2.0, lambda bias: bias.fill_(np.inf).numel() + 2.0])  # weights that no loss has seen
     with pytest.raises(ValueError, match="weights are no longer finite after update 10"):
@@ -343,6 +360,15 @@ def test_a_run_ends_after_its_minutes_and_the_learning_rate_knows(trainer):
     assert rows[1]["learning_rate"] == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 7.5)) / 2, rel=0.01)
     longer = trainer(n_epochs=100_000, minutes=630, optimizer="adamw", learning_rate=0.01, model_seed=1)
     assert longer.run(resume=True, callback=hour_passes)[2]["updates"] == 11
+
+
+def test_a_run_whose_minutes_end_after_an_epoch_was_saved_is_validated(trainer):
+    def hour_passes_between_epochs(trainer):
+        trainer.clock.started -= 3600 * (trainer.progress.batch == 0)
+        return False
+
+    rows = trainer(n_epochs=9, minutes=30, validate_every=2).run(callback=hour_passes_between_epochs)
+    assert [(row["epoch"], row["updates"]) for row in rows] == [(1, 5)]
 
 
 def test_the_last_part_of_a_run_has_longer_windows(trainer):

@@ -6,6 +6,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.lab.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_for, describe
+from musicgen.model import ModelConfig
 from musicgen.piano_roll import DEFAULT_FPS
 
 MODEL_X = 7.2  # inches
@@ -16,7 +17,7 @@ Step = tuple[str, str, str]  # text, colour, label of the arrow to the next step
 Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colour, what it takes and gives
 
 
-def plot_architecture(config, ax: Axes | None = None) -> Axes:
+def plot_architecture(config: ModelConfig, ax: Axes | None = None) -> Axes:
     """Draw the program flow, and a model with the sizes of a `ModelConfig` (the poster's figure 3)."""
     steps, asides = _steps(config)
     height = max(6, 1 + 0.66 * len(steps))
@@ -54,7 +55,7 @@ def _draw_program(ax: Axes, n_pitches: int, rows: np.ndarray) -> None:
     ax.text(middle + 1.4, rows[2] + 0.07, "one more frame", size=10)
 
 
-def _steps(config) -> tuple[list[Step], list[Aside]]:
+def _steps(config: ModelConfig) -> tuple[list[Step], list[Aside]]:
     """Return the boxes of the model from top to bottom, and the boxes beside them."""
     steps, asides = _layers(config)
     size = config.hidden_size
@@ -74,7 +75,7 @@ def _steps(config) -> tuple[list[Step], list[Aside]]:
     ], asides
 
 
-def _layers(config) -> tuple[list[Step], list[Aside]]:
+def _layers(config: ModelConfig) -> tuple[list[Step], list[Aside]]:
     """Return the diagram's boxes for the recurrent layers and for their attention cells."""
     size = config.hidden_size
     asides = []
@@ -86,32 +87,32 @@ def _layers(config) -> tuple[list[Step], list[Aside]]:
     hidden = f"(batch, frames, {size})"
     for layer in range(config.n_layers):
         steps.append((f"{config.cell.upper()} {layer + 1}: {size if layer else inputs} → {size}", BLUE, hidden))
-        if layer >= config.n_layers - config.n_attention_layers:
+        if layer >= config.n_layers - config.n_attending_layers:
             asides.append((len(steps) - 1, len(steps), cell, ORANGE, "h", "scale, shift"))
             steps.append(("h × (1 + scale) + shift", ORANGE, hidden))
     return steps, asides
 
 
-def _added(config) -> list[Step]:
+def _added(config: ModelConfig) -> list[Step]:
     """Return the label, colour and explanation of each term that is added to a pitch's embedding."""
     past = f"each pitch's past, and that of\nthe {config.pitch_reach} pitches on either side"
     past += "; the\nlower pitches of the next frame" * (config.output == "joint")
     added = [("past of the pitches", GREEN, past)]
-    if heads := getattr(config, "copy_heads", 0):
+    if heads := config.copy_heads:
         found = f"copy attention: {heads} heads search the\nlast {_span(config.copy_span)} for similar\nmoments"
         added.append(("the notes that followed", ORANGE, f"{found}, by h and recent notes"))
     texts = {"pedal": "the pedal, predicted first", "beats": "the phase in beat and bar, if given"}
     if known := _known(config):
         of_next = "of the next frame:\n" + ";\n".join(texts[name] for name in known)
         added.append((f"the next {' and '.join(known)}", PURPLE, of_next))
-    if getattr(config, "home", False):
+    if config.home:
         opening = "home: pitch classes, register and\ntexture of the opening, if given"
         added.append(("the opening", PURPLE, opening))
     return added
 
 
-def _known(config) -> list[str]:
-    return [name for name in ("pedal", "beats") if getattr(config, name, False)]
+def _known(config: ModelConfig) -> list[str]:
+    return ["pedal"] * config.hears_pedal + ["beats"] * config.beats
 
 
 def _span(n_frames: int) -> str:

@@ -239,7 +239,7 @@ def moment_figure(
         As in `attention_at`. A part that the model does not have is left out.
     title : str
     """
-    n_attention = model.config.n_attention_layers
+    n_attention = model.config.n_attending_layers
     n_copy = int(model.config.copies)
     n_rows = max(1, n_attention + n_copy)
     figure = Figure(12, 1.2 + 2.4 * n_rows)

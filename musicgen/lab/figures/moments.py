@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from musicgen.beats import beat_features
 from musicgen.lab.figures.rolls import pitch_name
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import conditional_logits, decode_frame, teacher_forced_logits
+from musicgen.model.heads import FrameFeatures, conditional_logits, decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
@@ -86,7 +86,7 @@ def attention_weights(model: AttentionLSTM, inputs: Tensor) -> list[Tensor]:
         From `AttentionLSTM.inputs`.
     """
     found = []
-    n_plain = model.config.n_layers - model.config.n_attention_layers
+    n_plain = model.config.n_layers - model.config.n_attending_layers
     for number, layer in enumerate(model.layers):
         states, _ = layer.cell(inputs)
         if number >= n_plain:
@@ -119,7 +119,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
     ValueError
         If the moment lies outside the piece, the model has no attention layer, or it does not know the composer.
     """
-    if not model.config.n_attention_layers:
+    if not model.config.n_attending_layers:
         raise ValueError("the model has no attention layer")
     frames, given = _inputs(model, roll, seconds, composer)
     weights = attention_weights(model, model.inputs(frames, **given))
@@ -145,10 +145,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
     ValueError
         If the moment lies outside the piece, the model has no copy attention, or it does not know the composer.
     """
-    if not model.config.copies:
-        raise ValueError("the model has no copy attention")
-    frames, given = _inputs(model, roll, seconds, composer)
-    features, _ = model(frames, **given)
+    features = _copy_features(model, roll, seconds, composer)
     return model.copy.weights(features.hidden, features.pitches)[0, :, -1].cpu().numpy()
 
 
@@ -167,10 +164,8 @@ def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: s
         Weighted averages of the onsets one and two frames after the matches, and of the pitches that sound one frame
         after them.
     """
-    if not model.config.copies:
-        raise ValueError("the model has no copy attention")
-    frames, given = _inputs(model, roll, seconds, composer)
-    copied = model(frames, **given)[0].copied_notes[0, -1]  # (K, 3 * n_heads)
+    features = _copy_features(model, roll, seconds, composer)
+    copied = features.copied_notes[0, -1]  # (K, 3 * n_heads)
     return copied.unflatten(-1, (-1, 3)).permute(1, 2, 0).cpu().numpy()
 
 
@@ -254,17 +249,25 @@ def chord_at(
     return chances
 
 
+def _copy_features(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> FrameFeatures:
+    """Return the features up to one moment of a piece; ValueError if the model has no copy attention."""
+    if not model.config.copies:
+        raise ValueError("the model has no copy attention")
+    frames, given = _inputs(model, roll, seconds, composer)
+    features, _ = model(frames, **given)
+    return features
+
+
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
     """Return the model's inputs up to one moment of a piece."""
     if not 0 <= seconds < roll.duration_seconds:
         raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
     device = next(model.parameters()).device
+    pedal = np.zeros(roll.n_frames) if roll.pedal is None else roll.pedal
     given = {
         "composers": np.array([model.config.label_of(composer)]),
-        "pedal": np.zeros((1, n_frames), np.float32)
-        if roll.pedal is None
-        else roll.pedal[None, :n_frames].astype(np.float32),
+        "pedal": pedal[None, :n_frames].astype(np.float32),
         "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # one frame ahead
     }
     frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127
