@@ -120,7 +120,7 @@ def _span(n_frames: int) -> str:
 
 
 def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
-    """Draw a box beside the rows that it is connected to."""
+    """Draw a box beside the column, with arrows from and to the rows that belong to it."""
     first, last, text, colour, takes, gives = aside
     if takes:
         _arrow(ax, (MODEL_X + 1.3, rows[first]), (SIDE_X - 1.3, rows[first]))
@@ -134,7 +134,7 @@ def _draw_aside(ax: Axes, rows: np.ndarray, aside: Aside) -> None:
 
 
 def _draw_column(ax: Axes, x: float, rows: np.ndarray, steps: list[Step], title: str = "") -> None:
-    """Draw steps one below the other."""
+    """Draw the boxes of several steps one below the other, joined by arrows."""
     ax.text(x, rows[0] + 0.45, title, ha="center", weight="bold", size=13)
     for row, (text, colour, _) in zip(rows, steps):
         _box(ax, x, row, text, colour)

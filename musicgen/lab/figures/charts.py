@@ -102,7 +102,7 @@ def _draw_baselines(ax: Axes, baselines: dict[str, float]) -> None:
 
 
 def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = "", in_order: bool = False) -> Axes:
-    """Draw a horizontal bar with its value for each name.
+    """Draw a horizontal bar for each name, labelled with its value.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def plot_bars(values: dict[str, float], ax: Axes | None = None, xlabel: str = ""
 
 
 def plot_ladder(losses: Mapping[str, float], ax: Axes | None = None) -> Axes:
-    """Draw what each step of a series of models is worth: a bar for its loss, the first step on top.
+    """Draw the loss of each step in a series of models as a bar, the first step on top.
 
     The bar of a loss that is more than twice all the others is cut off, and has an arrow.
 
@@ -215,7 +215,7 @@ def plot_runs(
 
 
 def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = None) -> Axes:
-    """Draw the candidates of a continuation as points, which are as large as their weights, and who goes on from whom.
+    """Draw the candidates of a continuation as points sized by weight, joined by lines to their successors.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Characters that a figure can draw: an installed font that has them, or an escape."""
+"""Fonts of figures: choose an installed font that has the characters of a text, or escape them."""
 
 import re
 import sys
@@ -18,21 +18,21 @@ TOLD: set[str] = set()  # characters that were reported
 
 
 def drawable(text: object) -> str:
-    r"""Return `text` with characters escaped that cannot be drawn, such as ``\u97f3`` where no font has it.
+    r"""Escape the characters of `text` that no installed font has, as in ``\u97f3``.
 
-    The first time, a line on standard error names them.
+    A line on standard error names them when they occur for the first time.
     """
     kept = readable(text)
     missing = {letter for letter in beyond_default(kept) if not _family_with(letter)}
     if missing - TOLD:
         TOLD.update(missing)
         letters = "".join(sorted(missing))
-        print(f"No installed font has {letters}: figures show codes. Install one, as fonts-noto-cjk.", file=sys.stderr)
+        print(f"No installed font has {letters}: figures show codes. Install one (fonts-noto-cjk).", file=sys.stderr)
     return "".join(ascii(letter)[1:-1] if letter in missing else letter for letter in kept)
 
 
 def families_for(text: str) -> list[str]:
-    """Return the families to draw `text` with: the default, then those that have its other characters."""
+    """Return the font families to draw `text` with: the default one, then those that have the other characters."""
     others = (_family_with(letter) for letter in sorted(beyond_default(text)))
     return [DEFAULT_FAMILY, *dict.fromkeys(family for family in others if family)]
 

@@ -50,7 +50,7 @@ def table(rows: Iterable[Sequence], head: Sequence = (), bold: Collection[int] =
 
 
 def image(png: bytes, alt: str) -> str:
-    """Return a PNG of a figure as an HTML ``<img>`` element with alternative text, and the style of the dark theme."""
+    """Return an HTML ``<img>`` element for a figure's PNG, with alternative text and a style for dark themes."""
     picture = b64encode(png).decode()
     style = f"<style>{DARK} {{ filter: invert(0.93) hue-rotate(180deg) }}</style>"
     about = f'class="musicgen-figure" style="max-width: 100%" alt="{escape(alt)}"'

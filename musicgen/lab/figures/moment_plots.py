@@ -84,7 +84,7 @@ def plot_attention(weights: np.ndarray, ax: Axes | None = None, fps: int = DEFAU
 def plot_attended(
     roll: PianoRoll, weights: np.ndarray, first_layer: int = 1, axes: Sequence[Axes] | None = None
 ) -> Axes:
-    """Draw a roll for each attention layer, shaded by the layer's weights; return the upper axes.
+    """Draw the roll once for each attention layer, shaded by the layer's weights; return the upper axes.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def plot_copied(
 
 
 def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -> list[int]:
-    """Return up to `n` frames with high weights, each more than `apart` frames from the others."""
+    """Return up to `n` frames with the highest weights, each more than `apart` frames from the others."""
     found: list[int] = []
     for frame in np.argsort(-weights, kind="stable").tolist():
         if len(found) == n or weights[frame] < least:
@@ -183,7 +183,7 @@ def best_matches(weights: np.ndarray, n: int, apart: int, least: float = 0.02) -
 
 
 def _draw_link(ax: Axes, now: float, then: float, colour: str, weight: float, context: float) -> None:
-    """Draw an arc between two moments, as wide as the weight is large, and shade the earlier moment."""
+    """Draw an arc between two moments, wider for a larger weight, and shade the earlier moment."""
     bottom = ax.get_ylim()[0]
     height = np.ptp(ax.get_ylim())
     rise = 2 * (0.97 - ARC_HEIGHT) * ((now - then) / np.ptp(ax.get_xlim())) ** 0.5  # of the middle point of the curve

@@ -35,7 +35,7 @@ def _looking(look: Callable) -> Callable:
 
 @_looking
 def lstm_inputs(model: AttentionLSTM, roll: PianoRoll) -> Tensor:
-    """Return what the first LSTM layer receives at each frame of a roll, shape (1, n_frames, n_inputs)."""
+    """Return the inputs of the first LSTM layer at each frame of a roll, shape (1, n_frames, n_inputs)."""
     if not roll.n_frames:
         raise ValueError("the roll has no frames: choose at least one")
     frames, given = _inputs(model, roll, (roll.n_frames - 1) / roll.fps, None)
@@ -97,7 +97,7 @@ def attention_weights(model: AttentionLSTM, inputs: Tensor) -> list[Tensor]:
 
 @_looking
 def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the weights that each attention layer gives, at one moment, to the frames up to that moment.
+    """Return the weights of each attention layer at one moment of a piece, over the frames up to that moment.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def attention_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer
 
 @_looking
 def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the weights of each head of copy attention over the earlier frames, at one moment.
+    """Return the weights of each copy-attention head at one moment of a piece, over the frames up to that moment.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def copy_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
 
 @_looking
 def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None) -> np.ndarray:
-    """Return the notes that each head of copy attention retrieves at one moment.
+    """Return the notes that each copy-attention head retrieves at one moment of a piece.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def copied_at(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: s
 def next_pitches(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, k: int = 10, composer: str | None = None
 ) -> np.ndarray:
-    """Return the most likely pitches of the next frame, at one moment of a piece.
+    """Return the most likely pitches of the frame that follows one moment of a piece.
 
     The pitches of a frame depend on each other, so the probabilities are the shares of 200 sampled frames.
 
@@ -214,7 +214,7 @@ def next_pitches(
 def chord_at(
     model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return the probability of each note in the first frame after a moment in which notes are struck.
+    """Return the probabilities of the notes that are struck next after a moment of a piece.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _copy_features(model: AttentionLSTM, roll: PianoRoll, seconds: float, compos
 
 
 def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str | None) -> tuple[Tensor, dict]:
-    """Return the model's inputs up to one moment of a piece."""
+    """Return the model's inputs up to one moment of a piece: the frames, and a dict of the other inputs."""
     if not 0 <= seconds < roll.duration_seconds:
         raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1

@@ -128,7 +128,7 @@ def _octave(ax: Axes, pitch: float) -> str:
 
 
 def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
-    """Draw the beats of a roll, or only the downbeats if it is long; estimated ones as dotted lines."""
+    """Draw the beats of a roll, or only the downbeats if it is long. Estimated beats are dotted lines."""
     beats = beats_within(roll)
     down = beats[:, 1] == 1
     line = "dotted" if roll.beats_estimated else "solid"
@@ -140,7 +140,7 @@ def _draw_beats(ax: Axes, roll: PianoRoll) -> None:
 
 
 def beats_within(roll: PianoRoll) -> np.ndarray:
-    """Return the beats inside a roll as an array (n_beats, 2); it is empty if they are unknown."""
+    """Return the beats inside a roll as an array (n_beats, 2), which is empty if the beats are unknown."""
     beats = np.zeros((0, 2)) if roll.beats is None else roll.beats
     return beats[(beats[:, 0] >= 0) & (beats[:, 0] <= roll.duration_seconds)]
 
@@ -156,7 +156,7 @@ def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
 
 
 def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
-    """Return the first frame of each press of the pedal, and the first frame after each press."""
+    """Return the first frame and the end frame (exclusive) of each press of the pedal."""
     down = np.zeros(roll.n_frames + 2, np.int8)
     down[1:-1] = 0 if roll.pedal is None else roll.pedal
     change = np.diff(down)

@@ -42,7 +42,7 @@ COLOURS = {
 
 
 def literal(text: object) -> str:
-    r"""Return `text` as a title or label that shows every character as it is, dollar signs included.
+    r"""Escape `text` for a title or label, so that it shows every character as it is, dollar signs included.
 
     In matplotlib two dollar signs enclose mathematics. So texts that come from anywhere, such as the title of a piece,
     go through this function, and a title that the reader sets can still be ``$x^2$``.
@@ -133,7 +133,7 @@ class Figure(matplotlib.figure.Figure):
         publish_display_data(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        """Return HTML with the alternative text, and the picture for viewers without HTML."""
+        """Return the figure as HTML with alternative text, and as PNG and text for viewers without HTML."""
         png = png_bytes(self)
         return {
             "text/html": image(png, self.alt),
@@ -174,7 +174,7 @@ def save_figure(ax: Axes, path: Path | str) -> None:
 
 
 def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
-    """Return a figure as a PNG with 256 colours, which halves its size."""
+    """Return a figure as the bytes of a PNG file with 256 colours, which halves its size."""
     drawn = io.BytesIO()
     small = io.BytesIO()
     shown.figure.savefig(drawn, format="png", dpi=dpi)
@@ -190,5 +190,5 @@ def figure_html(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> str:
 
 
 def fading(colour: str, strongest: float = 1.0) -> LinearSegmentedColormap:
-    """Return a colour map from transparent to `colour`, whose opacity ends at `strongest`."""
+    """Return a colour map from transparent to `colour` with an opacity of `strongest`."""
     return LinearSegmentedColormap.from_list("fading", [(*to_rgb(colour), 0), (*to_rgb(colour), strongest)])

@@ -64,7 +64,7 @@ def render(roll: PianoRoll) -> Sound:
 
 
 def render_wav(roll: PianoRoll, path: Path | str) -> None:
-    """Write the sound of `render` as a WAV file, atomically, in memory that does not grow with the piece."""
+    """Write the sound of `render` as a WAV file atomically. The memory use does not grow with the piece."""
     with atomic_write(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as unscaled:
         peak = 0.0  # the loudest sample is known only at the end
         for part in _parts(roll):
@@ -93,9 +93,9 @@ def _write_pcm(path: Path, rate: int, blocks: Iterable[np.ndarray]) -> None:
 
 
 def _parts(roll: PianoRoll) -> Iterator[Sound]:
-    """Yield the sound of a roll minute by minute, not scaled.
+    """Yield the sound of a roll minute by minute, before its volume is scaled.
 
-    Each part is rendered with the ten seconds before it, which are cut off, so that what rings on from them is heard.
+    Each part is rendered with the ten seconds before it, which are then cut off, so that notes that ring on are heard.
     """
     block = BLOCK_SECONDS * roll.fps
     for start in range(0, max(1, roll.n_frames), block):
@@ -109,7 +109,7 @@ def _parts(roll: PianoRoll) -> Iterator[Sound]:
 
 
 def _render_part(roll: PianoRoll) -> Sound:
-    """Return the sound of a roll and what rings on after it, not scaled."""
+    """Return the sound of a roll with its fading end, before its volume is scaled."""
     try:
         from midirenderer import render_wave_from
     except ImportError:
@@ -128,7 +128,7 @@ def _gain(peak: float) -> np.float32:
 
 
 def mp3_bytes(sound: Sound) -> bytes:
-    """Return a sound as MP3 (0.2 to 0.3 MB per minute).
+    """Return a sound as the bytes of an MP3 file (0.2 to 0.3 MB per minute).
 
     Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
     """
@@ -163,7 +163,7 @@ def _partials(roll: PianoRoll) -> np.ndarray:
 
 
 def sustained(roll: PianoRoll) -> list[list[int]]:
-    """Return the notes of a roll, lengthened by the pedal.
+    """Return the notes of a roll, lengthened while the pedal is down.
 
     With the pedal down a note sounds until the pedal is up or the pitch is struck again.
     """

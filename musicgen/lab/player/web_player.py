@@ -1,4 +1,4 @@
-"""A player for piano rolls, in JupyterLab and in exported pages. Where scripts cannot run, it is a figure."""
+"""A player for piano rolls, in JupyterLab and in exported pages. Where scripts cannot run, it shows a figure."""
 
 import json
 import re
@@ -124,7 +124,7 @@ def _read(name: str) -> str:
 
 
 def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
-    """Return the data of a piece that the player's script needs."""
+    """Return a piece as the data that the player's script needs."""
     sound = render(roll)
     return {
         "title": readable(title),
