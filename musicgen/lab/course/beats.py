@@ -7,7 +7,7 @@ from musicgen.lab.figures.style import ORANGE, Axes, describe, subplots
 
 
 def plot_beat_search(found: FoundBeats) -> Axes:
-    """Draw the candidates of a search by period and phase; the colour is the gain in nats over no beats.
+    """Draw the candidates of a beat search by period and phase, coloured by their gain in nats over no beats.
 
     Parameters
     ----------

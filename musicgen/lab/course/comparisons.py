@@ -27,7 +27,7 @@ def compare(rows: Mapping[object, Mapping[str, float]], measures: Sequence[str] 
 
 
 def plot_splits(rolls: RollCache) -> Axes:
-    """Draw the minutes of each composer in each split."""
+    """Draw the minutes of music by each composer in each split."""
     minutes = {piece.composer: dict.fromkeys(SPLITS, 0.0) for piece in rolls.pieces}
     for piece, length in zip(rolls.pieces, rolls.lengths):
         minutes[piece.composer][piece.split] += length / rolls.fps / 60

@@ -42,7 +42,7 @@ def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs")
 
 
 def style_of(model: AttentionLSTM, composer: str | None) -> str | None:
-    """Return the full name of a composer that the model knows; None if it knows no composers, or for None.
+    """Return a composer's full name as the model knows it; None without a composer, or if the model knows none.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def style_of(model: AttentionLSTM, composer: str | None) -> str | None:
 
 
 def in_style(composer: str | None) -> str:
-    """Return " in the style of Chopin" for a title; nothing for None."""
+    """Return a phrase for a title, such as " in the style of Chopin"; an empty string without a composer."""
     return f" in the style of {composer}" if composer else ""
 
 
@@ -116,7 +116,7 @@ class Listener:
         self._hear(self._frames[-1][None], self._pedal[-1][None])
 
     def _hear(self, velocity: Tensor, pedal: Tensor) -> None:
-        """Read frames (T, K), and prepare for the questions about the next one."""
+        """Let the model hear frames (T, K), and store the features that predict the next one."""
         features, self._state = self.model(velocity[None] / 127, self._state, self._label, pedal[None], home=self._home)
         self._features = features.map(lambda each: each[:, -1])
         output = self.model.output

@@ -89,7 +89,7 @@ def _svg_path(path: TextPath) -> str:
 
 
 def read_glossary(path: Path) -> dict[str, str]:
-    """Read the meaning of each term from a table of Markdown (several terms in some rows); {} without a file."""
+    """Read the meaning of each term from a Markdown table, where a row may name several terms; {} without a file."""
     rows = re.findall(
         r"^\| (.+?) \| (.+?) \|$", path.read_text(encoding="utf-8") if path.is_file() else "", re.MULTILINE
     )
@@ -97,7 +97,7 @@ def read_glossary(path: Path) -> dict[str, str]:
 
 
 class GlossaryLinks(Preprocessor):
-    """Links the first occurrence of each term of the glossary; its meaning shows as a tooltip."""
+    """Links the first occurrence of each glossary term to the glossary, with its meaning as a tooltip."""
 
     def preprocess(self, notebook, resources):
         """Link the terms of a whole notebook (called by nbconvert)."""
@@ -111,7 +111,7 @@ class GlossaryLinks(Preprocessor):
 
     @staticmethod
     def _link(text: str, terms: dict[str, str]) -> str:
-        """Link the first occurrence of each of `terms`, and remove what was linked from `terms`.
+        """Link the first occurrence of each of `terms` in a text, and remove the linked terms from `terms`.
 
         It takes one pass, so that no link gets into another.
         """
@@ -150,7 +150,7 @@ def contents(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 
 
 class ForSlides(Preprocessor):
-    """Leaves on slides what an audience wants to see: text, outcomes, and code that defines something.
+    """Keeps for slides what an audience wants to see: text, results, and code that defines functions or classes.
 
     Settings and helper code are hidden, exercises are left out, and a panel becomes its picture.
     """
@@ -171,7 +171,7 @@ class ForSlides(Preprocessor):
 
     @staticmethod
     def _shown(cell: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-        """Hide the code of a cell that defines nothing; a panel becomes a picture of it."""
+        """Return a cell for slides: code without a definition is hidden, and a panel is replaced by its picture."""
         if cell.cell_type != "code":
             return cell
         for name, (file, alt) in PANELS.items():

@@ -33,13 +33,13 @@ def read_results(name: str) -> list[dict[str, str]]:
 
 
 def show_results(name: str, columns: tuple[str, ...]) -> HTML:
-    """Return some columns of a table of `read_results` as an HTML table."""
+    """Show some columns of a table from `read_results` as an HTML table."""
     rows = [[row[column] for column in columns] for row in read_results(name)]
     return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 
 
 def plot_auc() -> Axes:
-    """Plot the AUC of the classifier on the test split for music by several sources, with a point per seed."""
+    """Plot the classifier's AUC on the test split for music from several sources, with a point per seed."""
     points: dict[str, list[float]] = {}
     for row in read_results("likeness"):
         name = _auc_name(row)
@@ -58,7 +58,7 @@ def plot_auc() -> Axes:
 
 
 def _auc_name(row: dict[str, str]) -> str | None:
-    """Name the source of a row of "likeness"; None for a row with settings that are not the present defaults."""
+    """Name the source of a row of "likeness"; None for a row whose settings differ from the current defaults."""
     command = row["command"]
     if row["source"] == "markov":
         return "Markov baseline"

@@ -33,7 +33,7 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     updates : numpy.ndarray, shape (n, 3)
         The number, the loss in nats per frame and the learning rate of each update. Many updates are averaged.
     history : list of dict
-        One for each epoch, with ``updates`` and ``validation_nll``.
+        One row for each validation, with ``updates`` and ``validation_nll``.
     baselines : dict of str to float
         Losses to beat, by name, in nats per frame.
     n_updates : int

@@ -90,7 +90,7 @@ class PrimeChooser(VBox):
         return self.keyboard.roll(), "What was played"
 
     def _read(self, _) -> None:
-        """Check an uploaded file."""
+        """Read an uploaded file, and show its number of notes or an error."""
         self.uploaded = None
         with self.message.errors():
             for file in self.upload.value:
@@ -138,7 +138,7 @@ class GenerationPanel(Panel):
         self.add_class("musicgen-generation")
 
     def show(self, take: Take) -> None:
-        """Show a piece in the player, without its prime if only what is new is asked for."""
+        """Show a piece in the player, without its prime if "only what is new" is ticked."""
         self.take = take
         heard = take.continuation if self.only_new.value else take
         self.shown.value = player(heard.roll, heard.title, heard.prime_frames).html

@@ -1,4 +1,4 @@
-"""Choose a moment of a piece, and see what the model attends to and expects next."""
+"""A panel to choose a moment of a piece, and to see what the model attends to and expects next."""
 
 from ipywidgets import HTML, FloatSlider, Layout
 

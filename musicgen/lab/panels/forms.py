@@ -136,14 +136,14 @@ def _is_shown(each: Field) -> bool:
 
 
 def _row(name: str, text: str, parts: list) -> Box:
-    """Return a row of the form: the name of a setting, with its help as tooltip, and its widgets."""
+    """Return a row of the form: the name of a setting with its help as a tooltip, then its widgets."""
     row = labelled(name.replace("_", " "), *parts, help=text, width="138px")
     row.add_class(f"musicgen-{name}")
     return row
 
 
 def _control(each: Field, start: Settings) -> list:
-    """Return the widget that holds the value of a setting, and the widgets to show."""
+    """Return the widget that holds the value of a setting, followed by the widgets to show."""
     if isinstance(each.default, bool):
         box = Checkbox(getattr(start, each.name), indent=False)
         return [box, box]
@@ -157,7 +157,7 @@ def _choice(each: Field, start: Settings) -> list:
 
 
 def _number(each: Field, start: Settings) -> list:
-    """Return a number box, and the widgets to show: the box, with a slider if the range is closed."""
+    """Return a number box, and the widgets to show: the box, and a slider unless the usual range is too wide."""
     whole = isinstance(each.default, int)
     value = getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max
@@ -189,7 +189,7 @@ def _join(slider: FloatSlider | FloatLogSlider, box: BoundedFloatText, tidy: Cal
     low, high = (base**end if base else end for end in (slider.min, slider.max))
 
     def step(number: float) -> int:
-        """Return the slider's step that is nearest to a number."""
+        """Return the index of the slider's step that is nearest to a number."""
         number = min(max(number, low), high)
         return round((math.log(number, base) if base else number) / slider.step)
 

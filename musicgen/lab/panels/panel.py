@@ -23,7 +23,7 @@ class ControlNames(anywidget.AnyWidget):
 
 
 class Panel(VBox):
-    """A box of widgets that shows a text where there is no kernel, as on GitHub.
+    """A box of widgets. Where there is no kernel, as on GitHub, it shows HTML instead.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ class Message(HTML):
         self.add_class("musicgen-live")
 
     def tell(self, text: str) -> None:
-        """Show the progress."""
+        """Show a line about the progress."""
         self.value = f'<span class="musicgen-message">{escape(text)}</span>'
 
     def complain(self, text: str) -> None:
-        """Show an error."""
+        """Show an error in red."""
         style = "color: var(--jp-error-color1, #d32f2f); white-space: pre-wrap"
         self.value = f'<span class="musicgen-error" role="alert" style="{style}">{escape(text)}</span>'
 

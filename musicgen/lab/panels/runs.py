@@ -12,7 +12,7 @@ from musicgen.training import CheckpointError, load_checkpoint
 
 @dataclass(frozen=True)
 class Run:
-    """A training run that has finished at least one epoch.
+    """A training run that has been validated at least once.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class Run:
     settings : dict
         All settings of the model, the training and the windows, by name.
     history : list of dict
-        One row per finished epoch, as `Trainer.run` returns it; at least one.
+        One row per validation, as `Trainer.run` returns it; at least one.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Run:
 
     @property
     def best(self) -> dict:
-        """The epoch with the lowest validation loss."""
+        """The row of the history with the lowest validation loss."""
         return min(self.history, key=lambda row: row["validation_nll"])
 
 
 def load_runs(folder: Path | str) -> list[Run]:
-    """Load the runs in a folder that have finished an epoch, in natural order of their names.
+    """Load the runs in a folder that have been validated, in natural order of their names.
 
-    A run whose latest checkpoint is damaged counts up to its best one; what has no sound checkpoint is left out.
+    A run whose latest checkpoint is damaged counts up to its best one. A run without a sound checkpoint is left out.
     """
     folders = {path.parent for path in Path(folder).glob("*/best.safetensors")}
     in_order = sorted(folders, key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", path.name)])

@@ -47,7 +47,7 @@ class Take:
 
     @property
     def continuation(self) -> "Take":
-        """Only what is new: the piece without its prime."""
+        """The same take without its prime."""
         roll = self.roll[self.prime_frames :]
         return replace(self, roll=roll, prime_frames=0)
 

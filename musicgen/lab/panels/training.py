@@ -1,4 +1,4 @@
-"""Training with a live figure, in a cell or in a panel that can also stop and compare runs."""
+"""Training with a live figure, either in a cell or in a panel that can also stop and compare runs."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ HOW_TO = "<i>A panel to train with: run this cell in JupyterLab.</i>"
 
 
 class LiveLossPlot:
-    """A callback of `Trainer.run` that records the updates and redraws them every 1.5 seconds, or less often.
+    """A callback of `Trainer.run` that records the updates, and redraws the losses every 1.5 seconds or less often.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class LiveLossPlot:
         return self.stop()
 
     def draw(self, trainer: Trainer) -> None:
-        """Draw the state of the run."""
+        """Draw the losses and the progress of the run."""
         began = time.monotonic()
         at = trainer.progress
         config = trainer.config
@@ -186,7 +186,7 @@ class TrainingPanel(Panel):
         thread.start()
 
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
-        """Train (runs in a thread).
+        """Train; this runs in a thread of its own.
 
         Figures are drawn without pyplot, and nothing is printed, because neither works in a thread.
         """
@@ -210,7 +210,7 @@ class TrainingPanel(Panel):
         self.message.tell(line)
 
     def _show_runs(self) -> None:
-        """Show all runs in the folder."""
+        """Show a table and the losses of all runs in the folder."""
         runs = load_runs(self.folder)
         if runs:
             self.table.value = f'<div style="overflow-x: auto">{runs_table(runs)}</div>'

@@ -66,7 +66,7 @@ def write_site(notebooks: Sequence[Path], out: Path, graphs: Path) -> dict[str, 
 
 
 def bundle_scripts(out: Path) -> Path:
-    """Install the libraries with npm in a folder beside the site, bundle the page's scripts, and return that folder."""
+    """Bundle the page's scripts in a folder beside the site, with libraries from npm, and return that folder."""
     workshop = out.parent / f".{out.name}-build"
     for name in SOURCES:
         copy(HERE / name, workshop / name)
@@ -91,7 +91,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a program of Node.js; OSError with one line of advice if it is missing or fails."""
+    """Run a program of Node.js; raise OSError if it is missing or fails."""
     program = shutil.which(command[0])
     if not program:
         raise OSError(f"{command[0]} was not found: the site needs Node.js 20 or newer (the rest of musicgen does not)")
@@ -101,7 +101,7 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def site_data(sizes: dict[str, int], out: Path) -> dict:
-    """Return what the page needs to know: the openings, the composers, colours, and the files that it loads."""
+    """Return the data of the page: the openings, the composers, the colours, and the files that it loads."""
     model = load_checkpoint(SHIPPED_CHECKPOINT).model
     return {
         "files": sizes,
@@ -156,7 +156,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the site that the command line asks for."""
+    """Parse the command line, and write the site."""
     parser = argparse.ArgumentParser(description="Write the static site: the course, and the page that composes.")
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/site"), help="the folder of the site")

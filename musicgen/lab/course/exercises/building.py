@@ -24,7 +24,7 @@ def _seen_and_next(windows):
 
 
 def _distance(n_frames):
-    """Return how many frames each frame (row) lies after each frame (column)."""
+    """Return a matrix of distances in frames: the frame of the row minus the frame of the column."""
     return torch.arange(n_frames)[:, None] - torch.arange(n_frames)
 
 
@@ -101,7 +101,7 @@ def _training_step(model, optimizer, windows, order=("zero_grad", "backward", "s
 
 
 def _in_order(*order):
-    """Return a training step that does these things in this order."""
+    """Return a training step that runs the given parts in the given order."""
     return lambda model, optimizer, windows: _training_step(model, optimizer, windows, order)
 
 

@@ -15,7 +15,7 @@ MOST_PRINTED = 1_000  # characters that are kept of what a function prints
 
 @dataclass
 class Outcome:
-    """Outcome of a call: its result, or why there is none."""
+    """Outcome of a call: its result, or the reason why it has none."""
 
     result: object = None
     error: BaseException | None = None
@@ -29,7 +29,7 @@ class Stopped(BaseException):
 
 
 class _Beginning(io.StringIO):
-    """Keeps the beginning of what is written, so that an endless loop of prints needs no memory."""
+    """A stream that keeps only the first characters, so that endless printing does not fill the memory."""
 
     def write(self, text: str) -> int:
         if self.tell() < MOST_PRINTED:

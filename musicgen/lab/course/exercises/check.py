@@ -28,7 +28,7 @@ def check(exercise: str, answer: object) -> bool:
     if exercise not in EXERCISES:
         raise ValueError(f"there is no exercise {exercise!r}, only {', '.join(EXERCISES)}")
     if answer is None:
-        print(f"{exercise}: replace None by your answer")
+        print(f"{exercise}: replace None with your answer")
         return False
     task = EXERCISES[exercise]
     fault = task.fault(answer) if isinstance(task, FunctionExercise) else _fault_of_value(exercise, task, answer)
@@ -37,7 +37,7 @@ def check(exercise: str, answer: object) -> bool:
 
 
 def _fault_of_value(name: str, exercise: Exercise, value: object) -> str | None:
-    """Return the next hint about a wrong value; None if the value is right."""
+    """Return the next hint for a wrong value, or None if the value is right."""
     if hasattr(value, "item") and np.ndim(value) == 0:  # a number from numpy or torch
         value = value.item()
     if exercise.is_right(value):

@@ -76,7 +76,7 @@ class FunctionExercise:
         return ast.parse(self.stub).body[0]
 
     def fault(self, answer: object) -> str | None:
-        """Return what is wrong with an answer, with a hint, as one line; None if every case is right."""
+        """Return one line about the fault of an answer, with a hint; None if every case is right."""
         if not callable(answer):
             return f"The answer is the function {self.name} itself, without brackets, not {_short(answer)}."
         if problem := self._wrong_parameters(answer):
@@ -99,7 +99,7 @@ class FunctionExercise:
         return None
 
     def _fault_in(self, case: Case, answer: Callable) -> str | None:
-        """Return a sentence about what is wrong with an answer in one test case; None if it is right."""
+        """Return a sentence about the fault of an answer in one test case; None if it is right."""
         outcome = self._run(answer, case)
         call = f"{self.name}({', '.join(map(_short, case.arguments))})"
         if outcome.timed_out:
@@ -149,7 +149,7 @@ class FunctionExercise:
         return found[0][1] if found else None
 
     def _does(self, mistake: Callable, outcome: Outcome, case: Case) -> bool:
-        """Return whether a mistake has this outcome: the same error, or the same result of the same kind."""
+        """Return whether a mistake leads to this outcome: the same error, or the same result of the same kind."""
         wrong = self._run(mistake, case)
         if outcome.error is not None or wrong.error is not None:
             return type(wrong.error) is type(outcome.error) and str(wrong.error) == str(outcome.error)
@@ -211,7 +211,7 @@ def _fits_in_a_line(value: object) -> bool:
 
 
 def _first_difference(result: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
-    """Return the end of a sentence about the first entry in which two arrays of one shape differ."""
+    """Return the end of a sentence about the first entry in which two arrays of equal shape differ."""
     differs = ~np.isclose(result, expected, rtol=tolerance, atol=tolerance)
     index = tuple(np.argwhere(differs)[0].tolist())
     return f": entry {list(index)} should be {_short(expected[index])}, not {_short(result[index])}"
@@ -255,7 +255,7 @@ def _as_array(value: object) -> np.ndarray:
 
 
 def _short(value: object) -> str:
-    """Return a value as text on one line, numbers with four digits, a large array by its shape."""
+    """Return a value as one short line: numbers have four digits, and a large array is told by its shape."""
     try:
         text = _text(value)
     except Exception:  # a __repr__ of the reader's own
@@ -280,7 +280,7 @@ def _text(value: object) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the kind, the message and the line of an error in the reader's code."""
+    """Describe an error in the reader's code by its type, its message and the line."""
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     own = [frame for frame in frames if frame.filename not in (__file__, call_within.__code__.co_filename)]
     line = linecache.getline(own[-1].filename, own[-1].lineno).strip() if own else ""
