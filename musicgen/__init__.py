@@ -43,15 +43,22 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         repetition     the repetition penalty
         beat_search    the beats of a prime, found by the model
         steering       several continuations at once, of which the best go on
-    corpora        where pieces come from: a folder, MAESTRO, the bundled sample, Bach's chorales
+    corpora        where pieces come from
+        folder         any folder of MIDI files, with or without MAESTRO's table
+        splits         training, validation and test pieces of a folder without a table
+        maestro        the download of MAESTRO
+        sample         the bundled sample of MAESTRO
+        primes         the openings in the sample
+        chorales       Bach's chorales from music21
     lab            everything shown in JupyterLab, and the site
-        figures        style, piano rolls, charts, the architecture; what a model computes at a moment, and its figures
+        figures        style, fonts, html; rolls, charts, architecture; moments of a model: values and plots
         player         sound, the web player, the piano keyboard
-        panels         forms; panels that train, compose and explore; takes; the table of runs
-        course         notebook (open a corpus, choose a piece, train), exercises, results, pages and slides
+        panels         forms; panels for training, composing and exploring moments; takes, the table of runs
+        course         notebook (open a corpus, choose a piece, train), exercises, models, results, pages and slides
         site           the page that composes
     scaling        training in several processes
-    commands       the commands; ``python -m musicgen --help`` lists them
+    commands       what each command does; ``__main__`` has their options and the entry point
 
-``utils`` has helpers that know nothing about music. `musicgen.checkpoint` is the former name of a module of `training`.
+``utils`` has helpers that know nothing about music: files, limits, locks, processes, signals, devices, settings,
+inference, progress. `musicgen.checkpoint` is the former name of a module of `training`.
 """

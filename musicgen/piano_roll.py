@@ -121,6 +121,14 @@ class PianoRoll:
         notes["end_frame"] = lasts + 1
         return read_only(np.sort(notes, order=["start_frame", "pitch"]))
 
+    def pedal_spans(self) -> list[tuple[int, int]]:
+        """Return for each press of the pedal its first frame, and the first frame after it; none if it is unknown."""
+        if self.pedal is None:
+            return []
+        down = np.pad(self.pedal, 1).astype(np.int8)
+        change = np.diff(down)
+        return list(zip(np.flatnonzero(change == 1).tolist(), np.flatnonzero(change == -1).tolist()))
+
     def transpose(self, semitones: int) -> "PianoRoll":
         """Move the music up or down by semitones, as far as its outermost notes allow."""
         sounding = np.flatnonzero(self.velocity.any(axis=0))

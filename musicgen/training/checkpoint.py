@@ -122,7 +122,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not match")
     if name := not_finite(tensors):
         raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
-    tensors = {new_name(name): tensor for name, tensor in tensors.items()}
+    tensors = {current_tensor_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
     return Checkpoint(model.eval(), tensors, record, metadata["sha256"])
@@ -134,7 +134,7 @@ def _empty_model(config: ModelConfig) -> AttentionLSTM:
         return AttentionLSTM(config)
 
 
-def new_name(name: str) -> str:
+def current_tensor_name(name: str) -> str:
     """Translate the name of a tensor in an older checkpoint to its current name."""
     for old, new in OLD_NAMES.items():
         name = re.sub(rf"^model\.{old}", rf"model.{new}", name)
@@ -164,7 +164,7 @@ def check_header(path: Path) -> None:
 def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
     """Raise ValueError if the tensors in a file do not fit the model, before they are read."""
     wanted = {f"model.{name}": list(weight.shape) for name, weight in model.state_dict().items()}
-    found = {new_name(name): file.get_slice(name) for name in file.keys()}
+    found = {current_tensor_name(name): file.get_slice(name) for name in file.keys()}
     for name in sorted(wanted.keys() | {name for name in found if name.startswith("model.")}):
         shape = found[name].get_shape() if name in found else "missing"
         if shape != wanted.get(name):

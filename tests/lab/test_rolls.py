@@ -104,13 +104,13 @@ def test_the_pedal_is_a_strip_below_the_notes():
     pedal[[0, 1, 40, 41, 42, 59]] = True
     roll = PianoRoll(ROLL.velocity, pedal=pedal)
     ax = plots.plot_roll(roll)
-    assert plots.pedal_spans(roll) == [(0, 2), (40, 43), (59, 60)]
+    assert roll.pedal_spans() == [(0, 2), (40, 43), (59, 60)]
     np.testing.assert_allclose(extents_of(drawn(ax, "pedal")), [(0, 0.1), (2, 2.15), (2.95, 3)])
     bottom, top = ax.get_ylim()
     assert bottom + plots.PEDAL_TOP * (top - bottom) < 48 - 0.4
     assert "10% of the time" in ax.figure.alt
     assert "pedal" not in [artist.get_gid() for artist in plots.plot_roll(ROLL).collections]
-    assert plots.pedal_spans(ROLL) == []
+    assert ROLL.pedal_spans() == []
 
 
 def test_beats_within_the_roll_are_lines_and_downbeats_stronger_ones():

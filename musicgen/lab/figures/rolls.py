@@ -148,19 +148,11 @@ def beats_within(roll: PianoRoll) -> np.ndarray:
 def _draw_pedal(ax: Axes, roll: PianoRoll) -> None:
     if roll.pedal is None:
         return
-    spans = [(start / roll.fps, (end - start) / roll.fps) for start, end in pedal_spans(roll)]
+    spans = [(start / roll.fps, (end - start) / roll.fps) for start, end in roll.pedal_spans()]
     place = {"transform": ax.get_xaxis_transform(), "color": COLOURS["pedal"]}
     ax.broken_barh(spans, (0, PEDAL_TOP), linewidth=0, zorder=2, gid="pedal", **place)
     at = {"xy": (0, PEDAL_TOP / 2), "xycoords": "axes fraction", "textcoords": "offset points", "xytext": (-4, 0)}
     ax.annotate("pedal", ha="right", va="center", size=9, **at)
-
-
-def pedal_spans(roll: PianoRoll) -> list[tuple[int, int]]:
-    """Return the first frame and the end frame (exclusive) of each press of the pedal."""
-    down = np.zeros(roll.n_frames + 2, np.int8)
-    down[1:-1] = 0 if roll.pedal is None else roll.pedal
-    change = np.diff(down)
-    return list(zip(np.flatnonzero(change == 1).tolist(), np.flatnonzero(change == -1).tolist()))
 
 
 def _draw_prime(ax: Axes, seconds: float, rest: str) -> None:

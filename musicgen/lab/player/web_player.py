@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.lab.figures.html import escape, readable
-from musicgen.lab.figures.rolls import beats_within, pedal_spans, plot_rolls, to_roll
+from musicgen.lab.figures.rolls import beats_within, plot_rolls, to_roll
 from musicgen.lab.figures.style import COLOURS, Figure, png_bytes
 from musicgen.lab.player.sound import mp3_bytes, render
 from musicgen.midi import midi_bytes
@@ -132,7 +132,7 @@ def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
         "frames": roll.n_frames,
         "prime": min(prime_frames, roll.n_frames),
         "notes": roll.notes.tolist(),
-        "pedal": None if roll.pedal is None else pedal_spans(roll),
+        "pedal": None if roll.pedal is None else roll.pedal_spans(),
         "beats": None if roll.beats is None else np.round(beats_within(roll), 3).tolist(),
         "seconds": len(sound.samples) / sound.rate,
         "rate": sound.rate,
