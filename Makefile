@@ -23,7 +23,7 @@ demo: $(STAMP)  ## compose a piece with the shipped checkpoint: outputs/demo.mid
 
 test: $(STAMP)  ## check the style and run the tests
 	$(RUN) -m ruff check --output-format=concise .
-	$(RUN) -m pytest --ignore=tests/browser
+	$(RUN) -m pytest --ignore=tests/browser --numprocesses=logical --dist=loadfile
 
 EXECUTE ?= 00 05
 browser: $(STAMP)  ## use panels and notebooks in a real browser, pictures to outputs/browser; EXECUTE=all runs all notebooks
