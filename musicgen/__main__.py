@@ -71,7 +71,7 @@ def train_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.train`."""
     parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="folder for the checkpoints and log.csv")
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR; more epochs are allowed")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, also with more epochs")
     parser.add_argument(
         "--start", metavar="CHECKPOINT", help="train this model further, with AdamW and a small learning rate"
     )
@@ -108,14 +108,12 @@ def generate_options(parser: ArgumentParser) -> None:
         "--n", type=int, default=1, metavar="N", help="continuations to compose at once: OUT-1.mid, ..."
     )
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the opening")
-    where = "where torch computes; one piece is made fastest on the CPU (default: %(default)s)"
+    where = "where torch computes; a single piece is fastest on the CPU (default: %(default)s)"
     parser.add_argument("--device", default="cpu", choices=DEVICES, help=where)
     engine = "how to run the model (default: ONNX Runtime if it is installed and the checkpoint has graphs)"
     parser.add_argument("--engine", choices=ENGINES, help=engine)
     add_config(parser, GenerationConfig, "bpm", "beat")
-    text = (
-        "Beats per minute after the prime, or none to play freely. Default: those of the prime, or found by the model."
-    )
+    text = "Tempo after the prime in beats per minute, or none to play freely. Default: the prime's own."
     parser.add_argument("--bpm", type=tempo, metavar="N|none", help=text)
 
 

@@ -246,7 +246,7 @@ class WindowConfig(Settings):
     batch_size: int = setting("Windows per batch.", 8, 1, 1024, usual=(1, 64))
     max_transpose: int = setting("Transpose each window by up to this many semitones.", 0, 0, 12)
     max_stretch: float = setting("Change the tempo of each window by up to this share.", 0.0, 0, 0.5)
-    tempo_versions: int = setting("Tempos of each piece, to cut windows on the device; 0: on the CPU.", 0, 0, 100)
+    tempo_versions: int = setting("Tempo versions per piece, for windows cut on the device; 0: on the CPU.", 0, 0, 100)
     composer_dropout: float = setting("Share of windows whose composer is hidden.", 0.2, 0, 1)
     beat_dropout: float = setting("Share of windows whose beats are hidden.", 0.3, 0, 1)
     home_dropout: float = setting("Share of windows whose opening is hidden.", 0.2, 0, 1)

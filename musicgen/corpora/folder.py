@@ -292,7 +292,7 @@ def _load_beats(folder: Path) -> dict[str, np.ndarray]:
             for name in arrays.files:
                 beats[_normal(name)] = _clean_beats(np.asarray(arrays[name], np.float64))
     except Exception as error:  # numpy and zipfile raise many types for a broken file
-        raise CorpusError(path, "cannot be read as beats: an npz file of arrays of shape (n_beats, 2)") from error
+        raise CorpusError(path, "cannot be read as beats; it must be an npz file of arrays (n_beats, 2)") from error
     return beats
 
 

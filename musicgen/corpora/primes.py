@@ -66,7 +66,7 @@ def _piece(ending: str) -> Piece:
 
 
 def prime_recording(composer: str, fps: int = DEFAULT_FPS) -> PianoRoll:
-    """Return the whole bundled performance, from its first note, of which `shipped_prime` is the opening."""
+    """Return the performance that begins with `shipped_prime`, from its first note to its end."""
     roll = _recording(composer, fps)
     return roll[roll.notes["start_frame"][0] :]
 

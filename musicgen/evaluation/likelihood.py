@@ -1,4 +1,4 @@
-"""Evaluate a model with teacher forcing: negative log-likelihoods and F1 scores, beside those of baselines."""
+"""Evaluate a model with teacher forcing: negative log-likelihoods and F1 scores, compared with baselines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -90,7 +90,7 @@ def unpack(content: bytes, max_bytes: int) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise BrokenFile("damaged gzip data") from error
     if len(content) > max_bytes:
-        raise BrokenFile(f"larger than {max_bytes:,} bytes, which no piano piece is")
+        raise BrokenFile(f"larger than {max_bytes:,} bytes, too much for a piano piece")
     if content[:4] == b"RIFF" and content[8:12] == b"RMID":
         content = content[max(content.find(b"MThd"), 0) :]
     return content
@@ -203,7 +203,7 @@ def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int
     except IndexError:  # the data end within an event
         position = len(data) + 1
     if is_cut or position > len(data):
-        raise BrokenFile("broken MIDI file: it ends too early, or a track does")
+        raise BrokenFile("broken MIDI file: it or one of its tracks ends too early")
     return track, position
 
 

@@ -245,5 +245,5 @@ def _bars(is_downbeat: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _changes(timed: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Keep only the pairs whose value differs from that of the pair before."""
+    """Keep only the pairs whose value differs from the value of the pair before."""
     return [next(group) for _, group in groupby(timed, key=lambda pair: pair[1])]

@@ -100,7 +100,7 @@ def pedal_history(pedal: Tensor, state: PedalState | None = None) -> tuple[Tenso
 
 
 def lower_velocities(velocity: Tensor) -> Tensor:
-    """Return features (..., K, 3) of the velocities below each pitch: nearest, mean, and whether there is one."""
+    """Return features (..., K, 3) of the velocities below each pitch: the nearest, the mean, and whether any exist."""
     K = velocity.shape[-1]
     struck = (velocity > 0).to(velocity.dtype)
     n_lower = struck.cumsum(-1) - struck

@@ -30,10 +30,11 @@ DEVICE_STATE = "random_state.device"
 
 @dataclass
 class Progress:
-    """Progress of a run: the numbers of finished epochs and of finished batches in the next epoch.
+    """Progress of a run: the numbers of finished epochs, batches and updates, the losses, and the times.
 
-    ``loss_sum`` and ``n_frames`` count since the last validation. ``seconds`` and ``epoch_began`` are times of the run:
-    now (when it is saved), and when the epoch began. ``history`` has a row for each validation.
+    ``batch`` counts the finished batches of the next epoch. ``loss_sum`` and ``n_frames`` count since the last
+    validation. ``seconds`` and ``epoch_began`` are times of the run: now (when it is saved), and when the epoch began.
+    ``history`` has a row for each validation.
     """
 
     epoch: int = 0
@@ -77,7 +78,7 @@ class Progress:
 
 @contextmanager
 def run_lock(folder: Path, locked: bool = True) -> Iterator[None]:
-    """Lock a run folder during the block, and remove what a killed run left unfinished.
+    """Lock a run folder during the block, and remove the unfinished files of a killed run.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Pr
     epochs = [row["epoch"] for row in rows]
     ascending = all(before < after for before, after in zip(epochs, [*epochs[1:], at.epoch + 1]))
     if at.epoch > n_epochs or not ascending or not set(range(every, at.epoch + 1, every)) <= set(epochs):
-        raise ValueError(f"at epoch {reprlib.repr(at.epoch)} its history is {reprlib.repr(at.history)}")
+        raise ValueError(f"its history does not fit epoch {reprlib.repr(at.epoch)}: {reprlib.repr(at.history)}")
     if is_older and at.history:
         at.epoch_began = at.history[-1]["seconds"]  # right if every epoch was validated
     return at
@@ -241,7 +242,7 @@ def write_log(path: Path, history: list[dict]) -> None:
 
 
 def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates: int) -> dict:
-    """Return the state dict of an optimizer from the tensors of a checkpoint, which may come from anyone.
+    """Validate an optimizer's tensors from a checkpoint, and return them as a state dict.
 
     Raises
     ------
@@ -300,6 +301,6 @@ def check_record(record: dict) -> None:
     for name in ("training", "windows"):
         validate_settings(record.get(name, {}))
     if not isinstance(record.get("data", {}), dict):
-        raise ValueError("its description of the data is not a table")
+        raise ValueError("its description of the data is not a dict")
     if "progress" in record:
         validate_progress(record["progress"], every=_validated_every(record))

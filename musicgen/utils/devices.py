@@ -18,7 +18,7 @@ class DeviceError(ValueError):
 
 
 def choose_device(name: str = "auto"):
-    """Return a torch device by its name, after a test that the graphics card computes.
+    """Return a torch device by its name. A graphics card must pass a small computation first.
 
     Parameters
     ----------

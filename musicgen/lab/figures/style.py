@@ -122,7 +122,7 @@ class Figure(matplotlib.figure.Figure):
         return readable(f"{whole}." if whole else "A figure.").replace(r"\$", "$").replace("\n", " ")
 
     def draw(self, renderer) -> None:
-        """Draw the figure with fonts for all its characters, after replacing those that cannot be drawn."""
+        """Draw the figure with fonts that have its characters. Characters that no font has are escaped."""
         for text in self.findobj(Text):
             text.set_text(drawable(text.get_text()))
             if not text.get_text().isascii():

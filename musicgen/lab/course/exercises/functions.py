@@ -255,7 +255,7 @@ def _as_array(value: object) -> np.ndarray:
 
 
 def _short(value: object) -> str:
-    """Return a value as one short line: numbers have four digits, and a large array is told by its shape."""
+    """Return a value as one short line: numbers have four digits, and a large array is shown by its shape."""
     try:
         text = _text(value)
     except Exception:  # a __repr__ of the reader's own
