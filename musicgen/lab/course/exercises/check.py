@@ -28,7 +28,7 @@ def check(exercise: str, answer: object) -> bool:
     if exercise not in EXERCISES:
         raise ValueError(f"there is no exercise {exercise!r}, only {', '.join(EXERCISES)}")
     if answer is None:
-        print(f"{exercise}: replace None with your answer")
+        print(f"{exercise}: replace None by your answer")
         return False
     task = EXERCISES[exercise]
     fault = task.fault(answer) if isinstance(task, FunctionExercise) else _fault_of_value(exercise, task, answer)
