@@ -20,7 +20,7 @@ torch.inference_mode = torch.no_grad  # a wrapped tensor cannot be used in infer
 
 from musicgen.dataset import Piece, WindowBatches, WindowConfig, prepare  # noqa: E402
 from musicgen.evaluation.likelihood import evaluate, fit_baselines, piece_nlls  # noqa: E402
-from musicgen.generation import GenerationConfig, generate  # noqa: E402
+from musicgen.generation import GenerationConfig, generate, generate_several  # noqa: E402
 from musicgen.lab.figures.moments import attention_at  # noqa: E402
 from musicgen.midi import write_midi  # noqa: E402
 from musicgen.model import AttentionLSTM, ModelConfig  # noqa: E402
@@ -28,7 +28,8 @@ from musicgen.piano_roll import PianoRoll  # noqa: E402
 from musicgen.training import TrainConfig, Trainer, load_checkpoint  # noqa: E402
 
 PRETENDED = "pretended"
-OUTPUTS = ("independent", "shared", "joint")
+# Settings of the models, by output; only the joint one has a probe, with which candidates are steered.
+SIZES = {"independent": {}, "shared": {}, "joint": {"probe": True}}
 MOVES = {"aten::_to_copy", "aten::copy_"}  # these alone go from one device to another
 
 
@@ -163,7 +164,21 @@ def life_of_a_model(device: str, rolls, **sizes) -> list:
     losses = [row[name] for row in history for name in ("train_nll", "validation_nll")]
     piece = generate(model, rolls[0][:12], GenerationConfig(seconds=1.0, top_p=0.9, guidance_scale=2), "Bach")
     scores = [evaluate(each, rolls, fit_baselines(rolls))["nll"] for each in (model, kept)]
-    return [losses, scores, attention_at(model, piece, 0.8, "Bach").tolist(), piece.velocity.tolist()]
+    music = [piece.velocity.tolist()]
+    if sizes.get("probe"):  # the beats of the prime are found, and candidates are steered
+        steered = GenerationConfig(seconds=2.5, candidates=2, strength=9.0)
+        music += [each.velocity.tolist() for each in generate_several(model, rolls[0], steered, 1, "Bach", device=device)]
+    return [losses, scores, attention_at(model, piece, 0.8, "Bach").tolist(), music]
+
+
+def lstm_cell(x, state, weight, hidden_weight, bias, hidden_bias):
+    """Compute `torch.lstm_cell` in its parts."""
+    hidden, cell = state
+    input_gate, forget_gate, candidate, output_gate = (
+        torch.nn.functional.linear(x, weight, bias) + torch.nn.functional.linear(hidden, hidden_weight, hidden_bias)
+    ).chunk(4, dim=-1)
+    cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+    return output_gate.sigmoid() * cell.tanh(), cell
 
 
 def errors_of_mixing() -> list:
@@ -184,11 +199,14 @@ def main() -> None:
     register()  # before the first gradient: autograd counts the devices once
     results = {}
     # The CPU's LSTM in its parts, too, so that both devices do the same sums.
-    with tempfile.TemporaryDirectory() as folder, patch.object(torch.nn.modules.rnn._VF, "lstm", lstm_impl):
+    parts = patch.multiple(torch.nn.modules.rnn._VF, lstm=lstm_impl), patch.object(torch, "lstm_cell", lstm_cell)
+    with tempfile.TemporaryDirectory() as folder, parts[0], parts[1]:
         rolls = corpus(Path(folder))
-        results["cpu"] = {output: life_of_a_model("cpu", rolls, output=output) for output in OUTPUTS}
+        results["cpu"] = {output: life_of_a_model("cpu", rolls, output=output, **more) for output, more in SIZES.items()}
         with Pretend():
-            results[PRETENDED] = {output: life_of_a_model(PRETENDED, rolls, output=output) for output in OUTPUTS}
+            results[PRETENDED] = {
+                output: life_of_a_model(PRETENDED, rolls, output=output, **more) for output, more in SIZES.items()
+            }
             results["errors_of_mixing"] = errors_of_mixing()
     print(json.dumps(results))
 

@@ -242,14 +242,15 @@ class Continuation:
         Parameters
         ----------
         rows : Tensor of int, shape (n_pieces,)
+            On the CPU.
         """
         n_pieces = len(self.composers)
+        self.beats = [self.beats[row] for row in rows.tolist()]
+        self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
         rows = rows.to(self.velocity.device)
         for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[rows])
-        self.beats = [self.beats[row] for row in rows.tolist()]
-        self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
         self.repetition.select(rows)
         if self.hidden is not None:
             self.hidden = [hidden[rows] for hidden in self.hidden]

@@ -113,7 +113,7 @@ class Steering:
 def start_steering(pieces: Continuation, probe: Probe, n_candidates: int, strength: float, seed: int) -> Steering:
     """Copy each piece into `n_candidates` rows, which share the past and the state; see `Steering`."""
     prime = hidden_statistics(pieces.take_hidden())
-    rows = torch.arange(len(prime), device=prime.device).repeat_interleave(n_candidates)
+    rows = torch.arange(len(prime)).repeat_interleave(n_candidates)
     pieces.select(rows)
     return Steering(probe, prime, n_candidates, strength, seed)
 
