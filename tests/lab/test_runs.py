@@ -18,14 +18,16 @@ def history(*nlls):
 
 
 SGD = Run("first", {"optimizer": "sgd", "seed": 0, "n_layers": 2}, history(4.0, 3.0, 3.5))
-ADAMW = Run("<i>second", {"optimizer": "adamw", "seed": 0, "n_layers": 2, "max_transpose": 5}, history(2.0))
+ADAMW = Run(
+    "<i>second", {"optimizer": "adamw", "seed": 0, "n_layers": 2, "max_transpose": 5}, [history(2.0)[0] | {"epoch": 4}]
+)
 
 
 def test_only_the_settings_that_differ_are_compared():
     assert compare_runs([SGD, ADAMW]) == [
         {"run": "first", "optimizer": "sgd", "max_transpose": "", "epochs": 3, "seconds": 7}
         | {"training": 4.0, "validation": 3.0},
-        {"run": "<i>second", "optimizer": "adamw", "max_transpose": 5, "epochs": 1, "seconds": 2}
+        {"run": "<i>second", "optimizer": "adamw", "max_transpose": 5, "epochs": 4, "seconds": 2}
         | {"training": 3.0, "validation": 2.0},
     ]
 

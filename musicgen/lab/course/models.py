@@ -29,10 +29,9 @@ def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs")
     path = SHIPPED_CHECKPOINT if name is None else run if run.is_file() else Path(name)
     if not path.is_file():
         there = sorted(found.parent.name for found in Path(runs_dir).glob("*/best.safetensors"))
-        raise ValueError(
-            f"there is no run {str(name)!r} in {str(runs_dir)!r}, only {', '.join(there) or 'none yet'}; "
-            "CHECKPOINT = None opens the shipped model"
-        )
+        runs = f"the runs are {', '.join(there)}" if there else "there are no runs yet"
+        place = f"{str(name)!r} is no run in {str(runs_dir)!r}"
+        raise ValueError(f"{place}: {runs}; CHECKPOINT = None opens the shipped model")
     model = load_checkpoint(path).model
     config = model.config
     known = [f"{len(config.composers)} composers"] if config.composers else []

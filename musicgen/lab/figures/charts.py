@@ -46,7 +46,7 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     ax.plot(number, loss, color=BLUE, label="training")
     ends = [row["updates"] for row in history]
     nlls = [row["validation_nll"] for row in history]
-    ax.plot(ends, nlls, "o-", color=ORANGE, label="validation, after each epoch")
+    ax.plot(ends, nlls, "o-", color=ORANGE, label="validation")
     _describe_losses(ax, {"training": loss[-1:], "validation": nlls[-1:]}, baselines)
     _draw_baselines(ax, baselines)
     _in_decades(ax)

@@ -69,7 +69,7 @@ def compare_runs(runs: list[Run]) -> list[dict]:
         {"run": run.name}
         | {name: run.settings.get(name, "") for name in differing}
         | {
-            "epochs": len(run.history),
+            "epochs": run.history[-1]["epoch"],
             "seconds": round(run.history[-1]["seconds"]),
             "training": "" if run.best["train_nll"] is None else round(run.best["train_nll"], 3),  # of a start
             "validation": round(run.best["validation_nll"], 3),

@@ -56,7 +56,7 @@ class LiveLossPlot:
     def __call__(self, trainer: Trainer) -> bool:
         """Record an update, and return whether to stop the run."""
         at = trainer.progress
-        # Both restart at 0 in each epoch. If a run is resumed within an epoch, the loss of its first update is unknown.
+        # Both restart at 0 after a validation. If a run is resumed within an epoch, its first loss is unknown.
         loss_sum, n_frames = self.before or ((at.loss_sum, at.n_frames) if at.batch > 1 else (0.0, 0))
         if at.n_frames > n_frames:
             loss = (at.loss_sum - loss_sum) / (at.n_frames - n_frames)

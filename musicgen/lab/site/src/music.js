@@ -18,7 +18,7 @@ export const onPiano = (pitch) => pitch >= LOWEST_PITCH && pitch < LOWEST_PITCH 
  * Throws an Error with one sentence for the visitor.
  */
 export function readOpening(bytes, nBeats = 8) {
-  if (bytes.length > MAX_BYTES) throw new Error("This file has more than 4 MB, which no piano piece has.");
+  if (bytes.length > MAX_BYTES) throw new Error("This file has more than 4 MB; a piece for piano has less.");
   const file = parse(bytes);
   const tracks = file.tracks.filter((track) => track.channel !== DRUMS);
   const notes = tracks.flatMap((track) => track.notes).filter((note) => onPiano(note.midi));
