@@ -29,7 +29,7 @@ def test_a_run_is_opened_by_its_name(runs, capsys):
     assert open_model(runs / "mine" / "best.safetensors").config == SMALL
     assert open_model().config.composers
     assert "mine knows notes" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no run 'yours'.*only mine; CHECKPOINT = None"):
+    with pytest.raises(ValueError, match="'yours' is no run.*the runs are mine; CHECKPOINT = None"):
         open_model("yours", runs)
 
 
