@@ -37,12 +37,12 @@ def pieces(tmp_path):
 def test_a_file_that_takes_too_much_is_named_and_skipped_and_the_rest_is_sampled(
     pieces, tmp_path, monkeypatch, request, workers, limit, value, reason
 ):
-    def sample_within(*job, sample=dataset._sample):
+    def sample_within(*job, sample=dataset._sample_file):
         setattr(dataset, limit, value)  # in the worker
         return sample(*job)
 
     monkeypatch.setattr(dataset, limit, value)
-    monkeypatch.setattr(dataset, "_sample", sample_within)
+    monkeypatch.setattr(dataset, "_sample_file", sample_within)
     if workers:
         request.getfixturevalue("two_processes")
     rolls = prepare(pieces, tmp_path / "cache", progress=False)
