@@ -159,15 +159,19 @@ class ForSlides(Preprocessor):
         """Choose the cells of a whole notebook (called by nbconvert)."""
         cells = []
         for cell in notebook.cells:
-            if cell.cell_type == "markdown" and cell.source.startswith("## Settings"):
-                continue
             if cell.cell_type == "markdown" and "\n## Exercises" in cell.source:
-                cell.source = cell.source.split("\n## Exercises")[0]
-                cells.append(cell)
+                cells += self._by_heading(cell.source.split("\n## Exercises")[0])
                 break
-            cells.append(self._shown(cell, resources["folder"]))
+            shown = self._shown(cell, resources["folder"])
+            cells += self._by_heading(shown.source) if shown.cell_type == "markdown" else [shown]
         notebook.cells = cells
         return notebook, resources
+
+    @staticmethod
+    def _by_heading(source: str) -> list[nbformat.NotebookNode]:
+        """Return a cell for each second-level heading, so that it begins a slide; settings are left out."""
+        parts = re.split(r"\n(?=## )", source)
+        return [nbformat.v4.new_markdown_cell(part) for part in parts if not part.startswith("## Settings")]
 
     @staticmethod
     def _shown(cell: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
