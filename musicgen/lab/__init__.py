@@ -10,7 +10,7 @@ _HOMES = {
     "course.exercises": ("check",),
     "player": ("Player",),
     "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison", "to_roll"),
-    "figures.architecture": ("plot_architecture",),
+    "figures.architecture": ("plot_architecture", "plot_loop"),
     "figures.moment_plots": (
         "plot_gates",
         "plot_attention",
@@ -28,7 +28,7 @@ _HOMES = {
         "chord_at",
         "next_pitches",
     ),
-    "figures.charts": ("plot_bars", "plot_candidates", "plot_ladder", "plot_validation"),
+    "figures.charts": ("plot_bars", "plot_candidates", "plot_ladder", "plot_losses", "plot_validation"),
     "panels.runs": ("load_runs", "show_runs"),
     "panels.forms": ("form", "follow"),
     "panels.composing": ("GenerationPanel", "ComposePanel"),

@@ -40,7 +40,7 @@ def make_trainer(name, sizes, recipe):
     return Trainer(AttentionLSTM(sizes), batches, validate, recipe, Path("runs") / name, progress=False)
 
 sizes, recipe = form(ModelConfig, **SIZES), form(TrainConfig, n_epochs=400)
-history = train_and_watch(make_trainer("plain", sizes.value, TrainConfig(n_epochs=2)), {"Markov": 3.0})
+history, _ = train_and_watch(make_trainer("plain", sizes.value, TrainConfig(n_epochs=2)), {"Markov": 3.0})
 """,
     "TrainingPanel(make_trainer, {'model': sizes, 'training': recipe}, {'Markov': 3.0}, 'runs')",
     "model = load_checkpoint(SHIPPED_CHECKPOINT).model\nGenerationPanel(model, load_corpus('midi'), 'made', seconds=8)",

@@ -1,6 +1,6 @@
 import pytest
 
-from musicgen.lab.figures.architecture import plot_architecture
+from musicgen.lab.figures.architecture import plot_architecture, plot_loop
 from musicgen.model import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
@@ -58,6 +58,13 @@ def test_no_texts_of_the_architecture_overlap(n_layers, output):
     whole = ax.figure.bbox
     assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_loop_goes_from_the_next_frame_back_to_the_model():
+    ax = plot_loop()
+    back = ax.texts[-2]  # an arrow is an annotation without text
+    boxes = {text.get_text(): text.get_position()[0] for text in ax.texts if text.get_text()}
+    assert (back.xyann[0], back.xy[0]) == (boxes["next frame, 1/20 s"], boxes["model"])
 
 
 def test_the_architecture_shows_copy_attention_pedal_beats_and_home_if_the_model_has_them():

@@ -91,6 +91,13 @@ def test_many_updates_are_drawn_as_means():
     assert line.get_xydata()[1].tolist() == [14.5, 14.5]
 
 
+def test_losses_of_runs_stand_side_by_side():
+    long, short = np.array([[1, 8.0, 0.1], [2, 7.0, 0.2], [3, 6.0, 0.3]]), np.array([[1, 9.0, 0.1]])
+    ax = charts.plot_losses({"run": long, "tweak": short}, {"Markov": 4.14})
+    assert [line.get_xydata().tolist() for line in ax.lines[:2]] == [[[1, 8], [2, 7], [3, 6]], [[1, 9]]]
+    assert ax.figure.alt == "In nats per frame: run loss 6.00, tweak loss 9.00, Markov baseline 4.14."
+
+
 def test_runs_have_different_colours_or_markers():
     names = [f"run-{number}" for number in range(7)]
     ax = charts.plot_validation(dict.fromkeys(names, HISTORY), {"Markov": 4.14})

@@ -15,10 +15,8 @@ from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.utils.inference import single_thread
 
 
-def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs") -> AttentionLSTM:
-    """Open the shipped model (None), the best model of a run by the run's name, or a checkpoint by its path.
-
-    It prints what the model knows besides the notes.
+def find_checkpoint(name: Path | str | None = None, runs_dir: Path | str = "../runs") -> Path:
+    """Return the path of the shipped checkpoint (None), of the best one of a run by the run's name, or the given path.
 
     Raises
     ------
@@ -32,7 +30,12 @@ def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs")
         runs = f"the runs are {', '.join(there)}" if there else "there are no runs yet"
         place = f"{str(name)!r} is no run in {str(runs_dir)!r}"
         raise ValueError(f"{place}: {runs}; CHECKPOINT = None opens the shipped model")
-    model = load_checkpoint(path).model
+    return path
+
+
+def open_model(name: Path | str | None = None, runs_dir: Path | str = "../runs") -> AttentionLSTM:
+    """Open the model of `find_checkpoint`, and print what it knows besides the notes."""
+    model = load_checkpoint(find_checkpoint(name, runs_dir)).model
     config = model.config
     known = [f"{len(config.composers)} composers"] if config.composers else []
     known += [what for what, knows in (("beats", config.beats), ("the pedal", config.pedal)) if knows]

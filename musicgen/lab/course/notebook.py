@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from musicgen.corpora.chorales import make_chorales
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats
@@ -73,6 +75,7 @@ class TrainedRun:
     run_dir: Path
     model: AttentionLSTM
     history: list[dict]
+    updates: np.ndarray  # (n, 3): the number, the loss in nats per frame and the learning rate of each update
     baselines: Baselines
 
     @property
@@ -110,10 +113,10 @@ def train(
     """
     trainer = make_trainer(rolls, sizes, windows, recipe, free_run_dir(runs_dir, name), start, progress=False)
     baselines = Baselines.from_tensors(trainer.tensors)
-    history = watch(trainer, baseline_nlls(baselines, rolls.select(split="validation")))
+    history, updates = watch(trainer, baseline_nlls(baselines, rolls.select(split="validation")))
     if not history:
         raise ValueError(f"{name} was stopped in its first epoch: run the cell again")
-    return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, baselines)
+    return TrainedRun(trainer.run_dir, load_checkpoint(trainer.best_path).model, history, updates, baselines)
 
 
 def verdict(claim: str, holds: bool, evidence: str = "") -> None:

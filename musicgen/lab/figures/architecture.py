@@ -1,4 +1,4 @@
-"""Figure 3 of the poster: the program, and the model with its sizes."""
+"""How generation goes round, and figure 3 of the poster: the program, and the model with its sizes."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,26 @@ CORNER = "angle,angleA=90,angleB=0,rad=5"
 
 Step = tuple[str, str, str]  # text, colour, label of the arrow to the next step
 Aside = tuple[int, int, str, str, str, str]  # indices of two steps, text, colour, what it takes and gives
+
+
+def plot_loop(ax: Axes | None = None) -> Axes:
+    """Draw how music is made: the model reads what there is, and adds a frame, again and again."""
+    ax = axes_for(ax, 9, 1.8)
+    ax.set(xlim=(0, 9), ylim=(0, 1.8))  # one unit is one inch
+    ax.axis("off")
+    prime_x, model_x, frame_x = 1.35, 4.5, 7.65
+    row = 1.25
+    _box(ax, prime_x, row, "prime: the opening", GREY)
+    _box(ax, model_x, row, "model", BLUE)
+    _box(ax, frame_x, row, "next frame, 1/20 s", PURPLE)
+    _arrow(ax, (prime_x + 1.3, row), (model_x - 1.3, row))
+    _arrow(ax, (model_x + 1.3, row), (frame_x - 1.3, row))
+    _arrow(ax, (frame_x, row - 0.2), (model_x, row - 0.2), path="bar,fraction=-0.2")
+    ax.text((model_x + frame_x) / 2, 0.2, "add it to the music, and ask again", ha="center", size=11)
+    describe(
+        ax, "Diagram: the prime goes into the model, which gives the next frame; it is added, and the model reads on"
+    )
+    return ax
 
 
 def plot_architecture(config: ModelConfig, ax: Axes | None = None) -> Axes:

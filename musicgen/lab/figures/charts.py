@@ -1,6 +1,7 @@
 """Figures of numbers: losses, distributions, comparisons. Like all figures, they draw into `ax` and return the axes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,8 +42,7 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     title : str
     """
     _, (ax, below) = subplots(2, size=(8, 4.2), sharex=True, height_ratios=(4, 1))
-    groups = np.array_split(updates, min(len(updates), MOST_POINTS) or 1)
-    number, loss, rate = np.array([group.mean(axis=0) for group in groups if len(group)]).reshape(-1, 3).T
+    number, loss, rate = _thinned(updates)
     ax.plot(number, loss, color=BLUE, label="training")
     ends = [row["updates"] for row in history]
     nlls = [row["validation_nll"] for row in history]
@@ -55,6 +55,38 @@ def plot_training(updates: np.ndarray, history: list[dict], baselines: dict, n_u
     below.plot(number, rate, color=GREY)
     below.set(xlabel="update", ylabel="learning\nrate", ylim=(0, 1.1 * rate.max(initial=1e-9)))
     return ax
+
+
+def plot_losses(runs: Mapping[str, np.ndarray], baselines: Mapping[str, float], ax: Axes | None = None) -> Axes:
+    """Draw the training losses of several runs side by side, update by update.
+
+    Parameters
+    ----------
+    runs : mapping of str to numpy.ndarray, shape (n, 3)
+        For each run the number, the loss in nats per frame and the learning rate of each update. Many updates are
+        averaged.
+    baselines : mapping of str to float
+        Losses to beat, by name, in nats per frame.
+    ax : Axes, optional
+    """
+    ax = axes_for(ax, 8, 4)
+    latest = {}
+    for colour, (name, updates) in zip(cycle(PALETTE), runs.items()):
+        number, loss, _ = _thinned(updates)
+        ax.plot(number, loss, color=colour, label=literal(name))
+        latest[name] = loss[-1:]
+    _describe_losses(ax, latest, baselines)
+    _draw_baselines(ax, baselines)
+    _in_decades(ax)
+    ax.set(xlabel="update", ylabel="training loss in nats per frame")
+    legend_below(ax)
+    return ax
+
+
+def _thinned(updates: np.ndarray) -> np.ndarray:
+    """Return at most `MOST_POINTS` means of successive updates, as three rows: number, loss and learning rate."""
+    groups = np.array_split(updates, min(len(updates), MOST_POINTS) or 1)
+    return np.array([group.mean(axis=0) for group in groups if len(group)]).reshape(-1, 3).T
 
 
 def plot_validation(histories: dict[str, list[dict]], baselines: dict, ax: Axes | None = None) -> Axes:

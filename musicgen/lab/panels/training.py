@@ -84,7 +84,7 @@ class LiveLossPlot:
         self.next_drawing = now + max(REDRAW_SECONDS, (now - began) / DRAWING_SHARE)
 
 
-def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> list[dict]:
+def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> tuple[list[dict], np.ndarray]:
     """Train with a live figure in the cell; the notebook's stop button saves and ends the run.
 
     Parameters
@@ -98,14 +98,16 @@ def train_and_watch(trainer: Trainer, baselines: dict, resume: bool = False) -> 
 
     Returns
     -------
-    list of dict
+    history : list of dict
         As in `Trainer.run`.
+    updates : numpy.ndarray, shape (n, 3)
+        The number, the loss in nats per frame and the learning rate of each update.
     """
     handle = display(display_id=True)  # None outside of a notebook
     follower = LiveLossPlot(baselines, lambda done, line, figure: handle and handle.update(Html(figure)))
     history = trainer.run(resume, follower)
     follower.draw(trainer)
-    return history
+    return history, np.reshape(follower.updates, (-1, 3))
 
 
 class TrainingPanel(Panel):
