@@ -3,7 +3,7 @@
 ``python benchmarks/engines.py DATA_DIR [--graphs FILE.onnx] [--checkpoint C] [--split validation] [--pieces N]``
 
 Prints a table in JSON. The likelihood is teacher-forced on whole pieces without composers, beats and home, as in
-``python -m musicgen evaluate``; the graphs hear frame by frame.
+``python -m musicgen evaluate``; the graphs run frame by frame.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from musicgen.dataset import pad, prepare
 from musicgen.evaluation.likelihood import mean_nll
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.generation.engines import Graphs, OnnxEngine
+from musicgen.generation.steps import Frames
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.utils.inference import single_thread
@@ -46,7 +47,8 @@ def nll_of_graphs(engine: OnnxEngine, rolls: list[PianoRoll]) -> float:
         beats = torch.zeros(len(some), 1, N_BEAT_FEATURES)
         state = None
         for t in range(velocity.shape[1] - 1):
-            known, state = engine.hear(velocity[:, t : t + 1], pedal[:, t : t + 1], beats, composers, None, state)
+            frames = Frames(velocity[:, t : t + 1], pedal[:, t : t + 1], beats, composers)
+            known, state = engine.step(frames, state)
             target = (velocity[:, t + 1] > 0).float()
             logits, _ = engine.pitch_logits(known, pedal[:, t + 1], target)
             nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
@@ -62,18 +64,20 @@ def same_continuations(model, graphs: Graphs, n_pieces: int) -> float:
     for seed in range(n_pieces):
         name = list(PRIMES)[seed % len(PRIMES)]
         prime, config = shipped_prime(name, 8), GenerationConfig(seed=seed)
-        pieces = [continue_rolls(model, [prime], TWO_SECONDS, config, [1], graphs=each)[0] for each in (None, graphs)]
+        pieces = [
+            continue_rolls(model, [prime], TWO_SECONDS, config, [1], engine=each)[0] for each in ("torch", graphs)
+        ]
         same.append(np.array_equal(pieces[0].velocity, pieces[1].velocity))
     return float(np.mean(same))
 
 
-def ms_per_frame(model, graphs: Graphs | None, n_pieces: int, n_frames: int) -> float:
+def ms_per_frame(model, engine: str | Graphs, n_pieces: int, n_frames: int) -> float:
     """Return the milliseconds of CPU time per frame of some pieces at once."""
     prime, config = shipped_prime("Bach", 8), GenerationConfig(seed=1)
     times = []
     for n in (1, n_frames + 1):  # without the start
         started = time.thread_time()
-        continue_rolls(model, [prime] * n_pieces, n, config, [1] * n_pieces, graphs=graphs)
+        continue_rolls(model, [prime] * n_pieces, n, config, [1] * n_pieces, engine=engine)
         times.append(time.thread_time() - started)
     return 1000 * (times[1] - times[0]) / n_frames
 
@@ -102,7 +106,7 @@ def main() -> None:
         if args.continuations:
             result["same"] = same_continuations(model, graphs, args.continuations)
         for n_pieces in (1, 8):
-            for name, each in {"torch": None, "onnx": graphs}.items():
+            for name, each in {"torch": "torch", "onnx": graphs}.items():
                 result[f"ms per frame, {n_pieces} pieces, {name}"] = ms_per_frame(model, each, n_pieces, 100)
     print(json.dumps(result, indent=1))
 

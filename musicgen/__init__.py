@@ -19,6 +19,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         home           embeds the profile of an opening
         heads          output heads, and the likelihood of frames
         probe          tells from the hidden states whether a pianist plays
+        origin         the checkpoint that a model was read from
     evaluation     how good a model and its music are
         likelihood     nll of whole pieces, and the baselines
         markov         a piece from the Markov baseline
@@ -35,8 +36,8 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         run            from rolls and settings to a trainer
     generation     new music
         generate       the settings, and continuing a prime frame by frame
-        continuation   pieces that grow frame by frame, and the model that hears them
-        graphs         the steps of a frame as modules that can be exported
+        continuation   pieces that grow frame by frame, and what a model remembers
+        steps          the steps of a frame as modules that can be exported
         engines        what computes the steps: PyTorch, ONNX Runtime
         export         graphs for ONNX Runtime, in Python or a browser
         sampling       pure functions from logits to notes

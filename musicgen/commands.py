@@ -98,7 +98,7 @@ def _train(args: Namespace) -> dict:
     """Train in this process."""
     from musicgen.scaling.torchrun import DistributedTrainer, n_ranks, one_by_one, rank
     from musicgen.training import Trainer
-    from musicgen.training.run import FINE_TUNING, fps_of, make_trainer
+    from musicgen.training.run import FINE_TUNING, make_trainer
 
     start = load_piano_model(args.start) if args.start else None
     sizes_kind, windows_kind, recipe_kind = training_configs()
@@ -109,7 +109,7 @@ def _train(args: Namespace) -> dict:
     if "minutes" in vars(args) and "n_epochs" not in vars(args):
         recipe = replace(recipe, n_epochs=MOST_EPOCHS)  # only the time counts
     with one_by_one():
-        rolls = load_rolls(args.data_dirs, fps_of(start) if start else DEFAULT_FPS, progress=rank() == 0)
+        rolls = load_rolls(args.data_dirs, sizes.fps, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
     composers = tuple(match_composer(name, known) for name in filter(None, args.composer_names.split(",")))
     if start and composers not in ((), start.model.config.composers):
@@ -165,12 +165,11 @@ def validate_together(rolls: RollCache):
 def evaluate_checkpoint(args: Namespace) -> dict:
     """Score a checkpoint on the whole pieces of one split, with teacher forcing."""
     from musicgen.evaluation.likelihood import Baselines, evaluate
-    from musicgen.training.run import fps_of
     from musicgen.utils.devices import choose_device
 
     checkpoint = load_piano_model(args.checkpoint)
     model = checkpoint.model.to(choose_device(args.device))
-    rolls = load_rolls([args.data_dir], fps_of(checkpoint)).select(split=args.split)
+    rolls = load_rolls([args.data_dir], checkpoint.model.config.fps).select(split=args.split)
     return evaluate(model, rolls, Baselines.from_tensors(checkpoint.tensors))
 
 
@@ -186,9 +185,8 @@ def load_piano_model(path: Path | str):
 
 def generate_piece(args: Namespace) -> dict:
     """Compose one or several continuations of an opening. Ctrl-C stops early and writes the music so far."""
-    from musicgen.generation import GenerationConfig, find_graphs, without_prime
+    from musicgen.generation import GenerationConfig, without_prime
     from musicgen.training import SHIPPED_CHECKPOINT
-    from musicgen.training.run import fps_of
     from musicgen.utils.devices import choose_device
 
     outputs = output_files(args)
@@ -199,8 +197,7 @@ def generate_piece(args: Namespace) -> dict:
     performance = read_performance(args.prime) if args.prime else None
     path = args.checkpoint or SHIPPED_CHECKPOINT
     checkpoint = load_piano_model(path)
-    graphs = find_graphs(path, checkpoint.sha256, args.engine)
-    fps = fps_of(checkpoint)
+    fps = checkpoint.model.config.fps
     composers = checkpoint.model.config.composers
     asked = (args.composer or "").strip()
     if asked and performance and not composers:
@@ -210,7 +207,7 @@ def generate_piece(args: Namespace) -> dict:
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
     started = time.perf_counter()
-    pieces, stopped_by = compose(checkpoint.model, prime, config, style, fps, device, graphs, args)
+    pieces, stopped_by = compose(checkpoint.model, prime, config, style, device, args)
     seconds = time.perf_counter() - started
     n_prime = prime.n_frames if prime else 0
     n_new = pieces[0].n_frames - n_prime
@@ -274,7 +271,7 @@ def output_files(args: Namespace) -> list[dict[str, str]]:
     return outputs
 
 
-def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int, device, graphs, args: Namespace):
+def compose(model, prime: PianoRoll | None, config, style: str | None, device, args: Namespace):
     """Return the generated pieces, and the number of the signal that stopped composing early, or None."""
     from musicgen.generation import generate_several
     from musicgen.utils.progress import progress_bar
@@ -285,21 +282,20 @@ def compose(model, prime: PianoRoll | None, config, style: str | None, fps: int,
     with catch_signals() as stop, progress_bar("composing", n_seconds, "s of music", show) as bar:
 
         def after_frame(n_new: int) -> bool:
-            if n_new % fps == 0:
+            if n_new % model.config.fps == 0:
                 bar.update(1)
             return stop.is_set()
 
-        pieces = generate_several(model, prime, config, args.n, style, after_frame, fps, device, graphs=graphs)
+        pieces = generate_several(model, prime, config, args.n, style, after_frame, device, engine=args.engine)
     return pieces, stop.number
 
 
 def export(args: Namespace) -> dict:
     """Write a checkpoint's model as graphs for ONNX Runtime, in Python or in a browser."""
     from musicgen.generation.export import export_graphs
-    from musicgen.training.run import fps_of
 
     checkpoint = load_piano_model(args.checkpoint)
-    files = export_graphs(checkpoint.model, args.out, checkpoint.sha256, fps_of(checkpoint), args.precision)
+    files = export_graphs(checkpoint.model, args.out, checkpoint.sha256, args.precision)
     return {name: str(path) for name, path in files.items()} | {"bytes": sum(p.stat().st_size for p in files.values())}
 
 

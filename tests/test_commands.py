@@ -178,7 +178,7 @@ def test_generate_takes_a_composer_of_the_model_and_every_control(run, checkpoin
 @pytest.fixture
 def tiny(tiny_model, tmp_path):
     """The path of a checkpoint of a model that was trained at 10 frames per second."""
-    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model(n_pitches=88), {}, {"data": {"fps": 10}})
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model(n_pitches=88, fps=10), {}, {})
     return tmp_path / "tiny.safetensors"
 
 

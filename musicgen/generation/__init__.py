@@ -1,6 +1,5 @@
 """New music: a model continues a prime frame by frame."""
 
-from musicgen.generation.engines import find_graphs as find_graphs
 from musicgen.generation.generate import GenerationConfig as GenerationConfig
 from musicgen.generation.generate import continue_rolls as continue_rolls
 from musicgen.generation.generate import generate as generate

@@ -1,7 +1,6 @@
-"""Pieces that grow frame by frame, and the model that hears them."""
+"""Pieces that grow frame by frame, and what a model remembers of them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,78 +8,13 @@ from torch import Tensor
 
 from musicgen.beats import beat_features
 from musicgen.generation import sampling
-from musicgen.generation.engines import Graphs, OnnxEngine, OnnxState, TorchEngine
-from musicgen.generation.graphs import Known
+from musicgen.generation.engines import OnnxState
 from musicgen.generation.repetition import RepetitionPenalty
-from musicgen.model import AttentionLSTM
+from musicgen.generation.steps import Frames, GuidedModel, Known
 from musicgen.model.attention_lstm import ModelState
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
-
-
-class GuidedModel:
-    """A model with classifier-free guidance, for B pieces.
-
-    With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
-    guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
-    This is all that generation needs of a model.
-
-    Parameters
-    ----------
-    model : AttentionLSTM
-        In evaluation mode.
-    scale : float
-        The guidance scale.
-    graphs : Graphs, optional
-        Compute with ONNX Runtime.
-    """
-
-    def __init__(self, model: AttentionLSTM, scale: float, graphs: Graphs | None = None):
-        self.engine = OnnxEngine(model, graphs) if graphs else TorchEngine(model)
-        self.scale = scale
-        self.n_streams = 1 if scale == 1 else 2
-        self.predicts_pedal = model.output.pedal is not None
-        self.predicts_velocity = model.output.velocity is not None
-
-    def hear(
-        self,
-        velocity: Tensor,
-        pedal: Tensor,
-        beats: Tensor,
-        composers: Tensor,
-        home: Tensor | None,
-        state: ModelState | OnnxState | None,
-    ) -> tuple[Known, ModelState | OnnxState]:
-        """Hear some frames; return the encoding of the past and the new state, as `FrameStep` does."""
-        if self.n_streams == 2:
-            composers = torch.cat([composers, torch.zeros_like(composers)])
-        home = None if home is None else self._repeat(home)
-        frames = self._repeat(velocity), self._repeat(pedal), self._repeat(beats)
-        return self.engine.hear(*frames, composers, home, state)
-
-    def pedal_logits(self, known: Known) -> Tensor:
-        """Return the logits of the next pedal, shape (B,)."""
-        return self._guide(known.pedal_logit)
-
-    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
-        """Return the logit of each pitch (B, K), given the pedal (B,) and the lower pitches in `on` (B, K).
-
-        The second result is for `velocity_logits`.
-        """
-        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
-        return self._guide(logits), conditioned
-
-    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the `velocity` of lower pitches."""
-        streams = self._repeat(velocity), self._repeat(struck)
-        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
-
-    def _repeat(self, x: Tensor) -> Tensor:
-        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
-
-    def _guide(self, logits: Tensor) -> Tensor:
-        return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
 
 
 @dataclass
@@ -211,21 +145,25 @@ class Continuation:
         self.repetition.append(struck)
         self.n_known += 1
 
-    def hear_prime(self, model: GuidedModel) -> None:
-        """Let the model hear all known frames except the last one."""
+    def prefill(self, model: GuidedModel) -> None:
+        """Run the model on all known frames except the last one."""
         end = self.n_known - 1
         for start in range(0, end, CHUNK_FRAMES):
-            self._hear(model, slice(start, min(start + CHUNK_FRAMES, end)))
+            self._encode(model, slice(start, min(start + CHUNK_FRAMES, end)))
 
-    def hear_last_frame(self, model: GuidedModel) -> Known:
-        """Let the model hear the last known frame, and return the encoding from which the next one is sampled."""
-        return self._hear(model, slice(self.n_known - 1, self.n_known))
+    def encode_past(self, model: GuidedModel) -> Known:
+        """Run the model on the last known frame, and return the encoding from which the next one is sampled."""
+        return self._encode(model, slice(self.n_known - 1, self.n_known))
 
-    def _hear(self, model: GuidedModel, frames: slice) -> Known:
-        beats_ahead = self.beat_features[:, frames.start + 1 : frames.stop + 1]  # of the frames to be predicted
-        velocity = self.velocity[:, frames]
-        pedal = self.pedal[:, frames]
-        known, self.network = model.hear(velocity, pedal, beats_ahead, self.composers, self.home, self.network)
+    def _encode(self, model: GuidedModel, which: slice) -> Known:
+        frames = Frames(
+            velocity=self.velocity[:, which],
+            pedal=self.pedal[:, which],
+            beats=self.beat_features[:, which.start + 1 : which.stop + 1],  # of the frames to be predicted
+            composer=self.composers,
+            home=self.home,
+        )
+        known, self.network = model.encode(frames, self.network)
         if self.hidden is not None:
             self.hidden.append(known.hidden[: len(self.composers)])  # with guidance: those with the composer
         return known

@@ -1,6 +1,7 @@
 """Engines run a model frame by frame: PyTorch runs its modules, ONNX Runtime the graphs exported from them."""
 
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,38 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen.generation.graphs import FrameStep, Known, PitchPass, VelocityPass, named_tensors
+from musicgen.generation.steps import Frames, FrameStep, Known, TorchEngine, named_tensors
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
+from musicgen.model.origin import checksum
 from musicgen.utils.files import printable
 
 ENGINES = ("torch", "onnx")
 INSTALL = "pip install onnxruntime"
 # A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
 IN_PLACE = (".keys", ".values")
-
-
-class TorchEngine:
-    """Runs a model in PyTorch.
-
-    Parameters
-    ----------
-    model : AttentionLSTM
-        In evaluation mode.
-    """
-
-    def __init__(self, model: AttentionLSTM):
-        self.hear = FrameStep(model)
-        self._pitch_pass = PitchPass(model)
-        self._velocity_pass = VelocityPass(model)
-
-    def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Run a `PitchPass`, and return its logits and embeddings."""
-        return self._pitch_pass(known.encoded, known.pitches, known.pedal, next_pedal, next_frame)
-
-    def velocity_logits(self, known: Known, conditioned: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
-        return self._velocity_pass(conditioned, known.recent, velocity, struck)
 
 
 def graph_paths(path: Path | str) -> dict[str, Path]:
@@ -100,31 +79,56 @@ def _open(path: Path, sha256: str):
     return session
 
 
-def find_graphs(checkpoint: Path | str, sha256: str, engine: str | None = None) -> Graphs | None:
-    """Open the graphs beside a checkpoint to generate with, or return None to use PyTorch.
+_open_once = lru_cache(maxsize=4)(Graphs)  # opening the shipped graphs takes a tenth of a second
 
-    Parameters
-    ----------
-    checkpoint : Path or str
-        The graph has the same name, with the suffix ``.onnx``.
-    sha256 : str
-        That of the checkpoint.
-    engine : {"torch", "onnx"}, optional
-        By default ONNX Runtime, which is faster, where it is installed and there are graphs that fit.
+
+def find_graphs(model: AttentionLSTM) -> Graphs:
+    """Return the graphs beside the checkpoint that a model was read from, with the same name and suffix ``.onnx``.
 
     Raises
     ------
     ValueError
-        With ``engine="onnx"``, if they cannot be used.
+        If there are none, they cannot be used, or the model has changed since it was read.
+    """
+    if model.origin is None:
+        raise ValueError("the model does not come from a checkpoint, so there are no graphs of it")
+    if checksum(model) != model.origin.checksum:
+        raise ValueError(f"the model has changed since {str(model.origin.path)!r} was read; its graphs do not fit")
+    return _open_once(model.origin.path.with_suffix(".onnx"), model.origin.sha256)
+
+
+def choose_engine(
+    model: AttentionLSTM, engine: str | Graphs | None = None, device: torch.device | str = "cpu"
+) -> "TorchEngine | OnnxEngine":
+    """Return the engine that computes a model.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+        In evaluation mode, on the device.
+    engine : {"torch", "onnx"} or Graphs, optional
+        By default ONNX Runtime, which is faster, where it is installed and there are graphs of the model.
+    device : torch.device or str
+
+    Raises
+    ------
+    ValueError
+        If the engine is unknown; with "onnx", if there are no graphs that fit, or the device is not the CPU.
     """
     if engine == "torch":
-        return None
+        return TorchEngine(model)
+    if isinstance(engine, Graphs):
+        return OnnxEngine(model, engine)
+    if engine not in (None, *ENGINES):
+        raise ValueError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     try:
-        return Graphs(Path(checkpoint).with_suffix(".onnx"), sha256)
+        if torch.device(device).type != "cpu":
+            raise ValueError(f"ONNX Runtime computes on the CPU, not on {str(device)!r}")
+        return OnnxEngine(model, find_graphs(model))
     except ValueError:
         if engine == "onnx":
             raise
-        return None
+        return TorchEngine(model)
 
 
 class OnnxState:
@@ -143,7 +147,7 @@ class OnnxState:
 
     def __init__(self, sessions: dict, tensors: dict[str, np.ndarray]):
         self.sessions = sessions
-        self.n_rows = len(next(iter(tensors.values())))
+        self.n_rows = len(next(array for array in tensors.values() if array.ndim))
         self.inputs = {name: {} for name in sessions}  # arrays by name, for each graph
         self.outputs = {}
         self._bindings = {name: session.io_binding() for name, session in sessions.items()}
@@ -179,8 +183,8 @@ class OnnxState:
     def select(self, indices: Tensor) -> "OnnxState":
         """Return a copy of the state with the given rows of the batch, in this order, as `ModelState.select` does."""
         rows = indices.numpy()
-        tensors = {name: array[rows] for name, array in self.inputs["step"].items() if name.startswith("state.")}
-        return OnnxState(self.sessions, tensors)
+        state = {name: array for name, array in self.inputs["step"].items() if name.startswith("state.")}
+        return OnnxState(self.sessions, {name: array[rows] if array.ndim else array for name, array in state.items()})
 
     def _shape(self, node) -> list[int]:
         return [n if isinstance(n, int) else self.n_rows for n in node.shape]
@@ -206,30 +210,23 @@ class OnnxEngine:
     def __init__(self, model: AttentionLSTM, graphs: Graphs):
         self.model = model
         self.sessions = graphs.sessions
-        self._hear_several = FrameStep(model)
+        self._step_in_torch = FrameStep(model)
         self._state = None  # of the last step
 
-    def hear(
-        self,
-        velocity: Tensor,
-        pedal: Tensor,
-        beats: Tensor,
-        composer: Tensor,
-        home: Tensor | None,
-        state: ModelState | OnnxState | None,
+    def step(
+        self, frames: Frames, state: ModelState | OnnxState | None
     ) -> tuple[Known | OnnxKnown, ModelState | OnnxState]:
-        """Hear some frames; return the encoding of the past and the new state, as `FrameStep` does."""
-        if velocity.shape[1] > 1:
+        """Run a `FrameStep`; return the encoding of the past and the new state."""
+        if frames.velocity.shape[1] > 1:
             if isinstance(state, OnnxState):
                 raise ValueError("graphs hear one frame at a time; a prime comes first")
-            return self._hear_several(velocity, pedal, beats, composer, home, state)
+            return self._step_in_torch(frames, state)
         if state is None:
-            state = self.model.initial_state(velocity.float())
+            state = self.model.initial_state(frames.velocity.float())
         if isinstance(state, ModelState):
             tensors = {name: tensor.numpy() for name, tensor in named_tensors(state.fixed())}
             state = OnnxState(self.sessions, tensors)
-        told = {} if home is None else {"home": home}  # otherwise it stays 0: unknown
-        state.run("step", velocity=velocity, pedal=pedal, beats=beats, composer=composer, **told)
+        state.run("step", **{name: value for name, value in frames._asdict().items() if value is not None})
         state.end_step()
         self._state = state
         found = [state.outputs.get(name) for name in OnnxKnown._fields]

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -15,19 +16,18 @@ from torch import Tensor, nn
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.generation.engines import graph_paths
-from musicgen.generation.graphs import FrameStep, Known, PitchPass, VelocityPass, named_tensors
+from musicgen.generation.steps import Frames, FrameStep, Known, PitchPass, VelocityPass, named_tensors
 from musicgen.home import N_HOME_FEATURES
 from musicgen.model import AttentionLSTM
 from musicgen.utils.files import atomic_write
 
 PRECISIONS = ("int8", "float32")
 OPSET = 18
+LARGE = 50_000  # weights of a matrix product; a smaller one is faster with 32 bits
 N_ROWS = 2  # of the example batch; the graphs take any number
 
 
-def export_graphs(
-    model: AttentionLSTM, path: Path | str, sha256: str, fps: int, precision: str = "int8"
-) -> dict[str, Path]:
+def export_graphs(model: AttentionLSTM, path: Path | str, sha256: str, precision: str = "int8") -> dict[str, Path]:
     """Export the steps of a model as ONNX files.
 
     Parameters
@@ -37,8 +37,6 @@ def export_graphs(
         Of the step, for example ``model.onnx``; the others lie beside it (see `graph_paths`).
     sha256 : str
         That of the checkpoint. It is stored in the graphs.
-    fps : int
-        Frame rate of the rolls that the model was trained on.
     precision : {"int8", "float32"}
         Of the weights of linear layers and recurrent cells in the step.
 
@@ -55,7 +53,13 @@ def export_graphs(
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(name)]
     if missing:
         raise ValueError(f"export needs {' and '.join(missing)}: pip install '.[export]'")
-    about = {"checkpoint": sha256, "config": json.dumps(asdict(model.config)), "fps": str(fps), "precision": precision}
+    config = model.config
+    about = {
+        "checkpoint": sha256,
+        "config": json.dumps(asdict(config)),
+        "fps": str(config.fps),
+        "precision": precision,
+    }
     written = {}
     for name, file in graph_paths(path).items():
         if name == "velocities" and model.output.velocity is None:
@@ -91,19 +95,20 @@ def _export(name: str, model: AttentionLSTM, path: Path) -> None:
 
 
 def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    """Return the step, an example of its inputs by name, and the names of its outputs."""
     K = model.config.n_pitches
     state = model.initial_state(torch.zeros(N_ROWS, 1, K)).fixed()
-    inputs = {
-        "velocity": torch.zeros(N_ROWS, 1, K),
-        "pedal": torch.zeros(N_ROWS, 1),
-        "beats": torch.zeros(N_ROWS, 1, N_BEAT_FEATURES),
-        "composer": torch.zeros(N_ROWS, dtype=torch.long),
-        "home": torch.zeros(N_ROWS, K, N_HOME_FEATURES) if model.config.home else None,
-        "state": state,
-    }
+    frames = Frames(
+        velocity=torch.zeros(N_ROWS, 1, K),
+        pedal=torch.zeros(N_ROWS, 1),
+        beats=torch.zeros(N_ROWS, 1, N_BEAT_FEATURES),
+        composer=torch.zeros(N_ROWS, dtype=torch.long),
+        home=torch.zeros(N_ROWS, K, N_HOME_FEATURES) if model.config.home else None,
+    )
     outputs = [name for name in Known._fields if name != "pedal_logit" or model.output.pedal is not None]
     outputs = [{"pedal": "pedal_history"}.get(name, name) for name in outputs]
-    return FrameStep(model), inputs, outputs + [f"next_{name}" for name, _ in named_tensors(state)]
+    outputs += [f"next_{name}" for name, _ in named_tensors(state)]
+    return FrameStep(model), {"": frames, "state": state}, outputs
 
 
 def _pitches(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
@@ -140,16 +145,21 @@ def _dynamic(value, batch):
     if value is None:
         return None
     if isinstance(value, Tensor):
-        return {0: batch}
+        return {0: batch} if value.ndim else {}
     parts = [_dynamic(part, batch) for part in value]
     return parts if isinstance(value, list) else type(value)(*parts)
 
 
 def _quantise(path: Path) -> None:
-    """Store the weights of matrix products as 8-bit integers, with one scale per output."""
+    """Store the large weights of matrix products as 8-bit integers, with one scale per output."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8, per_channel=True)
+    graph = onnx.load(path).graph
+    large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= LARGE}
+    products = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and large & set(node.input)]
+    products += [f"{name}_MatMul" for name in products]  # what the tool makes of a Gemm
+    quantize_dynamic(path, path, nodes_to_quantize=products, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _with_metadata(path: Path, about: dict[str, str]) -> bytes:

@@ -11,14 +11,14 @@ from torch import Tensor
 from musicgen.beats import metronome
 from musicgen.generation import sampling
 from musicgen.generation.beat_search import find_beats
-from musicgen.generation.continuation import Continuation, GuidedModel
-from musicgen.generation.engines import Graphs
-from musicgen.generation.graphs import Known
+from musicgen.generation.continuation import Continuation
+from musicgen.generation.engines import Graphs, choose_engine
 from musicgen.generation.steering import SEGMENT_SECONDS, SteeringTrace, start_steering, steer
+from musicgen.generation.steps import GuidedModel, Known
 from musicgen.home import home_features
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import N_CHOICES, decode_frame, velocity_in_bin
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
+from musicgen.piano_roll import N_PITCHES, PianoRoll
 from musicgen.utils.inference import for_inference, single_thread
 from musicgen.utils.settings import Settings, setting
 
@@ -57,7 +57,7 @@ def generate(
     composer: str | None = None,
     callback: Callback | None = None,
     trace: list[SteeringTrace] | None = None,
-    graphs: Graphs | None = None,
+    engine: str | Graphs | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
 
@@ -67,7 +67,7 @@ def generate(
     Parameters
     ----------
     model : AttentionLSTM
-        Trained on rolls with the prime's frame rate. It is not changed, and several threads may use it at once.
+        It is not changed, and several threads may use it at once.
     prime : PianoRoll or None
         The opening, for example `Performance.first_beats`; without one the piece starts from silence.
     config : GenerationConfig
@@ -77,8 +77,8 @@ def generate(
         Called after each frame with the number of new frames. If it returns true, the piece ends there.
     trace : list of SteeringTrace, optional
         Receives what the candidates were and how they were weighted, if there are several.
-    graphs : Graphs, optional
-        The exported graphs of the model, from `find_graphs`: frames are then computed by ONNX Runtime, which is faster.
+    engine : {"torch", "onnx"} or Graphs, optional
+        What computes the frames; see `choose_engine`. By default the faster one that there is.
 
     Returns
     -------
@@ -88,9 +88,10 @@ def generate(
     Raises
     ------
     ValueError
-        If the prime is longer than the piece, the model does not have 88 pitches, or does not know the composer.
+        If the prime is longer than the piece, or has another frame rate than the model; if the model does not have 88
+        pitches, or does not know the composer; if the engine cannot be used.
     """
-    return generate_several(model, prime, config, 1, composer, callback, trace=trace, graphs=graphs)[0]
+    return generate_several(model, prime, config, 1, composer, callback, trace=trace, engine=engine)[0]
 
 
 def generate_several(
@@ -100,23 +101,21 @@ def generate_several(
     n_pieces: int,
     composer: str | None = None,
     callback: Callback | None = None,
-    fps: int | None = None,
     device: torch.device | str = "cpu",
-    trace: list[SteeringTrace] | None = None,
-    graphs: Graphs | None = None,
+    **options: Any,
 ) -> list[PianoRoll]:
     """Continue a prime in several ways at once, which takes much less time than one after another.
 
     Parameters
     ----------
-    model, prime, config, composer, callback, trace, graphs
+    model, prime, config, composer, callback
         As in `generate`.
     n_pieces : int
         How many continuations, 1 to 1000. With the same number the same seed gives the same pieces.
-    fps : int, optional
-        The frame rate of the rolls that the model was trained on; by default that of the prime, or 20.
     device : torch.device or str
         Where to compute. Frame by frame, a graphics card is faster only for many pieces at once.
+    **options
+        `trace` and `engine`, as in `generate`.
 
     Returns
     -------
@@ -125,20 +124,19 @@ def generate_several(
     Raises
     ------
     ValueError
-        As in `generate`, or if the prime has another frame rate than `fps`.
+        As in `generate`.
     """
     if model.config.n_pitches != N_PITCHES:
         raise ValueError(f"the model has {model.config.n_pitches} pitches, a piano has {N_PITCHES}")
     if not 1 <= n_pieces <= MOST_PIECES:
         raise ValueError(f"the number of pieces must lie in 1..{MOST_PIECES}, not {n_pieces}")
-    prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), fps or DEFAULT_FPS)
-    if fps and prime.fps != fps:
-        raise ValueError(f"the prime has {prime.fps} frames per second, the model was trained with {fps}")
-    n_new = round(config.seconds * prime.fps) - prime.n_frames
+    fps = model.config.fps
+    prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), fps)
+    n_new = round(config.seconds * fps) - prime.n_frames
     if n_new < 0:
         raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
     labels = [model.config.label_of(composer)] * n_pieces
-    return continue_rolls(model, [prime] * n_pieces, n_new, config, labels, callback, device, trace, graphs)
+    return continue_rolls(model, [prime] * n_pieces, n_new, config, labels, callback, device, **options)
 
 
 def without_prime(roll: PianoRoll, n_prime: int) -> PianoRoll:
@@ -160,13 +158,14 @@ def continue_rolls(
     callback: Callback | None = None,
     device: torch.device | str = "cpu",
     trace: list[SteeringTrace] | None = None,
-    graphs: Graphs | None = None,
+    engine: str | Graphs | None = None,
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
 
     Parameters
     ----------
-    model : AttentionLSTM
+    model, callback, device, engine
+        As in `generate_several`.
     primes : list of PianoRoll
         All with the same number of frames, which may be 0.
     n_frames : int
@@ -175,43 +174,25 @@ def continue_rolls(
         Its `seconds` is not used.
     composers : list of int
         From `ModelConfig.label_of`, one per prime.
-    callback : callable, optional
-        Called after each frame with the number of new frames. If it returns true, the pieces end there.
-    device : torch.device or str
-        Where to compute. Frame by frame, a graphics card is faster only for many pieces at once.
     trace : list of SteeringTrace, optional
         As in `generate`; the first prime's.
-    graphs : Graphs, optional
-        As in `generate`; only for the CPU.
 
     Returns
     -------
     list of PianoRoll
     """
+    if primes[0].fps != model.config.fps:
+        rates = f"the prime has {primes[0].fps} frames per second, the model was trained with {model.config.fps}"
+        raise ValueError(rates)
     model = for_inference(model, device)
-    if torch.device(device).type != "cpu":
-        graphs = None
-    guided = GuidedModel(model, config.guidance_scale if any(composers) else 1.0, graphs)
+    guided = GuidedModel(choose_engine(model, engine, device), config.guidance_scale if any(composers) else 1.0)
     random = torch.Generator().manual_seed(config.seed)  # on the CPU: the same numbers on every device
     with single_thread():
         found = {id(prime): with_beats(model, prime, config) for prime in primes}  # one prime may be continued often
         primes = [found[id(prime)] for prime in primes]
-        has_pedal = config.pedal and guided.predicts_pedal
-        has_home = model.config.home and config.home
         is_steered = config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1
-        n_total = primes[0].n_frames + n_frames
-        pieces = Continuation.of_primes(
-            primes,
-            n_frames,
-            [continue_beats(prime, n_total, config, number) for number, prime in enumerate(primes)],
-            composers,
-            config.max_repeat,
-            has_pedal,
-            homes=np.stack([home_of(prime) for prime in primes]) if has_home else None,
-            keep_hidden=is_steered,
-            device=device,
-        )
-        pieces.hear_prime(guided)
+        pieces = start_pieces(model, primes, n_frames, config, composers, keep_hidden=is_steered, device=device)
+        pieces.prefill(guided)
         steering = None
         if is_steered:
             steering = start_steering(pieces, model.probe, config.candidates, config.strength, config.seed)
@@ -224,6 +205,31 @@ def continue_rolls(
         if steering:
             pieces.select(steering.choose())
     return pieces.rolls()
+
+
+def start_pieces(
+    model: AttentionLSTM,
+    primes: list[PianoRoll],
+    n_frames: int,
+    config: GenerationConfig,
+    composers: list[int],
+    keep_hidden: bool,
+    device: torch.device | str,
+) -> Continuation:
+    """Return primes with room for `n_frames` more, and with what the model is told of the whole pieces."""
+    has_home = model.config.home and config.home
+    n_total = primes[0].n_frames + n_frames
+    return Continuation.of_primes(
+        primes,
+        n_frames,
+        [continue_beats(prime, n_total, config, number) for number, prime in enumerate(primes)],
+        composers,
+        config.max_repeat,
+        has_pedal=config.pedal and model.output.pedal is not None,
+        homes=np.stack([home_of(prime) for prime in primes]) if has_home else None,
+        keep_hidden=keep_hidden,
+        device=device,
+    )
 
 
 def with_beats(model: AttentionLSTM, prime: PianoRoll, config: GenerationConfig) -> PianoRoll:
@@ -247,7 +253,7 @@ def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig
 
     Each is drawn from its probability given everything before it.
     """
-    known = pieces.hear_last_frame(model)
+    known = pieces.encode_past(model)
     before = pieces.velocity[:, pieces.n_known - 1]  # (B, K)
     inactive = before == 0
     uniform = torch.rand(before.shape, generator=random).to(before.device)

@@ -42,20 +42,27 @@ class RepetitionPenalty:
         self.longest = longest
         self.periods = torch.arange(longest, shortest - 1, -1, device=device)  # (P,) frames
         self.allowed_seconds = seconds * (self.periods / fps / SHORT).clamp(max=1)  # (P,)
+        # Fewer repeated frames than this have no penalty; it is one too low, to be safe from rounding.
+        self.fewest = torch.maximum(self.periods, (self.allowed_seconds * fps).long() - self.periods) - 1  # (P,)
+        self.fewest = self.fewest.clamp(min=1)
         # Frame t has index t + longest: before the piece there is silence.
         length = longest + n_frames + self.radius
         self.onsets = torch.zeros(n_pieces, length, n_pitches, device=device)
         self.near_onsets = torch.zeros_like(self.onsets)  # 1 up to `radius` frames before and after an onset
+        self.n_onsets = torch.zeros(n_pieces, length, device=device)  # of each frame
         # A frame's score for a period is positive where its onsets repeat. A stretch of frames is a repetition if its
         # scores sum to 0 or more, that is, if the running sum before it is not above the running sum after it.
         n_periods = len(self.periods)
         self.running_sum = torch.zeros(n_pieces, n_periods, device=device)  # of the scores of all frames
         self.sum_before = torch.full((n_pieces, n_periods, n_frames), torch.inf, device=device)  # finite at repetitions
+        # The smallest `sum_before` of the frames that are so long ago that a repetition since then has a penalty.
+        self.smallest_sum = torch.full((n_pieces, n_periods), torch.inf, device=device)
 
     def append(self, struck: Tensor) -> None:
         """Add the onsets of the next frame, bool (B, K), and score the frame `radius` frames before it."""
         now = self.n_known + self.longest  # its index
         self.onsets[:, now] = struck.float()
+        self.n_onsets[:, now] = self.onsets[:, now].sum(dim=-1)
         around = slice(now - self.radius, now + self.radius + 1)
         self.near_onsets[:, around] = torch.maximum(self.near_onsets[:, around], self.onsets[:, now, None])
         if self.n_known >= self.radius:  # now all that is near this frame is known
@@ -64,7 +71,7 @@ class RepetitionPenalty:
 
     def penalty(self) -> Tensor | float:
         """Return the penalty to subtract from the next frame's onset logits: a tensor (B, K), or 0."""
-        if not self.n_known:
+        if not (self.smallest_sum <= self.running_sum).any():  # as in most frames: no repetition is long enough
             return 0.0
         n_repeated = self._repeated_frames()  # (B, P)
         lasting_seconds = (n_repeated + self.periods) / self.fps
@@ -76,7 +83,7 @@ class RepetitionPenalty:
 
     def select(self, rows: Tensor) -> None:
         """Replace each row i of the batch by a copy of row ``rows[i]``."""
-        for name in ("onsets", "near_onsets", "running_sum", "sum_before"):
+        for name in ("onsets", "near_onsets", "n_onsets", "running_sum", "sum_before", "smallest_sum"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _repeated_frames(self) -> Tensor:
@@ -94,14 +101,15 @@ class RepetitionPenalty:
     def _score(self, frame: int) -> None:
         """Compare a frame with the frame one period before, for all periods."""
         index = frame + self.longest
-        onsets = self.onsets[:, index]  # (B, K)
-        near_onsets = self.near_onsets[:, index]
         onsets_before = self._one_period_before(self.onsets, frame)  # (B, P, K)
         near_onsets_before = self._one_period_before(self.near_onsets, frame)
-        occurred_before = (near_onsets_before @ onsets[..., None])[..., 0]  # (B, P)
-        occurs_again = (onsets_before @ near_onsets[..., None])[..., 0]
-        n_repeated = occurred_before + occurs_again
-        n_onsets = onsets.sum(dim=-1, keepdim=True) + onsets_before.sum(dim=-1)
-        score = n_repeated - NEW * (n_onsets - n_repeated)
+        occurred_before = near_onsets_before @ self.onsets[:, index, :, None]  # (B, P, 1)
+        occurs_again = onsets_before @ self.near_onsets[:, index, :, None]
+        n_repeated = (occurred_before + occurs_again)[..., 0]  # (B, P)
+        n_onsets = self.n_onsets[:, index, None] + self._one_period_before(self.n_onsets, frame)
+        score = (1 + NEW) * n_repeated - NEW * n_onsets
         self.sum_before[..., frame] = torch.where(score > 0, self.running_sum, torch.inf)
         self.running_sum = self.running_sum + score
+        long_ago = (frame + 1 - self.fewest).clamp(min=0)  # (P,)
+        sums = self.sum_before.gather(2, long_ago.expand(len(score), -1)[..., None])[..., 0]
+        self.smallest_sum = torch.minimum(self.smallest_sum, sums)

@@ -68,7 +68,7 @@ class KVCache(NamedTuple):
     def as_ring(self) -> "RingCache":
         """Return the cache as a `RingCache`, whose tensors have fixed shapes."""
         resized = self._resized(self.span)
-        return RingCache(resized.keys, resized.values, resized.keys.new_full((len(resized.keys), 1), resized.end))
+        return RingCache(resized.keys, resized.values, resized.keys.new_full((), resized.end))
 
     def _used(self, buffer: Tensor) -> Tensor:
         return buffer[..., max(0, self.end - (self.span - 1)) : self.end, :]
@@ -89,8 +89,8 @@ class RingCache(NamedTuple):
     Attributes
     ----------
     keys, values : Tensor, shape (batch, ..., span, size)
-    n_heard : Tensor, shape (batch, 1)
-        Frames since the start.
+    n_heard : Tensor, shape ()
+        Frames since the start, the same for all rows.
     """
 
     keys: Tensor
@@ -98,23 +98,19 @@ class RingCache(NamedTuple):
     n_heard: Tensor
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, "RingCache"]:
-        """Add one frame; return the same as `KVCache.append`, with a distance of `span` for empty places.
-
-        The distance has the shape (batch, 1, span).
-        """
+        """Add one frame; return the same as `KVCache.append`, with a distance (1, span) of `span` for empty places."""
         span = self.keys.shape[-2]
-        place = self.n_heard.remainder(span)  # (B, 1)
+        place = self.n_heard.remainder(span)  # ()
         n_heard = self.n_heard + 1
         cache = RingCache(_replace(self.keys, place, keys), _replace(self.values, place, values), n_heard)
-        distance = (place - torch.arange(span, device=place.device)).remainder(span)  # (B, span)
-        distance = torch.where(distance < n_heard, distance, span).long()[:, None]
+        distance = (place - torch.arange(span, device=place.device)).remainder(span)  # (span,)
+        distance = torch.where(distance < n_heard, distance, span).long()[None]
         return cache.keys, cache.values, distance, cache
 
 
 def _replace(buffer: Tensor, place: Tensor, new: Tensor) -> Tensor:
-    """Return a copy of a buffer (B, ..., span, size) with one frame (B, ..., 1, size) replaced at each row's place."""
-    index = place.long().reshape(-1, *[1] * (new.ndim - 1)).expand_as(new)
-    return buffer.scatter(-2, index, new)
+    """Return a copy of a buffer (B, ..., span, size) with one frame (B, ..., 1, size) replaced."""
+    return buffer.scatter(-2, place.long().expand_as(new), new)
 
 
 def query_blocks(n_frames: int, n_keys: int, span: int) -> Iterator[tuple[slice, slice]]:
@@ -196,7 +192,7 @@ class CausalAttention(nn.Module):
         """Return the modulated states (B, T, H), and a cache of keys and values for the next call."""
         cache = cache or self.initial_state(states)
         query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
-        # (B, P + T, A) each, (T, P + T); from a RingCache (B, span, A) each, (B, 1, span).
+        # (B, P + T, A) each, (T, P + T); from a RingCache (B, span, A) each, (1, span).
         keys, values, distance, cache = cache.append(keys, values)
         context = []
         for queries, seen in query_blocks(query.shape[1], keys.shape[1], self.span):

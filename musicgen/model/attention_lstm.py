@@ -11,8 +11,9 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model.attention import CausalAttention, CopyAttention, KVCache, NoAttention
 from musicgen.model.features import PedalState, PitchHistory, PitchState, initial_pedal_state, pedal_history
 from musicgen.model.heads import HEADS, FrameFeatures
+from musicgen.model.origin import Origin
 from musicgen.model.probe import Probe
-from musicgen.piano_roll import N_PITCHES
+from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES
 from musicgen.utils.settings import Settings, check_names, setting
 
 COMPOSER_SIZE = 32  # size of a composer's embedding
@@ -71,6 +72,7 @@ class ModelConfig(Settings):
     """Configuration of an `AttentionLSTM`."""
 
     n_pitches: int = setting("Pitches in a frame; a piano has 88.", 88, 1, 512)
+    fps: int = setting("Frames per second of the rolls.", DEFAULT_FPS, 1, 1000)
     hidden_size: int = setting("Units of each recurrent layer.", 256, 1, 4096, usual=(16, 1024))
     n_layers: int = setting("Recurrent layers.", 2, 1, 16, usual=(1, 4))
     n_attention_layers: int = setting("How many layers, from the last, have attention cells.", 2, 0, 16, usual=(0, 4))
@@ -214,6 +216,8 @@ class AttentionLSTM(nn.Module):
     the output. `forward` takes a whole window, or the next part of a piece with the state that the previous part
     returned. Both give the same features. ``output`` turns them into logits.
     """
+
+    origin: Origin | None = None  # set by `load_checkpoint`
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -118,7 +118,7 @@ class PitchOutput(nn.Module):
 
     def encode(self, features: FrameFeatures, pedal: Tensor | None = None) -> Tensor:
         """Return an embedding of each pitch (..., n_pitches, pitch_size), given the past and the next pedal (...,)."""
-        return self.hear_pedal(self.encode_past(features), features, pedal)
+        return self.condition_on_pedal(self.encode_past(features), features, pedal)
 
     def encode_past(self, features: FrameFeatures) -> Tensor:
         """Return an embedding of each pitch (..., n_pitches, pitch_size), given the past."""
@@ -132,7 +132,7 @@ class PitchOutput(nn.Module):
             x = x + features.home
         return x
 
-    def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
+    def condition_on_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
         """Condition embeddings from `encode_past` on the next frame's pedal (...,); None means up."""
         if self.pedal is None:
             return encoded
@@ -253,7 +253,7 @@ class IndependentOutput(nn.Linear):
         """Return the logits, shape (..., n_pitches)."""
         return self(features.hidden)
 
-    def hear_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
+    def condition_on_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
         """Return `encoded`: the pitches do not depend on the pedal."""
         return encoded
 

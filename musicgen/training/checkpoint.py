@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from musicgen.model import AttentionLSTM, ModelConfig
+from musicgen.model.origin import Origin, checksum
+from musicgen.piano_roll import DEFAULT_FPS
 from musicgen.training.resume import check_record
 from musicgen.utils.files import atomic_write, printable
 
@@ -111,7 +113,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata["record"])
-            model = _empty_model(ModelConfig(**record.pop("model")))
+            config = {"fps": record.get("data", {}).get("fps", DEFAULT_FPS)}  # older ones have it only here, or not
+            model = _empty_model(ModelConfig(**config | record.pop("model")))
             check_record(record)
             check_tensors(file, model, path.stat().st_size)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
@@ -125,6 +128,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     tensors = {current_tensor_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
+    model.origin = Origin(path.absolute(), metadata["sha256"], checksum(model))
     return Checkpoint(model.eval(), tensors, record, metadata["sha256"])
 
 

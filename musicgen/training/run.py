@@ -9,7 +9,7 @@ import torch
 from musicgen.dataset import Batches, RollCache, WindowBatches, WindowConfig
 from musicgen.evaluation.likelihood import fit_baselines, mean_nll
 from musicgen.model import AttentionLSTM, ModelConfig
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES
+from musicgen.piano_roll import N_PITCHES
 from musicgen.training.checkpoint import Checkpoint, load_checkpoint
 from musicgen.training.device_windows import DeviceWindows
 from musicgen.training.trainer import TrainConfig, Trainer
@@ -72,10 +72,12 @@ def make_trainer(
     checkpoint = load_checkpoint(start) if start else None
     torch.manual_seed(config.seed)
     if checkpoint:
-        _check_fps(checkpoint, rolls, start)
         model = model_from(checkpoint, sizes or checkpoint.model.config, start)
     else:
         model = AttentionLSTM(sizes or ModelConfig())
+    if model.config.fps != rolls.fps:
+        name = f"{str(start)!r} was trained with" if start else "the model is made for"
+        raise ValueError(f"{name} {model.config.fps} frames per second, the data have {rolls.fps}")
     if model.config.n_pitches != N_PITCHES:
         raise ValueError(f"n_pitches must be {N_PITCHES}, the keys of a piano, not {model.config.n_pitches}")
     model = model.to(choose_device(device))
@@ -127,7 +129,7 @@ def model_from(checkpoint: Checkpoint, sizes: ModelConfig, name: Path | str) -> 
 
 def _fits(config: ModelConfig, field: str, value: object) -> bool:
     """Return whether a model's trained weights remain valid with another value of a setting."""
-    if field == "composers":
+    if field in ("composers", "fps"):
         return False
     if field in ADDABLE and value:
         return True
@@ -140,15 +142,3 @@ def _fits(config: ModelConfig, field: str, value: object) -> bool:
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     with torch.device("meta"):
         return {name: weight.shape for name, weight in AttentionLSTM(config).state_dict().items()}
-
-
-def fps_of(checkpoint: Checkpoint) -> int:
-    """Return the frame rate of the rolls that a model was trained on; 20 if the record has none."""
-    fps = checkpoint.record.get("data", {}).get("fps", DEFAULT_FPS)
-    return fps if isinstance(fps, int) else DEFAULT_FPS
-
-
-def _check_fps(checkpoint: Checkpoint, rolls: RollCache, name: Path | str) -> None:
-    if fps_of(checkpoint) != rolls.fps:
-        rates = f"{fps_of(checkpoint)} frames per second, the data have {rolls.fps}"
-        raise ValueError(f"{str(name)!r} was trained with {rates}")

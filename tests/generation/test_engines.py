@@ -1,6 +1,8 @@
 """The graphs that are exported from a model compute what its modules compute, and belong to one checkpoint."""
 
+import copy
 import sys
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import torch
 
 from musicgen.corpora.primes import shipped_prime
-from musicgen.generation import GenerationConfig, continue_rolls, find_graphs
-from musicgen.generation.engines import Graphs, OnnxEngine, TorchEngine, graph_paths
+from musicgen.generation import GenerationConfig, continue_rolls, generate
+from musicgen.generation.engines import Graphs, OnnxEngine, choose_engine, graph_paths
+from musicgen.generation.steps import Frames, TorchEngine
+from musicgen.model.origin import Origin, checksum
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
@@ -17,6 +21,8 @@ pytest.importorskip("onnxruntime", reason="no wheel of ONNX Runtime for this sys
 SHA256 = "5e" * 32
 SIZES = {
     "n_pitches": 88,
+    "n_layers": 1,
+    "n_attention_layers": 1,
     "pitch_size": 4,
     "pitch_reach": 2,
     "attention_span": 7,
@@ -43,7 +49,7 @@ def path(model, tmp_path_factory):
     from musicgen.generation.export import export_graphs
 
     path = tmp_path_factory.mktemp("graphs") / "small.onnx"
-    export_graphs(model, path, SHA256, 20, "float32")
+    export_graphs(model, path, SHA256, "float32")
     return path
 
 
@@ -65,18 +71,18 @@ def inputs_of(n_frames, seed=1):
 @torch.inference_mode()
 def test_both_engines_compute_the_same(model, path):
     engines = TorchEngine(model), OnnxEngine(model, Graphs(path, SHA256))
-    velocity, pedal, beats = inputs_of(30)
+    velocity, pedal, beats = inputs_of(120)
     composers, states = torch.tensor([1, 0, 1]), [None, None]
-    parts = [5, 12, *[1] * 13]  # the long parts of a prime run in PyTorch in both
+    parts = [5, 12, *[1] * 103]  # the long parts of a prime run in PyTorch in both
     rows = torch.arange(3)
-    for number, frames in enumerate(torch.arange(30).split(parts)):
+    for number, frames in enumerate(torch.arange(120).split(parts)):
         if number == 7:  # rows are reordered and copied
             rows = torch.tensor([2, 0, 2])
             states = [state.select(rows) for state in states]
         found = []
         for i, engine in enumerate(engines):
             given = velocity[rows][:, frames], pedal[rows][:, frames], beats[rows][:, frames], composers[rows]
-            known, states[i] = engine.hear(*given, None, states[i])
+            known, states[i] = engine.step(Frames(*given), states[i])
             found.append([known.hidden])
             if len(frames) > 1:
                 continue
@@ -95,29 +101,63 @@ def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
     primes = [prime_of(n_prime, seed) for seed in (4, 5)]
     config = GenerationConfig(guidance_scale=scale, seed=2, max_repeat=0.5)
     rolls = [
-        continue_rolls(model, primes, 30, config, [1, 1], graphs=graphs) for graphs in (None, Graphs(path, SHA256))
+        continue_rolls(model, primes, 30, config, [1, 1], engine=engine) for engine in ("torch", Graphs(path, SHA256))
     ]
     for one, other in zip(*rolls):
         assert one.n_notes and np.array_equal(one.velocity, other.velocity)
         assert np.array_equal(one.pedal, other.pedal)
 
 
+def test_a_model_with_the_head_of_the_poster_is_exported(tiny_model, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+    from musicgen.generation.export import export_graphs
+
+    model = tiny_model(n_pitches=88, n_layers=1, n_attention_layers=0, beats=False, output="independent", fps=10)
+    with torch.no_grad():
+        model.output.bias -= 3.0
+    files = export_graphs(model, tmp_path / "poster.onnx", SHA256, "float32")
+    assert list(files) == ["step", "pitches"]
+    prime, config = replace(prime_of(9), fps=10, pedal=None), GenerationConfig(seconds=3)
+    rolls = [generate(model, prime, config, engine=engine) for engine in ("torch", Graphs(files["step"], SHA256))]
+    assert rolls[0] == rolls[1] and rolls[0][9:].n_notes and rolls[0].fps == 10
+
+
 def test_the_shipped_graphs_belong_to_the_shipped_checkpoint_and_play():
     checkpoint = load_checkpoint(SHIPPED_CHECKPOINT)
-    graphs = find_graphs(SHIPPED_CHECKPOINT, checkpoint.sha256, "onnx")
     config = GenerationConfig(seed=1, candidates=2)
-    (roll,) = continue_rolls(checkpoint.model, [shipped_prime("Chopin", 8)], 20, config, [3], graphs=graphs)
+    (roll,) = continue_rolls(checkpoint.model, [shipped_prime("Chopin", 8)], 20, config, [3], engine="onnx")
     assert roll[-20:].n_notes
 
 
-def test_graphs_of_another_checkpoint_are_refused(path):
+def read_from(path, model, sha256=SHA256):
+    """A copy of a model, as if it had been read from the checkpoint beside a graph."""
+    model = copy.deepcopy(model)
+    model.origin = Origin(path.with_suffix(".safetensors"), sha256, checksum(model))
+    return model
+
+
+def test_the_engine_is_onnx_where_there_are_graphs_of_this_very_model(model, path):
+    found = read_from(path, model)
+    assert isinstance(choose_engine(found), OnnxEngine)
+    assert isinstance(choose_engine(found, "torch"), TorchEngine)
+    with torch.no_grad():
+        found.output.last.bias += 1e-3  # as training does
+    assert isinstance(choose_engine(found), TorchEngine)
+    with pytest.raises(ValueError, match="the model has changed since .*small.safetensors"):
+        choose_engine(found, "onnx")
+    with pytest.raises(ValueError, match="does not come from a checkpoint"):
+        choose_engine(model, "onnx")
+    with pytest.raises(ValueError, match="one of torch, onnx, not 'numpy'"):
+        choose_engine(model, "numpy")
+    with pytest.raises(ValueError, match="computes on the CPU, not on 'meta'"):
+        choose_engine(model, "onnx", "meta")
+
+
+def test_graphs_of_another_checkpoint_are_refused(model, path):
+    other = read_from(path, model, "00" * 32)
+    assert isinstance(choose_engine(other), TorchEngine)
     with pytest.raises(ValueError, match="small.onnx': it was exported from another checkpoint"):
-        Graphs(path, "00" * 32)
-    assert find_graphs(path.with_suffix(".safetensors"), "00" * 32) is None
-    with pytest.raises(ValueError, match="another checkpoint"):
-        find_graphs(path.with_suffix(".safetensors"), "00" * 32, "onnx")
-    assert find_graphs(path.with_suffix(".safetensors"), SHA256, "torch") is None
-    assert find_graphs(path.with_suffix(".safetensors"), SHA256) is not None
+        choose_engine(other, "onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"<html>not found</html>"])
@@ -128,11 +168,13 @@ def test_what_is_not_a_graph_is_refused(tmp_path, content):
         Graphs(tmp_path / "bad.onnx", SHA256)
 
 
-def test_without_a_graph_or_onnx_runtime_pytorch_plays_and_the_message_says_what_is_missing(tmp_path, path):
-    assert find_graphs(tmp_path / "model.safetensors", SHA256) is None
-    with pytest.raises(ValueError, match="model.onnx': no such graph; python -m musicgen export makes one"):
-        find_graphs(tmp_path / "model.safetensors", SHA256, "onnx")
+def test_without_a_graph_or_onnx_runtime_pytorch_plays_and_the_message_says_what_is_missing(model, tmp_path, path):
+    alone = read_from(tmp_path / "alone.onnx", model)
+    assert isinstance(choose_engine(alone), TorchEngine)
+    with pytest.raises(ValueError, match="alone.onnx': no such graph; python -m musicgen export makes one"):
+        choose_engine(alone, "onnx")
+    found = read_from(path, model, "11" * 32)  # not opened before
     with patch.dict(sys.modules, {"onnxruntime": None}), patch("importlib.util.find_spec", return_value=None):
-        assert find_graphs(path.with_suffix(".safetensors"), SHA256) is None
+        assert isinstance(choose_engine(found), TorchEngine)
         with pytest.raises(ValueError, match="pip install onnxruntime"):
-            find_graphs(path.with_suffix(".safetensors"), SHA256, "onnx")
+            choose_engine(found, "onnx")

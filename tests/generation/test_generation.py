@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.generation.continuation import Continuation, GuidedModel
+from musicgen.generation.continuation import Continuation
 from musicgen.generation.generate import (
     GenerationConfig,
     add_frame,
@@ -18,6 +18,7 @@ from musicgen.generation.generate import (
     generate_several,
     without_prime,
 )
+from musicgen.generation.steps import GuidedModel, TorchEngine
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 
@@ -103,16 +104,16 @@ def test_every_kind_of_model_continues_a_batch(model_of, sizes):
 @torch.inference_mode()
 def test_reordered_pieces_take_their_whole_past_with_them(model_of):
     model, config = model_of(), GenerationConfig(guidance_scale=1.5, seed=7)
-    guided, random = GuidedModel(model, config.guidance_scale), torch.Generator().manual_seed(7)
+    guided, random = GuidedModel(TorchEngine(model), config.guidance_scale), torch.Generator().manual_seed(7)
     primes = [replace(prime_of(seed=seed), pedal=np.arange(14) % seed > 0) for seed in (2, 3)]
     pieces = Continuation.of_primes(primes, 20, [None, None], [1, 2], config.max_repeat, has_pedal=True)
-    pieces.hear_prime(guided)
+    pieces.prefill(guided)
     for _ in range(8):
         add_frame(pieces, guided, config, random)
     before = pieces.rolls()
     pieces.select(torch.tensor([1, 0, 1]))
     assert pieces.rolls() == [before[1], before[0], before[1]]
-    known = pieces.hear_last_frame(guided)
+    known = pieces.encode_past(guided)
     velocity = torch.from_numpy(np.stack([roll.velocity for roll in pieces.rolls()])) / 127
     pedal = torch.from_numpy(np.stack([roll.pedal for roll in pieces.rolls()])).float()
     afresh, _ = model(velocity.repeat(2, 1, 1), None, torch.tensor([2, 1, 2, 0, 0, 0]), pedal.repeat(2, 1))
@@ -144,7 +145,7 @@ def test_dropout_is_off(model_of):
 @pytest.mark.parametrize("fps", [20, 8])
 def test_the_prime_stays_and_the_length_is_that_of_the_whole_piece(model_of, fps):
     prime = prime_of(fps=fps)
-    roll = generate(model_of(), prime, GenerationConfig(seconds=2.5))
+    roll = generate(model_of(fps=fps), prime, GenerationConfig(seconds=2.5))
     assert (roll.fps, roll.n_frames) == (fps, 2.5 * fps)
     assert np.array_equal(roll[:14].velocity, prime.velocity)
     assert roll[14:].n_notes > 0
@@ -168,9 +169,8 @@ def test_without_dynamics_a_note_keeps_its_velocity_and_new_notes_have_the_prime
 @pytest.mark.parametrize("n_frames", [None, 0, 3])
 def test_without_dynamics_or_a_note_to_go_by_all_are_of_one_middling_velocity(model_of, n_frames):
     prime = None if n_frames is None else PianoRoll(np.zeros((n_frames, 88), np.uint8), 10)
-    roll = generate(model_of(output="independent"), prime, GenerationConfig(seconds=2.5))
-    fps = prime.fps if prime else 20
-    assert (roll.fps, roll.n_frames) == (fps, 2.5 * fps)
+    roll = generate(model_of(output="independent", fps=10), prime, GenerationConfig(seconds=2.5))
+    assert (roll.fps, roll.n_frames) == (10, 25)
     assert set(np.unique(roll.velocity)) == {0, 64}
 
 
@@ -243,12 +243,13 @@ def test_without_its_prime_a_piece_has_only_the_notes_that_begin_after_it():
 
 def test_several_pieces_differ_and_begin_alike_and_a_prime_of_another_rate_is_refused(model_of):
     prime, config = prime_of(fps=10), GenerationConfig(seconds=2)
-    pieces = generate_several(model_of(), prime, config, 3, "Liszt", fps=10)
+    pieces = generate_several(model_of(fps=10), prime, config, 3, "Liszt")
     assert all(np.array_equal(piece.velocity[:14], prime.velocity) for piece in pieces)
     assert pieces[0] != pieces[1] != pieces[2] != pieces[0]
-    assert generate_several(model_of(), None, config, 1, fps=8)[0].n_frames == 16
+    silent = generate(model_of(fps=8), None, config)
+    assert (silent.n_frames, silent.fps) == (16, 8)
     with pytest.raises(ValueError, match="the prime has 10 frames per second, the model was trained with 20"):
-        generate_several(model_of(), prime, config, 3, fps=20)
+        generate(model_of(), prime, config)
 
 
 def test_a_callback_hears_of_each_frame_and_can_end_the_piece(model_of):

@@ -19,7 +19,7 @@ import torch
 
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
-from musicgen.generation.graphs import named_tensors
+from musicgen.generation.steps import named_tensors
 from musicgen.home import home_features
 from musicgen.lab.course.pages import export
 from musicgen.lab.figures.html import escape

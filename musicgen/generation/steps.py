@@ -1,0 +1,223 @@
+"""The steps of generation as modules that reuse a model's trained parts, to run in PyTorch or to export as graphs.
+
+A frame takes one `FrameStep`, a few `PitchPass` and, if notes are struck, a few `VelocityPass`. An engine runs them:
+`TorchEngine` below, or `OnnxEngine`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from musicgen.generation import sampling
+from musicgen.model import AttentionLSTM
+from musicgen.model.attention_lstm import ModelState
+from musicgen.model.heads import FrameFeatures
+
+
+class Frames(NamedTuple):
+    """The last frames of R rows of a batch, as inputs of a step. T frames, K pitches.
+
+    Attributes
+    ----------
+    velocity : Tensor, shape (R, T, K)
+        MIDI velocities, 0 where a pitch is silent.
+    pedal : Tensor, shape (R, T)
+        1 where the pedal is down.
+    beats : Tensor, shape (R, T, N_BEAT_FEATURES)
+        Of the frames to be predicted, one frame ahead.
+    composer : Tensor of int, shape (R,)
+        From `ModelConfig.label_of`.
+    home : Tensor, shape (R, K, N_HOME_FEATURES), or None
+        Profiles of the openings.
+    """
+
+    velocity: Tensor
+    pedal: Tensor
+    beats: Tensor
+    composer: Tensor
+    home: Tensor | None = None
+
+
+class Known(NamedTuple):
+    """Encoding of the past, before anything in the next frame is decided. R rows of a batch, K pitches.
+
+    Attributes
+    ----------
+    hidden : Tensor, shape (R, T, H)
+        Hidden states of all frames; the rest belongs to the last one.
+    encoded : Tensor, shape (R, K, pitch_size)
+        From `PitchOutput.encode_past`.
+    pitches : Tensor, shape (R, K, N_FEATURES)
+        As in `FrameFeatures`, also the next two.
+    recent : Tensor, shape (R, K, 4)
+    pedal : Tensor, shape (R, 3)
+    pedal_logit : Tensor, shape (R,), or None
+        Of "down" in the next frame, if the head predicts the pedal.
+    """
+
+    hidden: Tensor
+    encoded: Tensor
+    pitches: Tensor
+    recent: Tensor
+    pedal: Tensor
+    pedal_logit: Tensor | None
+
+
+class FrameStep(nn.Module):
+    """The network for one or more frames, and the encoding of the past that predicts the next one."""
+
+    def __init__(self, model: AttentionLSTM):
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Frames, state: ModelState | None) -> tuple[Known, ModelState]:
+        """Return the encoding of the past after the last frame, and the new state."""
+        velocity, pedal, beats, composer, home = frames
+        features, state = self.model(velocity / 127, state, composer, pedal, beats, home)
+        hidden = features.hidden  # (R, T, H)
+        features = features.map(lambda x: x[:, -1])
+        output = self.model.output
+        pedal_logit = None if output.pedal is None else output.pedal.logits(features)  # (R,)
+        encoded = output.encode_past(features)  # (R, K, S)
+        return Known(hidden, encoded, features.pitches, features.recent, features.pedal, pedal_logit), state
+
+
+class PitchPass(nn.Module):
+    """One pass of the fixed-point iteration over the pitches of a frame; see `decode_frame`."""
+
+    def __init__(self, model: AttentionLSTM):
+        super().__init__()
+        self.output = model.output
+
+    def forward(
+        self, encoded: Tensor, pitches: Tensor, pedal: Tensor, next_pedal: Tensor, next_frame: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logit of each pitch (R, K), given the lower ones, and the embeddings conditioned on these.
+
+        Parameters
+        ----------
+        encoded, pitches, pedal : Tensor
+            See `Known`.
+        next_pedal : Tensor, shape (R,)
+        next_frame : Tensor, shape (R, K)
+            The present guess: 1 where a pitch sounds.
+        """
+        # The hidden state and the recent velocities are not used here: they are in `encoded`, or for `VelocityPass`.
+        features = FrameFeatures(hidden=None, pitches=pitches, recent=None, pedal=pedal)
+        encoded = self.output.condition_on_pedal(encoded, features, next_pedal)  # (R, K, S)
+        conditioned = self.output.condition(encoded, features, next_frame)  # (R, K, S)
+        return self.output.logits(conditioned, features), conditioned
+
+
+class VelocityPass(nn.Module):
+    """One pass of the fixed-point iteration over the velocities of the struck pitches of a frame."""
+
+    def __init__(self, model: AttentionLSTM):
+        super().__init__()
+        self.output = model.output
+
+    def forward(self, conditioned: Tensor, recent: Tensor, velocity: Tensor, struck=...) -> Tensor:
+        """Return the logits of the velocity bins, shape (n_struck, N_VELOCITIES) or (R, K, N_VELOCITIES).
+
+        Parameters
+        ----------
+        conditioned : Tensor
+            From `PitchPass`.
+        recent : Tensor
+            See `Known`.
+        velocity : Tensor, shape (R, K)
+            The present guess of the velocities of struck pitches, otherwise 0. Each pitch sees those below it.
+        struck : Tensor of bool, shape (R, K), or ...
+            By default all pitches, as if each were struck.
+        """
+        # Of the features, velocities depend on the recent ones only; the others are in `conditioned`.
+        features = FrameFeatures(hidden=None, pitches=None, recent=recent, pedal=None)
+        return self.output.velocity_logits(conditioned, features, velocity, struck)
+
+
+class TorchEngine:
+    """Runs the steps of a model in PyTorch.
+
+    Parameters
+    ----------
+    model : AttentionLSTM
+        In evaluation mode.
+    """
+
+    def __init__(self, model: AttentionLSTM):
+        self.model = model
+        self.step = FrameStep(model)
+        self._pitch_pass = PitchPass(model)
+        self._velocity_pass = VelocityPass(model)
+
+    def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a `PitchPass`, and return its logits and embeddings."""
+        return self._pitch_pass(known.encoded, known.pitches, known.pedal, next_pedal, next_frame)
+
+    def velocity_logits(self, known: Known, conditioned: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
+        return self._velocity_pass(conditioned, known.recent, velocity, struck)
+
+
+class GuidedModel:
+    """A model with classifier-free guidance, for B pieces.
+
+    With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
+    guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
+    This is all that generation needs of a model.
+
+    Parameters
+    ----------
+    engine : TorchEngine or OnnxEngine
+    scale : float
+        The guidance scale.
+    """
+
+    def __init__(self, engine: Any, scale: float):
+        self.engine = engine
+        self.scale = scale
+        self.n_streams = 1 if scale == 1 else 2
+        self.predicts_velocity = engine.model.output.velocity is not None
+
+    def encode(self, frames: Frames, state: Any) -> tuple[Any, Any]:
+        """Return the encoding of the past after some frames, and the new state, as `FrameStep` does."""
+        if self.n_streams == 2:
+            composer = torch.cat([frames.composer, torch.zeros_like(frames.composer)])
+            repeated = [None if each is None else self._repeat(each) for each in frames]
+            frames = Frames(*repeated)._replace(composer=composer)
+        return self.engine.step(frames, state)
+
+    def pedal_logits(self, known: Known) -> Tensor:
+        """Return the logits of the next pedal, shape (B,)."""
+        return self._guide(known.pedal_logit)
+
+    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
+        """Return the logit of each pitch (B, K), given the pedal (B,) and the lower pitches in `on` (B, K).
+
+        The second result is for `velocity_logits`.
+        """
+        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
+        return self._guide(logits), conditioned
+
+    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the `velocity` of lower pitches."""
+        streams = self._repeat(velocity), self._repeat(struck)
+        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
+
+    def _repeat(self, x: Tensor) -> Tensor:
+        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
+
+
+def named_tensors(state: Any, prefix: str = "state") -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor of a state with its path as name, as in ``state.layers.0.cell.hidden``."""
+    if isinstance(state, Tensor):
+        yield prefix, state
+    elif state is not None:
+        names = getattr(state, "_fields", range(len(state)))
+        for name, part in zip(names, state):
+            yield from named_tensors(part, f"{prefix}.{name}" if prefix else name)
