@@ -113,7 +113,7 @@ def test_evaluate_scores_the_checkpoint_beside_its_baselines(run, folder, checkp
 
 def test_a_model_is_scored_at_its_own_frame_rate(run, folder, checkpoint, tmp_path):
     kept = load_checkpoint(checkpoint)
-    kept.record["data"]["fps"] = 10
+    kept.model.config = replace(kept.model.config, fps=10)
     save_checkpoint(tmp_path / "slow.safetensors", kept.model, kept.tensors, kept.record)
     options = ["--split", "validation", "--device", "cpu"]
     usual, slow = (run("evaluate", path, folder, *options) for path in (checkpoint, tmp_path / "slow.safetensors"))

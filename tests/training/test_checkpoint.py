@@ -343,3 +343,14 @@ def test_an_invalid_record_is_rejected(saved, change):
 
 def test_the_record_of_the_shipped_checkpoint_is_valid():
     checkpoint.check_record(load_checkpoint(checkpoint.SHIPPED_CHECKPOINT).record)
+
+
+@pytest.mark.parametrize(("data", "fps"), [({"data": {"fps": 12}}, 12), ({}, 20)])
+def test_an_older_model_has_the_frame_rate_of_its_data_or_the_usual_one(saved, data, fps):
+    path = saved(record=data)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        record = json.loads(file.metadata()["record"])
+    del record["model"]["fps"]
+    save_file(tensors, path, {"record": (text := json.dumps(record)), "sha256": checkpoint.digest(tensors, text)})
+    assert load_checkpoint(path).model.config.fps == fps
