@@ -206,6 +206,8 @@ def test_a_model_composes_at_its_own_frame_rate(run, folder, tiny, tmp_path):
     prime = read_midi(folder / "piece 7.mid", fps=10)[:20]
     np.testing.assert_array_equal(read_midi(tmp_path / "new.mid", fps=10).active[:20], prime.active)
     assert (said["prime_seconds"], said["seconds"]) == (2.0, 3.0)
+    tenths = read_midi(tmp_path / "new.mid", fps=100).notes["start_frame"] / 10
+    assert (tenths == tenths.round()).all(), "every note begins with a frame of the model"
 
 
 def test_a_prime_that_begins_after_seven_minutes_is_drawn(run, tiny, tmp_path):

@@ -50,9 +50,24 @@ def test_a_model_is_copied_only_if_it_must_change(tiny_model):
     assert copied is not model and not copied.training and model.training
 
 
+def test_nothing_is_assigned_to_a_model_that_is_used(tiny_model, roll, monkeypatch):
+    """So no thread can change it under the hands of another, whatever their order."""
+    model = tiny_model(n_pitches=88)
+    modules = set(model.modules())
+    assign = torch.nn.Module.__setattr__
+
+    def refuse(module, name, value):
+        assert module not in modules, name
+        assign(module, name, value)
+
+    monkeypatch.setattr(torch.nn.Module, "__setattr__", refuse)
+    assert generate(model, roll, GenerationConfig(seconds=1.8)).n_frames == 36
+    assert mean_nll(model, [roll]) > 0
+
+
 def test_threads_that_share_a_model_compose_what_one_after_another_does(tiny_model, roll):
     model = tiny_model(n_pitches=88)
-    configs = [GenerationConfig(seconds=1.8, seed=seed, guidance_scale=1 + seed % 2) for seed in range(16)]
+    configs = [GenerationConfig(seconds=1.8, seed=seed, guidance_scale=1 + seed % 2) for seed in range(8)]
     expected = [generate(model, roll, config) for config in configs]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda config: generate(model, roll, config), configs)) == expected
