@@ -1,6 +1,7 @@
 """The command line: ``python -m musicgen COMMAND --help``."""
 
 import json
+import os
 import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
@@ -177,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0; 2 for bad input, with one line on standard error; 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    give_streams()
     try:
         args = make_parser(arguments[0] if arguments else None).parse_args(arguments)
         with device_errors():
@@ -193,6 +195,12 @@ def main(arguments: list[str] | None = None) -> int:
     if args.json and result:
         print(json.dumps(result))
     return 0
+
+
+def give_streams() -> None:
+    """Replace standard output and error where there are none, as under pythonw or some schedulers."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (open until the process ends)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def stopped_by(number: int, advice: str = "") -> int:

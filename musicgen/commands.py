@@ -98,8 +98,11 @@ def _train(args: Namespace) -> dict:
     """Train in this process."""
     from musicgen.scaling.torchrun import DistributedTrainer, n_ranks, one_by_one, rank
     from musicgen.training import Trainer
+    from musicgen.training.resume import files_of_run
     from musicgen.training.run import FINE_TUNING, make_trainer
 
+    check_writable(Path(args.out).absolute())  # as the next line, before a large corpus is sampled
+    files_of_run(Path(args.out), args.resume)
     start = load_piano_model(args.start) if args.start else None
     sizes_kind, windows_kind, recipe_kind = training_configs()
     unless_typed = FINE_TUNING if start else {}
@@ -198,11 +201,8 @@ def generate_piece(args: Namespace) -> dict:
     path = args.checkpoint or SHIPPED_CHECKPOINT
     checkpoint = load_piano_model(path)
     fps = checkpoint.model.config.fps
-    composers = checkpoint.model.config.composers
     asked = (args.composer or "").strip()
-    if asked and performance and not composers:
-        raise ValueError(f"the model was trained without composers: leave --composer {asked} out")
-    style = match_composer(asked, composers) if asked and composers else None
+    style = choose_style(asked, checkpoint.model.config.composers, performance)
     prime, title = choose_prime(performance, args, style, asked, fps)
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
@@ -294,6 +294,7 @@ def export(args: Namespace) -> dict:
     """Write a checkpoint's model as graphs for ONNX Runtime, in Python or in a browser."""
     from musicgen.generation.export import export_graphs
 
+    check_output(args.out, (".onnx",), (args.checkpoint,))
     checkpoint = load_piano_model(args.checkpoint)
     files = export_graphs(checkpoint.model, args.out, checkpoint.sha256, args.precision)
     return {name: str(path) for name, path in files.items()} | {"bytes": sum(p.stat().st_size for p in files.values())}
@@ -305,6 +306,13 @@ def estimated_bpm(roll: PianoRoll, prime_frames: int) -> float | None:
         return None
     within = roll.beats[roll.beats[:, 0] <= prime_frames / roll.fps, 0]
     return round(60 / float(np.median(np.diff(within))), 1)
+
+
+def choose_style(asked: str, composers: tuple[str, ...], performance: Performance | None) -> str | None:
+    """Return the composer of the model in whose style it composes; None if none is asked for, or it knows none."""
+    if asked and performance and not composers:
+        raise ValueError(f"the model was trained without composers: leave --composer {asked} out")
+    return match_composer(asked, composers) if asked and composers else None
 
 
 def choose_prime(

@@ -23,7 +23,7 @@ from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 
-SAMPLER_VERSION = 6  # part of the cache key: raise it when the sampler changes
+SAMPLER_VERSION = 7  # part of the cache key: raise it when the sampler changes
 # Limits for one file, a hundred times what a long performance takes.
 FILE_SECONDS = 20.0
 FILE_BYTES = 1_000_000_000

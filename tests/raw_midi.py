@@ -118,6 +118,7 @@ def read_raw(content):
 
 def _pair(raw, events):
     held = defaultdict(deque)
+    has_pedal = False
     for tick, status, first, second, track in events:
         kind, channel = status >> 4, status & 15
         waiting = held[channel, track, first]
@@ -128,12 +129,16 @@ def _pair(raw, events):
         elif kind == 11 and first == 64:
             if channel != 9:
                 raw.pedal.append((tick, second, channel))
+                has_pedal = True
+        elif kind == 11 and first == 121 and channel != 9:
+            raw.pedal.append((tick, 0, channel))  # all controllers are reset: the pedal is up
         elif kind == 11 and first in (120, 123):
             for (other, its_track, pitch), notes in held.items():
                 ended = [note for note in notes if other == channel and (its_track == track or note[1] < tick)]
                 raw.notes += [(channel, pitch, *note, tick) for note in ended]
                 for note in ended:
                     notes.remove(note)
+    raw.pedal = raw.pedal if has_pedal else []
     raw.never_released += sum(len(waiting) for waiting in held.values())
 
 
@@ -254,7 +259,7 @@ one_event = st.one_of(
     st.builds(tempo, one_tick, st.sampled_from([1, 200_000, 333_333, 500_000, 1_000_003])),
     st.builds(strike, one_tick, pitch, st.integers(0, 127), channel),
     st.builds(release, one_tick, pitch, channel),
-    st.builds(control, one_tick, st.sampled_from([120, 123]), st.just(0), channel),
+    st.builds(control, one_tick, st.sampled_from([120, 121, 123]), st.just(0), channel),
 )
 any_track = st.lists(whole_note | pedalling | st.lists(one_event, max_size=4), max_size=8).map(
     lambda them: sum(them, [])

@@ -286,6 +286,10 @@ BAD = {
     "generate --out a.mid --wav a.mp3 --checkpoint plain.safetensors": "'a.mp3' does not end in .wav",
     "generate --out a.mid --wav text.mid/a.wav": "text.mid",
     "generate --out folder.mid": "'folder.mid' is a folder",
+    "export piano.safetensors --out graph.txt": "'graph.txt' does not end in .onnx",
+    "export piano.safetensors --out text.mid/a.onnx": "text.mid",
+    "train missing --out text.mid": "text.mid",  # told before the corpus is looked at
+    "train missing --out old": "holds a run already (log.csv)",
     "generate --out a.mid --n 0": "--n must lie in 1..100, not 0",
     "generate --out a.mid --device cuda": "use --device cpu",
     "train good --out run --start piano.safetensors --composers unknown": "leave --composers out, or give those of",
@@ -303,8 +307,9 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("musicgen.commands.compose", None)  # told before anything is composed
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for name in ("empty", "broken", "lonely", "pair", "good", "folder.mid"):
+    for name in ("empty", "broken", "lonely", "pair", "good", "folder.mid", "old"):
         (tmp_path / name).mkdir()
+    (tmp_path / "old" / "log.csv").touch()
     for index in range(4):
         (tmp_path / "good" / f"{index}.mid").write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("good.mid", "lonely/a.mid", "pair/a.mid", "pair/b.mid"):

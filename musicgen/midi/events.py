@@ -11,8 +11,8 @@ from operator import itemgetter
 
 TEXT, END_OF_TRACK, SET_TEMPO, TIME_SIGNATURE = 0x01, 0x2F, 0x51, 0x58
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte; the lower is the channel
-SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF = 64, 120, 123
-CONTROLS = (SUSTAIN, ALL_SOUND_OFF, ALL_NOTES_OFF)
+SUSTAIN, ALL_SOUND_OFF, RESET_ALL_CONTROLLERS, ALL_NOTES_OFF = 64, 120, 121, 123
+CONTROLS = (SUSTAIN, ALL_SOUND_OFF, RESET_ALL_CONTROLLERS, ALL_NOTES_OFF)
 LARGEST_NUMBER = 2**28 - 1  # four bytes of seven bits
 LARGEST_DENOMINATOR = 6  # as a power of two
 N_SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, **dict.fromkeys((0xF6, 0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)}
@@ -34,7 +34,7 @@ class MidiEvents:
     ticks_per_beat : int
         Ticks per quarter note.
     messages : list of (int, int, int, int, int)
-        (tick, status, pitch or controller, value, track): notes, sustain pedal, all notes off, all sound off.
+        (tick, status, pitch or controller, value, track): notes, and the messages of `CONTROLS`.
     programs : list of (int, int, int)
         Choices of an instrument as (tick, channel, program 0..127).
     tempos : list of (int, int)

@@ -6,7 +6,15 @@ from operator import itemgetter
 
 import numpy as np
 
-from musicgen.midi.events import CONTROL, NOTE_OFF, NOTE_ON, SUSTAIN
+from musicgen.midi.events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    CONTROL,
+    NOTE_OFF,
+    NOTE_ON,
+    RESET_ALL_CONTROLLERS,
+    SUSTAIN,
+)
 
 DRUM_CHANNEL = 9
 PEDAL_DOWN = 64
@@ -37,7 +45,7 @@ def pair_notes(messages: Messages) -> tuple[np.ndarray, int]:
             onsets = waiting[channel][track, number]
             if onsets:
                 notes.append(_end_first(onsets, number, channel, tick))
-        elif number != SUSTAIN:
+        elif number in (ALL_NOTES_OFF, ALL_SOUND_OFF):
             notes += _end_all(waiting[channel], track, channel, tick)
     n_unreleased = sum(len(onsets) for by_pitch in waiting.values() for onsets in by_pitch.values())
     return np.array(notes, RAW_NOTE_DTYPE), n_unreleased
@@ -63,7 +71,8 @@ def pedal_moves(messages: Messages) -> tuple[tuple[int, bool], ...]:
     """Return the ticks at which the sustain pedal goes down or up.
 
     A piano has one pedal, also if its notes, or its pedal, are spread over several channels: it is down while it is
-    down on any of them but that of the drums.
+    down on any of them but that of the drums. "Reset all controllers" lifts the pedal of its channel; alone, it does
+    not make a file one with a pedal.
 
     Returns
     -------
@@ -73,12 +82,15 @@ def pedal_moves(messages: Messages) -> tuple[tuple[int, bool], ...]:
     """
     moves = []
     held = set()  # the channels whose pedal is down
-    controls = [m for m in messages if m[2] == SUSTAIN and m[1] >> 4 == CONTROL and m[1] & 0x0F != DRUM_CHANNEL]
-    for tick, together in groupby(controls, key=itemgetter(0)):
+    controls = [m for m in messages if m[1] >> 4 == CONTROL and m[1] & 0x0F != DRUM_CHANNEL]
+    if not any(number == SUSTAIN for _, _, number, _, _ in controls):
+        return ()
+    pedal = [m for m in controls if m[2] in (SUSTAIN, RESET_ALL_CONTROLLERS)]
+    for tick, together in groupby(pedal, key=itemgetter(0)):
         lifted = set()
-        for _, status, _, value, _ in together:
+        for _, status, number, value, _ in together:
             channel = status & 0x0F
-            if value >= PEDAL_DOWN:
+            if number == SUSTAIN and value >= PEDAL_DOWN:
                 held.add(channel)
             else:
                 held.discard(channel)

@@ -18,6 +18,7 @@ from musicgen.training.optim import WeightAverage
 from musicgen.utils.files import atomic_write, printable
 from musicgen.utils.locks import Lock, exclusive
 
+RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 # What the optimizers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 COUNTS = {"epoch", "batch", "updates", "n_frames"}
@@ -97,6 +98,23 @@ def run_lock(folder: Path, locked: bool = True) -> Iterator[None]:
         for left in folder.glob(".unfinished-*.safetensors"):  # from a run that was killed
             left.unlink()
         yield
+
+
+def files_of_run(folder: Path, resume: bool) -> list[str]:
+    """Return the names of the files of a run that a folder holds.
+
+    Raises
+    ------
+    ValueError
+        If there are any and `resume` is false, or if one of the names is a folder.
+    """
+    found = [name for name in RUN_FILES if (folder / name).exists()]
+    if found and not resume:
+        raise ValueError(f"{str(folder)!r} holds a run already ({found[0]}): resume it, or take another folder")
+    for name in found:
+        if (folder / name).is_dir():
+            raise ValueError(f"{str(folder / name)!r} is a folder, where a run has a file: move it away")
+    return found
 
 
 def tell(text: str) -> None:

@@ -26,8 +26,10 @@ from musicgen.training.optim import (
     rate_factor,
 )
 from musicgen.training.resume import (
+    RUN_FILES,
     Progress,
     check_same,
+    files_of_run,
     optimizer_tensors,
     random_states,
     read_average,
@@ -42,7 +44,6 @@ from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import Settings, setting
 from musicgen.utils.signals import StopSignal, catch_signals
 
-RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 SAVE_SECONDS = 300.0  # between two checkpoints within an epoch
 ADVICE = "the last good checkpoint is kept; take a lower learning rate"
 PRECISIONS = "float32", "bfloat16"
@@ -233,10 +234,7 @@ class Trainer:
 
     def _begin(self, resume: bool) -> None:
         """Seed the random number generators, or resume from the latest checkpoint."""
-        found = [name for name in RUN_FILES if (self.run_dir / name).exists()]
-        if found and not resume:
-            place = f"{str(self.run_dir)!r} holds a run already ({found[0]})"
-            raise ValueError(f"{place}: resume it, or take another folder")
+        found = files_of_run(self.run_dir, resume)
         if found:
             self._restore(found)
         else:
@@ -418,20 +416,23 @@ class Trainer:
     def _load(self, found: list[str]) -> tuple[Path, Checkpoint]:
         """Load the latest checkpoint, or the previous one if the latest is damaged or missing."""
         if not (self.latest_path.exists() or self.previous_path.exists()):
-            advice = "move it away, or take another folder"
-            if self.best_path.exists():
-                advice = f"begin a new run with --start {str(self.best_path)!r} in another folder"
             place = f"{str(self.run_dir)!r} holds {found[0]}, but no latest.safetensors to resume from"
-            raise CheckpointError(f"{place}: {advice}")
+            raise CheckpointError(f"{place}: {self._advice()}")
         try:
             checkpoint = load_checkpoint(self.latest_path)
         except CheckpointError as error:
             if not self.previous_path.exists():
-                raise
+                raise CheckpointError(f"{error}; without previous.safetensors: {self._advice()}") from error
             tell(f"{error}: continuing from {str(self.previous_path)!r}")
             return self.previous_path, load_checkpoint(self.previous_path)
         self.latest_is_sound = True
         return self.latest_path, checkpoint
+
+    def _advice(self) -> str:
+        """Return what to do with a folder that holds nothing to resume from."""
+        if self.best_path.exists():
+            return f"begin a new run with --start {str(self.best_path)!r} in another folder"
+        return "move it away, or take another folder"
 
     def _check_settings(self, checkpoint: Checkpoint) -> None:
         """Raise ValueError if a checkpoint comes from a run with other settings."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,17 +39,16 @@ def atomic_write(path: Path | str, previous: Path | None = None) -> Iterator[Pat
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".unfinished-{secrets.token_hex(8)}{path.suffix[:20]}")
     try:
-        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=path.suffix[:20], dir=path.parent)
+        temporary.touch(exist_ok=False)  # unlike one of tempfile, it gets the permissions that the user's files get
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary name
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         _publish(temporary, path, previous)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, name):
+        if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # the error of a full disk names no file
     finally:
@@ -124,9 +124,6 @@ def printable(text: str) -> str:
 
 def _publish(temporary: Path, path: Path, previous: Path | None) -> None:
     """Flush a temporary file to disk, and rename it to its final name."""
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
     if previous and path.exists():

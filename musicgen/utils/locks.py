@@ -18,8 +18,8 @@ class Lock(Enum):
     """Result of an attempt to lock a file: held by us, held by another process, or not possible here."""
 
     HELD = "held"
-    TAKEN = "taken"
-    UNKNOWN = "unknown"
+    TAKEN = "taken by another process"
+    UNKNOWN = "not possible here"
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def exclusive(path: Path) -> Iterator[Lock]:
     Yields
     ------
     Lock
-        Whether it succeeded. Some network file systems know no locks.
+        Whether the file is locked now. Some network file systems know no locks.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -39,6 +39,7 @@ def exclusive(path: Path) -> Iterator[Lock]:
 
 
 def _try_lock(handle: int) -> Lock:
+    """Lock an open file, and return the outcome; only EAGAIN and EACCES mean that another process holds it."""
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
@@ -19,6 +20,11 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
     """Yield ``function(*job)`` for each job, in order.
 
     Workers are killed when the caller stops early: by an error, by Ctrl-C or by a signal that raises an exception.
+
+    Raises
+    ------
+    OSError
+        If the system ends a worker.
     """
     n_workers = min(cpu_count(), len(jobs))  # the affinity and the quota of this process count
     if len(jobs) <= FEW or n_workers == 1:
@@ -26,13 +32,20 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
         return
     batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
     # A terminal sends Ctrl-C to all processes. Workers inherit the blocked signals, so that it stops only this one.
-    resource_tracker.ensure_running()  # before signals are blocked: its start would unblock them
-    workers = ProcessPoolExecutor(n_workers)
+    try:
+        resource_tracker.ensure_running()  # before signals are blocked: its start would unblock them
+        workers = ProcessPoolExecutor(n_workers)
+    except (OSError, ImportError, NotImplementedError):  # a sandbox without semaphores or other processes
+        yield from (function(*job) for job in jobs)
+        return
     try:
         with _hold_signals():
             futures = [workers.submit(_run_batch, function, batch) for batch in batches]
         for future in futures:
             yield from future.result()
+    except BrokenExecutor as error:
+        advice = "perhaps for lack of memory: close other programs, and try again"
+        raise OSError(f"the system has ended a worker process, {advice}") from error
     finally:
         with _hold_signals():
             _end(workers)

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+import raw_midi
 
 from musicgen.corpora.folder import Piece
 from musicgen.lab.panels.composing import ComposePanel, GenerationPanel, thumbnail
@@ -89,6 +90,18 @@ def test_a_bad_upload_is_told_by_its_name_alone(panel, name, content):
     with pytest.raises(MidiError) as error:
         read_performance(name, content)
     assert str(error.value.path) == name
+
+
+@pytest.mark.parametrize("way", ["a MIDI file of mine", "a piece of the corpus"])
+def test_what_was_passed_over_in_the_file_of_an_opening_is_told(panel, tmp_path, way):
+    violin = raw_midi.midi_bytes([[(0, b"\xc0\x28"), *raw_midi.note(0, 1440, 60)]], n_tracks=2)
+    (tmp_path / "piece.mid").write_bytes(violin)
+    upload(panel, "violin.mid", violin)
+    told = ("notes of other instruments are read as piano: 1 (strings)", "number of tracks: 2 by the header")
+    assert all(warning in panel.prime.message.value for warning in told)
+    panel.prime.way.value = way
+    panel.go.click()
+    assert all(warning in panel.message.value for warning in (*told, "shorter than 8 beats: the prime is 1.5 s"))
 
 
 def test_each_of_two_performances_of_one_piece_can_be_chosen(tiny_model, music, tmp_path):

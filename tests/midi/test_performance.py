@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from raw_midi import any_track, midi_bytes, note, pedal, read_raw, steady, tempo
+from raw_midi import any_track, control, midi_bytes, note, pedal, read_raw, steady, tempo
 
 from musicgen.midi import MidiError, Performance, read_midi, read_performance, write_midi
 from musicgen.midi.pairing import RAW_NOTE_DTYPE, pedal_moves
@@ -254,6 +254,9 @@ def test_the_pedal_of_a_frame_is_that_of_its_end_and_each_lift_leaves_a_frame_up
             [(5, True), (70, False), (70, True)],  # both are lifted in one tick
         ),
         ([pedal(5, 99, 9)], []),  # of the drums
+        ([pedal(5, 99, 0), control(70, 121, 0, 0)], [(5, True), (70, False)]),  # all controllers are reset
+        ([control(0, 121, 0, 0), pedal(5, 99, 1), control(70, 121, 0, 0)], [(0, False), (5, True)]),
+        ([control(0, 121, 0, 0)], []),  # that alone is no pedal
     ],
 )
 def test_a_piano_on_several_channels_has_one_pedal(scratch, events, moves):

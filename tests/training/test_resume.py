@@ -192,7 +192,7 @@ def test_a_run_folder_that_is_not_whole_ends_in_training_or_in_one_line(
     if previous == "missing" and latest in ("missing", "damaged") and before:
         with pytest.raises(CheckpointError, match="latest.safetensors") as caught:
             resumed.run(resume=True)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "another folder" in str(caught.value)
         assert {".lock": b""} | before == {".lock": b""} | contents(tmp_path / "run")
         return
     rows = resumed.run(resume=True)
@@ -201,6 +201,17 @@ def test_a_run_folder_that_is_not_whole_ends_in_training_or_in_one_line(
     kept = load_checkpoint(resumed.best_path).record["progress"]["history"][-1]
     assert kept == resumed.best, "what it tells is what the file holds"
     assert kept["validation_nll"] == (1.0 if "newer" in (best, latest) else 1.5)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_told_before_training(trainer, folders, tmp_path, name):
+    mixed(folders, tmp_path / "run", ("newer", "newer", "newer", "newer"))
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).mkdir()
+    resumed = trainer(batches=Short(), n_epochs=4)
+    with pytest.raises(ValueError, match=f"{name}' is a folder, where a run has a file: move it away"):
+        resumed.run(resume=True)
+    assert not resumed.progress.updates
 
 
 def test_a_lost_best_checkpoint_of_a_finished_run_is_replaced_by_the_latest(trainer, folders, tmp_path, capsys):

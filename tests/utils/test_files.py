@@ -50,12 +50,14 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
-def test_it_has_the_rights_of_any_new_file(tmp_path, umask):
+def test_it_has_the_rights_of_any_new_file(tmp_path, umask, monkeypatch):
     before = os.umask(umask)
     try:
         (tmp_path / "usual").touch()
-        with atomic_write(tmp_path / "ours"):
-            pass
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "umask")  # it belongs to the process: another thread would see it changed
+            with atomic_write(tmp_path / "ours"):
+                pass
         assert os.umask(umask) == umask  # looked at, not changed
     finally:
         os.umask(before)

@@ -26,7 +26,8 @@ CHORALES = Path("../data/chorales")
 def open_corpus(data: Path | str | None = None) -> RollCache:
     """Open a corpus: the bundled MAESTRO sample (None), ``"chorales"``, or a folder of MIDI files.
 
-    It prints the number of pieces, and which files are missing or were skipped.
+    It prints the number of pieces, which files are missing or were skipped, and what was passed over in others. While
+    it samples a large corpus, it tells how far it is.
 
     Raises
     ------
@@ -39,11 +40,15 @@ def open_corpus(data: Path | str | None = None) -> RollCache:
     except CorpusError as error:
         advice = "Set DATA = None for the bundled sample, or to a folder of MIDI files"
         raise CorpusError(folder, f"{error.reason}. {advice}") from None
-    rolls = prepare(pieces, progress=False)
+    rolls = prepare(pieces)
     print(f"{len(rolls)} pieces, {rolls.summary()['hours']:.1f} hours")
-    for note in (pieces.describe_missing(), *(f"skipped {name}: {reason}" for name, reason in rolls.skipped[:3])):
-        if note:
+    skipped = [f"skipped {name}: {reason}" for name, reason in rolls.skipped]
+    warnings = [f"{name}: {warning}" for name, warning in rolls.warnings]
+    for notes in (pieces.describe_missing().splitlines(), skipped, warnings):
+        for note in notes[:3]:
             print(note)
+        if len(notes) > 3:
+            print(f"and {len(notes) - 3} more")
     return rolls
 
 

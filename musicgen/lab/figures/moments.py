@@ -12,23 +12,19 @@ from musicgen.lab.figures.rolls import pitch_name
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import FrameFeatures, conditional_logits, decode_frame, teacher_forced_logits
 from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
+from musicgen.utils.inference import for_inference
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])
 N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 
 def _looking(look: Callable) -> Callable:
-    """Run a function in evaluation mode and without gradients, then restore the model's mode (a decorator)."""
+    """Run a function in evaluation mode and without gradients, and change nothing of the model (a decorator)."""
 
     @wraps(look)
     @torch.no_grad()
     def looked(model: AttentionLSTM, *args, **options):
-        was_training = model.training
-        model.eval()
-        try:
-            return look(model, *args, **options)
-        finally:
-            model.train(was_training)
+        return look(for_inference(model), *args, **options)
 
     return looked
 

@@ -47,6 +47,7 @@ class PrimeChooser(VBox):
         self.message = Message()
         self.upload.observe(self._read, "value")
         self.uploaded: tuple[Performance, str] | None = None
+        self.warnings: list[str] = []  # about the file of the opening
         self.keyboard = PianoKeyboard()
         shipped = {f"{composer}: {prime.title}": composer for composer, prime in PRIMES.items()}
         listed = [(f"{piece.composer}: {piece.title}"[:90], piece) for piece in pieces]  # some titles come twice
@@ -70,6 +71,7 @@ class PrimeChooser(VBox):
 
     def opening(self) -> Opening:
         """Return the chosen opening; ValueError if none is chosen."""
+        self.warnings = []
         return self.openings[self.way.index]()
 
     def _from_score(self) -> Opening:
@@ -78,13 +80,21 @@ class PrimeChooser(VBox):
 
     def _from_corpus(self) -> Opening:
         piece = self.piece.value
-        return read_performance(piece.path).first_beats(self.beats.value), f"{piece.composer}: {piece.title}"
+        return self._begin(read_performance(piece.path)), f"{piece.composer}: {piece.title}"
 
     def _from_upload(self) -> Opening:
         if not self.uploaded:
             raise ValueError("choose a MIDI file first")
         performance, name = self.uploaded
-        return performance.first_beats(self.beats.value), name
+        return self._begin(performance), name
+
+    def _begin(self, performance: Performance) -> PianoRoll:
+        """Return the first beats of a file, and note what was passed over in it."""
+        prime = performance.first_beats(self.beats.value)
+        self.warnings = list(performance.warnings)
+        if prime.n_frames < performance.frame_of_beat(self.beats.value):
+            self.warnings.append(f"shorter than {self.beats.value:g} beats: the prime is {prime.duration_seconds:g} s")
+        return prime
 
     def _from_keyboard(self) -> Opening:
         return self.keyboard.roll(), "What was played"
@@ -97,7 +107,7 @@ class PrimeChooser(VBox):
                 name = PureWindowsPath(file["name"]).name[:60]  # only shown in messages, never opened
                 performance = read_performance(name, bytes(file["content"]))
                 self.uploaded = performance, name
-                self.message.tell(f"{name}: {len(performance.notes):,} notes")
+                self.message.tell("; ".join([f"{name}: {len(performance.notes):,} notes", *performance.warnings]))
 
 
 class GenerationPanel(Panel):
@@ -155,7 +165,8 @@ class GenerationPanel(Panel):
             made = time.perf_counter()
             self.show(take)
             took = f"made in {made - started:.1f} s, its sound in {time.perf_counter() - made:.1f} s"
-            self.message.tell(f"{take.roll.duration_seconds:g} s of music, {take.roll.n_notes} notes: {took}")
+            made_of = f"{take.roll.duration_seconds:g} s of music, {take.roll.n_notes} notes: {took}"
+            self.message.tell("; ".join([made_of, *self.prime.warnings]))
 
     def _compose_another(self) -> None:
         self.form.controls["seed"].value += 1
