@@ -204,6 +204,8 @@ def generate_piece(args: Namespace) -> dict:
     asked = (args.composer or "").strip()
     style = choose_style(asked, checkpoint.model.config.composers, performance)
     prime, title = choose_prime(performance, args, style, asked, fps)
+    for option, reason in without_effect(args, checkpoint.model, style, prime).items():
+        say(f"--{option.replace('_', '-')} has no effect: {reason}")
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
     started = time.perf_counter()
@@ -332,6 +334,26 @@ def choose_prime(
     if prime.n_frames < performance.frame_of_beat(args.beats, fps):
         say(f"{args.prime}: shorter than {args.beats:g} beats; the prime is {prime.duration_seconds:g} s long")
     return prime, Path(args.prime).stem
+
+
+def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll | None) -> dict[str, str]:
+    """Return the options that were given and change nothing, and why."""
+    config = model.config
+    no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
+    no_probe = "" if config.probe else "the model has no probe to choose by"
+    no_style = "" if style else "it needs --composer, and a model that knows this composer"
+    reasons = {
+        "guidance_scale": no_style,
+        "pedal_temperature": no_pedal,
+        "pedal": no_pedal,
+        "candidates": no_probe,
+        "strength": no_probe,
+        "home": "" if config.home else "the model knows no home",
+        "beats_per_bar": "" if args.bpm else "it needs --bpm",
+        "bpm": "" if config.beats or not args.bpm else "the model knows no beats",
+        "only_new": "" if prime or not args.only_new else "there is no opening to leave out",
+    }
+    return {option: reason for option, reason in reasons.items() if reason and option in vars(args)}
 
 
 def write_pieces(

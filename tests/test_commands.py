@@ -210,6 +210,35 @@ def test_a_model_composes_at_its_own_frame_rate(run, folder, tiny, tmp_path):
     assert (tenths == tenths.round()).all(), "every note begins with a frame of the model"
 
 
+@pytest.mark.parametrize(
+    ("sizes", "typed", "told"),
+    [
+        ({"output": "independent"}, "--pedal-temperature 2 --no-pedal --seed 3", ["pedal-temperature", "pedal"]),
+        ({"composers": ("Liszt",)}, "--guidance-scale 3", ["guidance-scale"]),
+        ({"composers": ("Liszt",)}, "--guidance-scale 3 --composer Liszt", []),
+        ({}, "--candidates 2 --strength 2 --no-home", ["candidates", "strength", "home"]),
+        ({"probe": True, "home": True}, "--candidates 2 --strength 2 --no-home", []),
+        ({}, "--beats-per-bar 3", ["beats-per-bar"]),
+        ({}, "--beats-per-bar 3 --bpm 100 --beats 0 --only-new", ["only-new"]),
+        ({"beats": False}, "--bpm 100", ["bpm"]),
+        ({"beats": False}, "--bpm none", []),
+    ],
+)
+def test_an_option_that_changes_nothing_is_told_before_composing(
+    tiny_model, tmp_path, monkeypatch, capsys, sizes, typed, told
+):
+    def compose(*_):
+        raise ValueError("now it composes")
+
+    monkeypatch.setattr("musicgen.commands.compose", compose)
+    save_checkpoint(tmp_path / "a.safetensors", tiny_model(n_pitches=88, **sizes), {}, {})
+    command = ["generate", "--out", tmp_path / "a.mid", "--checkpoint", tmp_path / "a.safetensors"]
+    assert main([*map(str, command), *typed.split()]) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert [line.partition(" has no effect: ")[0] for line in lines] == [f"--{option}" for option in told]
+    assert "now it composes" in last
+
+
 def test_a_prime_that_begins_after_seven_minutes_is_drawn(run, tiny, tmp_path):
     late = midi_bytes([note(480 * 960, 480 * 964, 60)])  # at 8 minutes
     (tmp_path / "late.mid").write_bytes(late)
