@@ -1,61 +1,49 @@
-"""What the exported graphs change: the likelihood of real pieces, the continuations, and the time of a frame.
+"""What the exported graphs change: the likelihood of real pieces, logits, continuations, and the time of a frame.
 
 ``python benchmarks/engines.py DATA_DIR [--graphs FILE.onnx] [--checkpoint C] [--split validation] [--pieces N]``
 
 Prints a table in JSON. The likelihood is teacher-forced on whole pieces without composers, beats and home, as in
-``python -m musicgen evaluate``; the graphs run frame by frame.
+``python -m musicgen evaluate``; both engines run frame by frame.
 """
 
 import argparse
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from musicgen.beats import N_BEAT_FEATURES
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
-from musicgen.dataset import pad, prepare
-from musicgen.evaluation.likelihood import mean_nll
+from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.generation.engines import Graphs, OnnxEngine
-from musicgen.generation.steps import Frames
+from musicgen.generation.steps import TorchEngine, logits_frame_by_frame
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 from musicgen.utils.inference import single_thread
 
-BATCH = 16  # pieces at once
 TWO_SECONDS = 40  # frames
+ROUNDS = 6
 
 
-@torch.inference_mode()
-def nll_of_graphs(engine: OnnxEngine, rolls: list[PianoRoll]) -> float:
-    """Return the negative log-likelihood of whole rolls, in nats per frame, as `mean_nll` of a model."""
-    total = 0.0
-    n_frames = 0
-    rolls = sorted(rolls, key=lambda roll: roll.n_frames)
-    for start in range(0, len(rolls), BATCH):
-        some = rolls[start : start + BATCH]
-        velocity, lengths = pad([roll.velocity for roll in some])
-        pedal = np.zeros(velocity.shape[:2], np.float32)
-        for row, roll in zip(pedal, some):
-            row[: roll.n_frames] = 0 if roll.pedal is None else roll.pedal
-        velocity, pedal = torch.from_numpy(velocity), torch.from_numpy(pedal)
-        composers = torch.zeros(len(some), dtype=torch.long)
-        beats = torch.zeros(len(some), 1, N_BEAT_FEATURES)
-        state = None
-        for t in range(velocity.shape[1] - 1):
-            frames = Frames(velocity[:, t : t + 1], pedal[:, t : t + 1], beats, composers)
-            known, state = engine.step(frames, state)
-            target = (velocity[:, t + 1] > 0).float()
-            logits, _ = engine.pitch_logits(known, pedal[:, t + 1], target)
-            nll = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-            counts = torch.from_numpy(lengths > t + 1)
-            total += float(nll[counts].sum())
-            n_frames += int(counts.sum())
-    return total / n_frames
+def likelihood(model, graphs: Graphs, rolls: list[PianoRoll]) -> dict[str, float]:
+    """Return the nll of whole rolls with each engine, in nats per frame, and how much the logits differ at most."""
+    engines = {"torch": TorchEngine(model), "onnx": OnnxEngine(model, graphs)}
+    sums = dict.fromkeys(engines, 0.0)
+    largest = difference = 0.0
+    for roll in rolls:
+        target = torch.from_numpy(roll.active[1:].astype(np.float32))
+        logits = {name: logits_frame_by_frame(engine, replace(roll, beats=None)) for name, engine in engines.items()}
+        for name, each in logits.items():
+            sums[name] += float(F.binary_cross_entropy_with_logits(each, target, reduction="sum"))
+        difference = max(difference, float((logits["torch"] - logits["onnx"]).abs().max()))
+        largest = max(largest, float(logits["torch"].abs().max()))
+    n_frames = sum(roll.n_frames - 1 for roll in rolls)
+    nll = {f"nll, {name}": total / n_frames for name, total in sums.items()}
+    return nll | {"largest difference of two logits": difference, "largest logit": largest, "n_frames": n_frames}
 
 
 def same_continuations(model, graphs: Graphs, n_pieces: int) -> float:
@@ -71,15 +59,32 @@ def same_continuations(model, graphs: Graphs, n_pieces: int) -> float:
     return float(np.mean(same))
 
 
-def ms_per_frame(model, engine: str | Graphs, n_pieces: int, n_frames: int) -> float:
+def ms_per_frame(model, engine: str | Graphs, n_pieces: int, n_candidates: int, n_frames: int = 60) -> float:
     """Return the milliseconds of CPU time per frame of some pieces at once."""
-    prime, config = shipped_prime("Bach", 8), GenerationConfig(seed=1)
+    prime = shipped_prime("Bach", 8)
+    config = GenerationConfig(seed=1, candidates=n_candidates)
     times = []
     for n in (1, n_frames + 1):  # without the start
-        started = time.thread_time()
+        started = time.process_time()
         continue_rolls(model, [prime] * n_pieces, n, config, [1] * n_pieces, engine=engine)
-        times.append(time.thread_time() - started)
+        times.append(time.process_time() - started)
     return 1000 * (times[1] - times[0]) / n_frames
+
+
+def compare_times(model, graphs: Graphs) -> dict[str, dict[str, float]]:
+    """Return the time of a frame with each engine, in turns: the least of several rounds, which is the least disturbed.
+
+    All on one core: one piece with one candidate and with four, and eight pieces at once.
+    """
+    found = {}
+    for n_pieces, n_candidates in ((1, 1), (1, 4), (8, 1)):
+        times = {"torch": [], "onnx": []}
+        for _ in range(ROUNDS):
+            times["torch"].append(ms_per_frame(model, "torch", n_pieces, n_candidates))
+            times["onnx"].append(ms_per_frame(model, graphs, n_pieces, n_candidates))
+        least = {name: min(each) for name, each in times.items()}
+        found[f"{n_pieces} pieces, {n_candidates} candidates"] = least | {"ratio": least["torch"] / least["onnx"]}
+    return found
 
 
 def main() -> None:
@@ -101,13 +106,11 @@ def main() -> None:
         if args.pieces:
             pieces = [piece for piece in load_corpus(args.data_dir) if piece.split == args.split][: args.pieces]
             rolls = [roll[: round(args.seconds * roll.fps)] for roll in prepare(pieces, progress=False)]
-            result["nll"] = {"torch": mean_nll(model, rolls), "onnx": nll_of_graphs(OnnxEngine(model, graphs), rolls)}
+            result |= likelihood(model, graphs, rolls)
             print(json.dumps(result), flush=True)
         if args.continuations:
             result["same"] = same_continuations(model, graphs, args.continuations)
-        for n_pieces in (1, 8):
-            for name, each in {"torch": "torch", "onnx": graphs}.items():
-                result[f"ms per frame, {n_pieces} pieces, {name}"] = ms_per_frame(model, each, n_pieces, 100)
+        result["ms per frame"] = compare_times(model, graphs)
     print(json.dumps(result, indent=1))
 
 

@@ -32,6 +32,7 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import shipped_prime
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_rolls
+from musicgen.generation.engines import ENGINES
 from musicgen.midi import read_midi
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import conditional_logits, decode_frame
@@ -102,26 +103,31 @@ def rerun(model: AttentionLSTM, n_frames: int) -> None:
 
 
 def generation(pieces: list) -> Iterator[dict]:
-    """Generate on one core with the shipped model: a short piece, a long one, many at once, and window by window."""
+    """Generate on one core with the shipped model and each engine: short and long, many at once, window by window."""
     model, n_threads = load_checkpoint(SHIPPED_CHECKPOINT).model, torch.get_num_threads()
     prime = shipped_prime("Bach", 8)
     torch.set_num_threads(1)
 
-    def go_on(n_pieces: int, n_frames: int, seed: int = 0) -> Callable:
-        config = GenerationConfig(seed=seed)
+    def go_on(n_pieces: int, n_frames: int, engine: str, candidates: int = 1, seed: int = 0) -> Callable:
+        config = GenerationConfig(seed=seed, candidates=candidates)
         return lambda callback=None: continue_rolls(
-            model, [prime] * n_pieces, n_frames, config, [1] * n_pieces, callback
+            model, [prime] * n_pieces, n_frames, config, [1] * n_pieces, callback, engine=engine
         )
 
-    contenders = {
-        "a window of 512 frames run again": lambda: rerun(model, 10),
-        "musicgen, 10 seconds": go_on(1, 200),
-        "musicgen, 16 pieces of 10 seconds": go_on(16, 200),
-    }
-    frames = dict(zip(contenders, (10, 200, 16 * 200)))
-    yield from rows("generation, one core", "frames/s", frames, take_turns(contenders), next(iter(contenders)))
-    pieces = [go_on(1, 12_000, seed) for seed in range(N_LONG)]
-    yield from rows("ten minutes, one core", "frames/s", 1200, ten_minutes(pieces), "first minute")
+    contenders = {"a window of 512 frames run again": lambda: rerun(model, 10)}
+    frames = {"a window of 512 frames run again": 10}
+    for engine in ENGINES:
+        contenders |= {
+            f"{engine}, one piece": go_on(1, 200, engine),
+            f"{engine}, one piece of 4 candidates": go_on(1, 200, engine, candidates=4),
+            f"{engine}, 8 pieces at once": go_on(8, 200, engine),
+        }
+        frames |= {f"{engine}, one piece": 200, f"{engine}, one piece of 4 candidates": 200}
+        frames[f"{engine}, 8 pieces at once"] = 8 * 200
+    yield from rows("generation, one core", "frames/s", frames, take_turns(contenders), "torch, one piece")
+    for engine in ENGINES:
+        pieces = [go_on(1, 12_000, engine, seed=seed) for seed in range(N_LONG)]
+        yield from rows(f"ten minutes, one core, {engine}", "frames/s", 1200, ten_minutes(pieces), "first minute")
     torch.set_num_threads(n_threads)
 
 

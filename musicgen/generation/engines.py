@@ -98,15 +98,15 @@ def find_graphs(model: AttentionLSTM) -> Graphs:
 
 
 def choose_engine(
-    model: AttentionLSTM, engine: str | Graphs | None = None, device: torch.device | str = "cpu"
-) -> "TorchEngine | OnnxEngine":
+    model: AttentionLSTM, engine: "str | Graphs | Engine | None" = None, device: torch.device | str = "cpu"
+) -> "Engine":
     """Return the engine that computes a model.
 
     Parameters
     ----------
     model : AttentionLSTM
         In evaluation mode, on the device.
-    engine : {"torch", "onnx"} or Graphs, optional
+    engine : {"torch", "onnx"}, Graphs or an engine, optional
         By default ONNX Runtime, which is faster, where it is installed and there are graphs of the model.
     device : torch.device or str
 
@@ -119,6 +119,8 @@ def choose_engine(
         return TorchEngine(model)
     if isinstance(engine, Graphs):
         return OnnxEngine(model, engine)
+    if hasattr(engine, "step"):
+        return engine
     if engine not in (None, *ENGINES):
         raise ValueError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     try:
@@ -207,6 +209,8 @@ class OnnxEngine:
     graphs : Graphs
     """
 
+    name = "onnx"
+
     def __init__(self, model: AttentionLSTM, graphs: Graphs):
         self.model = model
         self.sessions = graphs.sessions
@@ -241,6 +245,9 @@ class OnnxEngine:
         """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
         self._state.run("velocities", velocity=velocity)
         return torch.from_numpy(self._state.outputs["velocity_logits"][struck.numpy()])
+
+
+Engine = TorchEngine | OnnxEngine
 
 
 def _value(array: np.ndarray):

@@ -12,7 +12,7 @@ from musicgen.beats import metronome
 from musicgen.generation import sampling
 from musicgen.generation.beat_search import find_beats
 from musicgen.generation.continuation import Continuation
-from musicgen.generation.engines import Graphs, choose_engine
+from musicgen.generation.engines import Engine, Graphs, choose_engine
 from musicgen.generation.steering import SEGMENT_SECONDS, SteeringTrace, start_steering, steer
 from musicgen.generation.steps import GuidedModel, Known
 from musicgen.home import home_features
@@ -57,7 +57,7 @@ def generate(
     composer: str | None = None,
     callback: Callback | None = None,
     trace: list[SteeringTrace] | None = None,
-    engine: str | Graphs | None = None,
+    engine: str | Graphs | Engine | None = None,
 ) -> PianoRoll:
     """Continue a prime frame by frame, without post-processing.
 
@@ -77,7 +77,7 @@ def generate(
         Called after each frame with the number of new frames. If it returns true, the piece ends there.
     trace : list of SteeringTrace, optional
         Receives what the candidates were and how they were weighted, if there are several.
-    engine : {"torch", "onnx"} or Graphs, optional
+    engine : {"torch", "onnx"}, Graphs or an engine, optional
         What computes the frames; see `choose_engine`. By default the faster one that there is.
 
     Returns
@@ -158,7 +158,7 @@ def continue_rolls(
     callback: Callback | None = None,
     device: torch.device | str = "cpu",
     trace: list[SteeringTrace] | None = None,
-    engine: str | Graphs | None = None,
+    engine: str | Graphs | Engine | None = None,
 ) -> list[PianoRoll]:
     """Continue a batch of primes of the same length.
 

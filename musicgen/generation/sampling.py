@@ -73,9 +73,12 @@ def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) ->
     Returns
     -------
     rate : Tensor, shape (B, 1)
-    means : Tensor, shape (B, 2)
+    means : Tensor, shape (B, 2), or None
+        As before with a temperature of 1.
     """
     expected = expected + TINY
+    if temperature == 1:  # nothing is moved
+        return expected, means
     sharpened = sharpen(expected, temperature)
     now = torch.cat([expected, sharpened], dim=-1)  # (B, 2)
     means = now if means is None else RATE_DECAY * means + (1 - RATE_DECAY) * now

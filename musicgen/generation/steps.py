@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from musicgen.beats import beat_features
 from musicgen.generation import sampling
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
 from musicgen.model.heads import FrameFeatures
+from musicgen.piano_roll import PianoRoll
 
 
 class Frames(NamedTuple):
@@ -146,6 +148,8 @@ class TorchEngine:
         In evaluation mode.
     """
 
+    name = "torch"
+
     def __init__(self, model: AttentionLSTM):
         self.model = model
         self.step = FrameStep(model)
@@ -211,6 +215,30 @@ class GuidedModel:
 
     def _guide(self, logits: Tensor) -> Tensor:
         return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
+
+
+@torch.inference_mode()
+def logits_frame_by_frame(engine: Any, roll: PianoRoll) -> Tensor:
+    """Return the logits of the pitches of each frame but the first, (T - 1, K), frame by frame as in generation.
+
+    Parameters
+    ----------
+    engine : TorchEngine or OnnxEngine
+    roll : PianoRoll
+        Each frame is predicted from the true frames before it, without composer and home.
+    """
+    velocity = torch.from_numpy(roll.velocity.copy())[None]  # (1, T, K)
+    pedal = torch.zeros(1, roll.n_frames) if roll.pedal is None else torch.tensor(roll.pedal)[None].float()  # (1, T)
+    beats = torch.from_numpy(beat_features(roll.beats, roll.n_frames, roll.fps))[None]  # (1, T, N_BEAT_FEATURES)
+    nobody = torch.zeros(1, dtype=torch.long)
+    state = None
+    logits = []
+    for t in range(roll.n_frames - 1):
+        now = slice(t, t + 1)
+        known, state = engine.step(Frames(velocity[:, now], pedal[:, now], beats[:, t + 1 : t + 2], nobody), state)
+        target = (velocity[:, t + 1] > 0).float()
+        logits.append(engine.pitch_logits(known, pedal[:, t + 1], target)[0])
+    return torch.cat(logits)
 
 
 def named_tensors(state: Any, prefix: str = "state") -> Iterator[tuple[str, Tensor]]:

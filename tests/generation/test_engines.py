@@ -12,7 +12,7 @@ import torch
 from musicgen.corpora.primes import shipped_prime
 from musicgen.generation import GenerationConfig, continue_rolls, generate
 from musicgen.generation.engines import Graphs, OnnxEngine, choose_engine, graph_paths
-from musicgen.generation.steps import Frames, TorchEngine
+from musicgen.generation.steps import Frames, TorchEngine, logits_frame_by_frame
 from musicgen.model.origin import Origin, checksum
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
@@ -93,6 +93,15 @@ def test_both_engines_compute_the_same(model, path):
             found[-1] += [known.pedal_logit, logits]
             found[-1].append(engine.velocity_logits(known, conditioned, 64 * struck.to(torch.uint8), struck))
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_the_logits_of_a_whole_piece_agree(model, path):
+    piece = prime_of(400)
+    found = [
+        logits_frame_by_frame(engine, piece) for engine in (TorchEngine(model), OnnxEngine(model, Graphs(path, SHA256)))
+    ]
+    assert found[0].shape == (399, 88) and found[0].std() > 0.5
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
