@@ -159,7 +159,8 @@ def _quantise(path: Path) -> None:
     large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= LARGE}
     products = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and large & set(node.input)]
     products += [f"{name}_MatMul" for name in products]  # what the tool makes of a Gemm
-    quantize_dynamic(path, path, nodes_to_quantize=products, weight_type=QuantType.QInt8, per_channel=True)
+    if products:  # an empty list would mean all
+        quantize_dynamic(path, path, nodes_to_quantize=products, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _with_metadata(path: Path, about: dict[str, str]) -> bytes:

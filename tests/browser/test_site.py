@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import shutil
 import subprocess
 import threading
@@ -9,10 +10,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from lab import faults_of_access
 from raw_midi import midi_bytes, note
 
+from musicgen.beats import beat_features
 from musicgen.corpora.primes import shipped_prime
+from musicgen.generation.repetition import RepetitionPenalty
+from musicgen.home import home_features
 from musicgen.lab.site.build import HERE, bundle_scripts, write_site
 from musicgen.midi import read_midi
 from musicgen.training import SHIPPED_CHECKPOINT
@@ -56,9 +61,35 @@ def page(browser, address):
     context.close()
 
 
+def numbers_of_python():
+    """Return inputs and results in Python of what the page computes, too."""
+    opening = shipped_prime("Chopin")
+    random = np.random.default_rng(0)
+    figure = np.zeros((400, 88), bool)  # repeats for 14 seconds; then there are new notes
+    figure[:280] = np.tile(random.random((28, 88)) < 0.01, (10, 1))
+    figure[280:] = random.random((120, 88)) < 0.01
+    penalty = RepetitionPenalty((1, 400, 88), 8.0, 20)
+    penalties = []
+    for struck in torch.from_numpy(figure)[None].unbind(1):
+        found = torch.as_tensor(penalty.penalty()).expand(1, 88)[0]
+        penalties.append([[int(column), float(found[column])] for column in found.nonzero()])
+        penalty.append(struck)
+    assert 100 < sum(map(bool, penalties)) < 300
+    return {
+        "velocity": opening.velocity.tolist(),
+        "pedal": opening.pedal.tolist(),
+        "home": home_features(opening).flatten().tolist(),
+        "beats": opening.beats.tolist(),
+        "beatFeatures": beat_features(opening.beats, opening.n_frames).tolist(),
+        "figure": [np.flatnonzero(struck).tolist() for struck in figure],
+        "penalties": penalties,
+    }
+
+
 def test_the_pure_parts_of_the_scripts(tmp_path):
     workshop = bundle_scripts(tmp_path / "site")
     shutil.copytree(HERE / "test", workshop / "test")
+    (workshop / "python.json").write_text(json.dumps(numbers_of_python()))
     done = subprocess.run(["node", "--test"], cwd=workshop, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -2,7 +2,6 @@
 
 import copy
 import sys
-from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -93,6 +92,8 @@ def test_both_engines_compute_the_same(model, path):
             found[-1] += [known.pedal_logit, logits]
             found[-1].append(engine.velocity_logits(known, conditioned, 64 * struck.to(torch.uint8), struck))
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="one frame at a time"):
+        engines[1].step(Frames(velocity[:, :2], pedal[:, :2], beats[:, :2], composers), states[1])
 
 
 def test_the_logits_of_a_whole_piece_agree(model, path):
@@ -117,23 +118,38 @@ def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
         assert np.array_equal(one.pedal, other.pedal)
 
 
-def test_a_model_with_the_head_of_the_poster_is_exported(tiny_model, tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
-    from musicgen.generation.export import export_graphs
+def test_a_model_with_the_head_of_the_poster_is_exported_with_8_bits(tiny_model, tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx", reason="the extra [export] is not installed")
+    from musicgen.generation import export
 
+    monkeypatch.setattr(export, "LARGE", 1000)
     model = tiny_model(n_pitches=88, n_layers=1, n_attention_layers=0, beats=False, output="independent", fps=10)
     with torch.no_grad():
         model.output.bias -= 3.0
-    files = export_graphs(model, tmp_path / "poster.onnx", SHA256, "float32")
+    files = export.export_graphs(model, tmp_path / "poster.onnx", SHA256)
     assert list(files) == ["step", "pitches"]
-    prime, config = replace(prime_of(9), fps=10, pedal=None), GenerationConfig(seconds=3)
-    rolls = [generate(model, prime, config, engine=engine) for engine in ("torch", Graphs(files["step"], SHA256))]
-    assert rolls[0] == rolls[1] and rolls[0][9:].n_notes and rolls[0].fps == 10
+    kinds = {weight.data_type for weight in onnx.load(files["step"]).graph.initializer if len(weight.dims) == 2}
+    assert kinds == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}  # large weights and small ones
+    prime = PianoRoll(prime_of(40).velocity, 10)
+    graphs = Graphs(files["step"], SHA256)
+    found = [logits_frame_by_frame(engine, prime) for engine in (TorchEngine(model), OnnxEngine(model, graphs))]
+    assert 0 < (found[0] - found[1]).abs().max() < 0.5 < found[0].std()
+    roll = generate(model, prime, GenerationConfig(seconds=6), engine=graphs)
+    assert (roll.fps, roll.pedal) == (10, None) and roll[40:].n_notes
+
+
+def test_an_export_without_its_libraries_says_what_to_install(model, tmp_path):
+    from musicgen.generation.export import export_graphs
+
+    with patch("importlib.util.find_spec", return_value=None), pytest.raises(ValueError, match="'.\\[export\\]'"):
+        export_graphs(model, tmp_path / "model.onnx", SHA256)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shipped_graphs_belong_to_the_shipped_checkpoint_and_play():
     checkpoint = load_checkpoint(SHIPPED_CHECKPOINT)
     config = GenerationConfig(seed=1, candidates=2)
+    assert choose_engine(checkpoint.model).name == "onnx"
     (roll,) = continue_rolls(checkpoint.model, [shipped_prime("Chopin", 8)], 20, config, [3], engine="onnx")
     assert roll[-20:].n_notes
 

@@ -20,7 +20,6 @@ import torch
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
 from musicgen.generation.steps import named_tensors
-from musicgen.home import home_features
 from musicgen.lab.course.pages import export
 from musicgen.lab.figures.html import escape
 from musicgen.lab.figures.style import COLOURS
@@ -135,7 +134,6 @@ def opening(name: str, composers: Sequence[str]) -> dict:
         "velocity": b64encode(roll.velocity.tobytes()).decode(),
         "pedal": b64encode(pedal.astype(np.uint8).tobytes()).decode(),
         "beats": None if roll.beats is None else roll.beats.tolist(),
-        "home": b64encode(home_features(roll).tobytes()).decode(),
     }
 
 

@@ -2,6 +2,7 @@
 import { fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt } from "../player/canvas.js";
 import keyboard from "../player/keyboard.js";
 import { fetchFiles } from "./files.js";
+import { homeFeatures } from "./home.js";
 import { listenToMidi } from "./midi_in.js";
 import { N_PITCHES, Piece, frameOf, midiBytes, onPiano, readOpening, sampleNotes } from "./music.js";
 import { Playback, makePiano } from "./piano.js";
@@ -47,7 +48,7 @@ function pieceOf(opening) {
 const decode = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
 function listOpenings() {
-  for (const { title, composer, frames, velocity, pedal, beats, home } of site.openings) {
+  for (const { title, composer, frames, velocity, pedal, beats } of site.openings) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = title;
@@ -55,8 +56,7 @@ function listOpenings() {
     button.onclick = () => {
       stop();
       byId("composer").value = composer;
-      const profile = new Float32Array(decode(home).buffer); // what the model is told of the opening throughout
-      choose({ frames, beats, velocity: decode(velocity), pedal: decode(pedal), home: profile }, title);
+      choose({ frames, beats, velocity: decode(velocity), pedal: decode(pedal) }, title);
     };
     byId("openings").append(button);
   }
@@ -115,7 +115,8 @@ const compose = safely(async () => {
   page.isComposing = true;
   byId("compose").textContent = "Stop";
   page.started = null;
-  page.worker.postMessage({ type: "compose", opening: page.opening, settings });
+  const opening = { ...page.opening, home: homeFeatures(page.piece) }; // the piece is still the opening alone
+  page.worker.postMessage({ type: "compose", opening, settings });
   play();
 });
 

@@ -1,6 +1,7 @@
 // Runs the model frame by frame, away from the page. The page sends {type: "load" | "compose" | "stop"}.
 import * as ort from "onnxruntime-web/wasm";
 import { FPS, N_PITCHES } from "./music.js";
+import { RepetitionPenalty } from "./repetition.js";
 import { beatFeatures, continueBeats, decide, drawVelocity, onsetGain, randomNumbers, sigmoid } from "./sampling.js";
 
 const PEDAL_TEMPERATURE = 1.1;
@@ -20,7 +21,7 @@ async function load({ files, site }) {
   ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"];
   const graphs = {};
   for (const [part, name] of Object.entries(site.graphs)) graphs[part] = await ort.InferenceSession.create(files[name]);
-  return { ...graphs, composers: site.composers, states: site.states, inputs: new Set(graphs.step.inputNames) };
+  return { ...graphs, composers: site.composers, states: site.states };
 }
 
 const filled = (value, shape) => new ort.Tensor("float32", new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(value), shape);
@@ -28,16 +29,18 @@ const float = (values, ...shape) => new ort.Tensor("float32", Float32Array.from(
 
 /** Hear the opening, then draw and send frame after frame, until all are composed or another message arrives. */
 async function compose({ opening, settings }, number) {
-  const { step, composers, states, inputs: wanted } = await model;
+  const { step, composers, states } = await model;
   const random = randomNumbers(settings.seed);
   const total = opening.frames + settings.frames;
   const beats = continueBeats(opening.beats, opening.frames / FPS, total / FPS, settings.bpm);
   if (beats) postMessage({ type: "beats", beats });
   const fixed = {
     composer: new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]),
-    ...(wanted.has("home") && { home: float(opening.home ?? new Float32Array(N_PITCHES * 15), 1, N_PITCHES, 15) }),
+    home: float(opening.home, 1, N_PITCHES, 15),
   };
   let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
+  const repetition = new RepetitionPenalty();
+  let before = new Uint8Array(N_PITCHES);
   let velocity = opening.velocity.subarray(0, N_PITCHES);
   let pedal = opening.pedal[0];
   for (let frame = 1; frame < total && run === number; frame++) {
@@ -48,20 +51,24 @@ async function compose({ opening, settings }, number) {
     };
     const heard = await step.run({ ...inputs, ...fixed, ...state });
     state = Object.fromEntries(states.map(({ name }) => [name, heard[`next_${name}`]]));
+    repetition.append(struckColumns(velocity, before));
+    before = velocity;
     if (frame < opening.frames) {
       velocity = opening.velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES);
       pedal = opening.pedal[frame];
     } else {
       pedal = random() < sigmoid(heard.pedal_logit.data[0] / PEDAL_TEMPERATURE) ? 1 : 0;
-      velocity = await drawFrame(heard, velocity, pedal, settings.temperature, random);
+      velocity = await drawFrame(heard, velocity, pedal, settings.temperature, repetition.penalty(), random);
       postMessage({ type: "frame", velocity, pedal });
       await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
     }
   }
 }
 
+const struckColumns = (now, before) => [...now.keys()].filter((column) => now[column] && !before[column]);
+
 /** Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration; then the velocities. */
-async function drawFrame(heard, velocity, pedal, temperature, random) {
+async function drawFrame(heard, velocity, pedal, temperature, penalty, random) {
   const { pitches } = await model;
   const active = Float32Array.from(velocity, (value) => (value > 0 ? 1 : 0));
   const uniform = Float32Array.from({ length: N_PITCHES }, random);
@@ -69,12 +76,13 @@ async function drawFrame(heard, velocity, pedal, temperature, random) {
   let on = active; // the first guess is that nothing changes
   let gain = null;
   for (let pass = 0; ; pass++) {
-    const { logits, conditioned } = await pitches.run({ ...known, next_frame: float(on, 1, N_PITCHES) });
-    gain ??= onsetGain(logits.data, active, temperature);
-    const decided = decide(logits.data, active, uniform, temperature, gain);
+    const found = await pitches.run({ ...known, next_frame: float(on, 1, N_PITCHES) });
+    const logits = found.logits.data.map((logit, column) => (active[column] ? logit : logit - penalty[column]));
+    gain ??= onsetGain(logits, active, temperature);
+    const decided = decide(logits, active, uniform, temperature, gain);
     const isFinal = decided.every((value, column) => value === on[column]) || pass === N_PITCHES;
     on = decided;
-    if (isFinal) return drawVelocities(conditioned, heard.recent, on, active, velocity, random);
+    if (isFinal) return drawVelocities(found.conditioned, heard.recent, on, active, velocity, random);
   }
 }
 
@@ -82,7 +90,7 @@ async function drawFrame(heard, velocity, pedal, temperature, random) {
 async function drawVelocities(conditioned, recent, on, active, before, random) {
   const { velocities } = await model;
   const next = Uint8Array.from(before, (value, column) => (on[column] ? value : 0));
-  const struck = [...on.keys()].filter((column) => on[column] && !active[column]);
+  const struck = struckColumns(on, active);
   const uniform = struck.map(() => [random(), random()]);
   const drawn = new Float32Array(N_PITCHES);
   for (let pass = 0; struck.length && pass <= struck.length; pass++) {
