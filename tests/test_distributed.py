@@ -2,14 +2,13 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 import torch
 import torch._dynamo  # noqa: F401 (an optimizer imports it when it is made, here before the processes fork)
 from batches import batch_of
+from forked import PROCESSES
 from raw_midi import midi_bytes, note
 
 from musicgen.__main__ import main
@@ -26,9 +26,8 @@ from musicgen.training import TrainConfig, Trainer, load_checkpoint
 from musicgen.training.resume import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-PROCESSES.set_forkserver_preload(["test_distributed"])  # torch is imported once
+SIZES = {"n_pitches": 5, "hidden_size": 4, "n_layers": 1, "n_attention_layers": 1, "attention_size": 2}
+SIZES |= {"attention_span": 4, "pitch_size": 2, "pitch_reach": 1, "copy_heads": 1}
 LOST = "another process of this run ended or does not answer; the last checkpoint is kept"
 
 
@@ -58,8 +57,8 @@ def validate(model):
 def train(folder, batches, seed=0, **config):
     torch.manual_seed(seed)  # what a process begins with, before it hears of the others
     dropout = config.pop("dropout", 0.0)
-    sizes = {"pitch_size": 2, "pitch_reach": 1, "copy_heads": 1, "dropout": dropout, "composers": ("Liszt",)}
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, **sizes))
+    sizes = {"dropout": dropout, "composers": ("Liszt",)}
+    model = AttentionLSTM(ModelConfig(**SIZES, **sizes))
     settings = TrainConfig(**{"n_epochs": 3, "learning_rate": 0.03, **config})
     kind = distributed.DistributedTrainer if distributed.n_ranks() > 1 else Trainer
     kind(model, batches, validate, settings, folder, progress=True).run(resume=True)
@@ -78,18 +77,23 @@ def one_of(rank, port, folder, batches, config):
             os._exit(2)
 
 
-def train_in_two(folder, first=None, second=None, **config):
-    """Return the exit codes of two processes, and what each told."""
-    folder.parent.mkdir(exist_ok=True)
+def in_two(target, *arguments):
+    """Call a function with a rank, a port and more in two processes, and return their exit codes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    batches = [first or Sequences(), second or Sequences()]
-    pair = [PROCESSES.Process(target=one_of, args=(rank, port, folder, batches, config)) for rank in range(2)]
+    pair = [PROCESSES.Process(target=target, args=(rank, port, *arguments)) for rank in range(2)]
     for process in pair:
         process.start()
     for process in pair:
         process.join(100)
-    return [process.exitcode for process in pair], [(folder.parent / f"told.{rank}").read_text() for rank in range(2)]
+    return [process.exitcode for process in pair]
+
+
+def train_in_two(folder, first=None, second=None, **config):
+    """Return the exit codes of two processes, and what each told."""
+    folder.parent.mkdir(exist_ok=True)
+    codes = in_two(one_of, folder, [first or Sequences(), second or Sequences()], config)
+    return codes, [(folder.parent / f"told.{rank}").read_text() for rank in range(2)]
 
 
 def kept(folder, name="latest"):
@@ -149,7 +153,7 @@ def test_where_one_is_killed_the_other_ends_with_a_message_and_the_last_checkpoi
 def test_processes_that_find_different_checkpoints_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed.distributed, "broadcast", lambda tensor, source: tensor.fill_(8))
     monkeypatch.setattr(distributed.DistributedTrainer, "_any", lambda self, flag: flag)
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 1, 4, pitch_size=2, pitch_reach=1))
+    model = AttentionLSTM(ModelConfig(**SIZES, copy_span=4))
     trainer = distributed.DistributedTrainer(model, Sequences(), validate, TrainConfig(), tmp_path)
     with pytest.raises(ValueError, match="different checkpoints"):
         trainer._begin(resume=True)
@@ -202,15 +206,24 @@ def torchrun(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_the_command_under_torchrun_does_what_it_does_alone_and_tells_it_once(tmp_path, corpus, capsys):
-    with torchrun(corpus, "--out", tmp_path / "two", "--n-epochs", 2) as process:
-        out, told = process.communicate(timeout=200)
-    assert process.returncode == 0, told.decode()
+def command(rank, port, folder, arguments):
+    """Run a command as torchrun does, and write down what it prints and tells."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with (folder / f"out.{rank}").open("w") as out, (folder / f"told.{rank}").open("w") as told:
+        with redirect_stdout(out), redirect_stderr(told):
+            code = main(arguments)
+    sys.exit(code)
+
+
+def test_the_command_in_two_processes_does_what_it_does_alone_and_tells_it_once(tmp_path, corpus, capsys):
+    arguments = ["train", str(corpus), "--out", str(tmp_path / "two"), "--n-epochs", "2", *OPTIONS.split()]
+    assert in_two(command, tmp_path, arguments) == [0, 0]
+    out, nothing, told, silence = ((tmp_path / name).read_text() for name in ("out.0", "out.1", "told.0", "told.1"))
     assert main(["train", str(corpus), "--out", str(tmp_path / "one"), "--n-epochs", "2", *OPTIONS.split()]) == 0
     one, two = json.loads(capsys.readouterr().out), json.loads(out)
     assert two["validation_nll"] == pytest.approx(one["validation_nll"], rel=1e-5)
     assert (two["epochs"], Path(two["checkpoint"])) == (2, tmp_path / "two" / "best.safetensors")
-    assert told.count(b"validation_nll") == 1
+    assert told.count("validation_nll") == 1 and nothing == silence == ""
     models = [kept(tmp_path / name).model.state_dict() for name in ("one", "two")]
     torch.testing.assert_close(*models, rtol=1e-4, atol=1e-6)
 

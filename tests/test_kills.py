@@ -1,7 +1,6 @@
 """After a kill at any moment there is the old state or the new one, and a resumed run ends as if uninterrupted."""
 
 import csv
-import multiprocessing
 import os
 import random
 import shutil
@@ -15,6 +14,7 @@ import pytest
 import torch
 import torch._dynamo  # noqa: F401 (an optimizer imports it when it is made, here before the processes fork)
 from batches import batch_of
+from forked import PROCESSES
 from raw_midi import midi_bytes, note
 from test_download import ROOT, archive_at, server  # noqa: F401 (a fixture)
 
@@ -28,9 +28,8 @@ from musicgen.utils import files
 from musicgen.utils.files import atomic_write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-PROCESSES = multiprocessing.get_context("forkserver" if sys.platform != "win32" else None)
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-PROCESSES.set_forkserver_preload(["test_kills"])  # torch is imported once
+SIZES = {"n_pitches": 5, "hidden_size": 4, "n_layers": 1, "n_attention_layers": 1, "attention_size": 2}
+SIZES |= {"attention_span": 4, "copy_heads": 1, "copy_span": 4, "dropout": 0.3, "pitch_size": 2, "pitch_reach": 1}
 OURS = str(Path(files.__file__).parents[1])
 
 
@@ -45,7 +44,7 @@ class Sequences:
 
 def train(folder):
     torch.manual_seed(1)
-    model = AttentionLSTM(ModelConfig(5, 4, 1, 1, 2, 4, 1, 4, 0.3, pitch_size=2, pitch_reach=1))
+    model = AttentionLSTM(ModelConfig(**SIZES))
 
     def nll(model):
         return sum(weight.double().square().sum().item() for weight in model.parameters())

@@ -100,7 +100,9 @@ def test_one_batch_is_memorised(trainer):
     one = Sequences()
     one.epoch, one.n_batches = lambda number: iter(25 * [batch]), lambda number: 25
     torch.manual_seed(0)
-    model = AttentionLSTM(ModelConfig(5, 16, pitch_size=8, attention_size=4, copy_heads=1, composers=BOTH))
+    model = AttentionLSTM(
+        ModelConfig(n_pitches=5, hidden_size=16, pitch_size=8, attention_size=4, copy_heads=1, composers=BOTH)
+    )
     rows = trainer(one, model=model, optimizer="adamw", learning_rate=0.03, n_epochs=4).run()
     marginal_nll = -5 * (0.3 * np.log(0.3) + 0.7 * np.log(0.7))
     assert rows[-1]["train_nll"] < 0.5 * marginal_nll < rows[0]["train_nll"]

@@ -34,7 +34,7 @@ def write_text(path):
 
 
 def write_checkpoint(path):
-    save_checkpoint(path, AttentionLSTM(ModelConfig(5, 16)), {}, {})
+    save_checkpoint(path, AttentionLSTM(ModelConfig(n_pitches=5, hidden_size=16)), {}, {})
 
 
 def write_sound(path):

@@ -2,19 +2,20 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from forked import PROCESSES
 from raw_midi import midi_bytes, note
 
 from musicgen.__main__ import main
 from musicgen.midi import read_midi
 from musicgen.training import save_checkpoint
 from musicgen.utils import progress
+from musicgen.utils.signals import terminate_by_exception
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -39,23 +40,32 @@ def wait_for(condition, seconds=60):
     return value
 
 
+def command(arguments, told, cache):
+    """Be ``python -m musicgen`` in a process group of its own, and write down what it tells."""
+    os.setsid()
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    terminate_by_exception()
+    sys.exit(main(arguments))
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start a command in a process of its own."""
     started = []
 
     def start(*arguments):
-        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "musicgen", *map(str, arguments)]
-        started.append(
-            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        )
-        return started[-1]
+        told = tmp_path / f"told.{len(started)}"
+        process = PROCESSES.Process(target=command, args=([*map(str, arguments)], told, tmp_path / "cache"))
+        process.start()
+        process.told = told
+        started.append(process)
+        return process
 
     yield start
     for process in started:
         process.kill()
-        process.stderr.close()
+        process.join()
 
 
 def write_corpus(folder, n_files, n_notes):
@@ -71,19 +81,26 @@ def check_end(process, number, line="", kill=os.kill):
     """Check that the command ends soon, with its exit code and one line, and all its processes with it."""
     below = children(process.pid)
     kill(process.pid, number)
-    _, err = process.communicate(timeout=20)  # ends when the last process that holds the pipe does
-    assert (process.returncode, err.splitlines()) == (CODES[number], [f"musicgen: stopped by {number.name}{line}"])
+    process.join(20)
+    told = process.told.read_text().splitlines()
+    assert (process.exitcode, told) == (CODES[number], [f"musicgen: stopped by {number.name}{line}"])
     gone = wait_for(lambda: not [child for child in below if Path(f"/proc/{child}").exists()], 10)
     assert gone, "processes are left behind"
 
 
-@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["process", "group"])  # a terminal's Ctrl-C is for a group
-@pytest.mark.parametrize("number", CODES)
+def held_back(process):
+    """Return the signals that a process blocks."""
+    (mask,) = (line.split()[1] for line in Path(f"/proc/{process}/status").open() if line.startswith("SigBlk"))
+    return {number for number in CODES if int(mask, 16) >> (number - 1) & 1}
+
+
+# A terminal's Ctrl-C is for a group of processes.
+@pytest.mark.parametrize(("number", "kill"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
 def test_a_stopped_prepare_leaves_no_workers(tmp_path, start, number, kill):
     process = start("prepare", write_corpus(tmp_path / "data", 16, 100_000))
-    assert wait_for(lambda: len(children(process.pid)) >= 2 or process.poll() is not None)
-    time.sleep(0.5)
-    assert process.poll() is None, "it was too fast to be stopped"
+    n_workers = lambda: sum(held_back(child) == {*CODES} for child in children(process.pid))  # noqa: E731
+    assert wait_for(lambda: n_workers() >= 2 or not process.is_alive())
+    assert process.is_alive(), "it was too fast to be stopped"
     check_end(process, number, kill=kill)
 
 
