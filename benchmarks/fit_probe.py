@@ -29,7 +29,7 @@ from musicgen.training.run import model_from
 
 SEGMENT, N_SEGMENTS = 40, 10  # frames
 PRIME_FRAMES = (80, 80, 160)  # of the first, second, third batch, and so on
-PENALTIES = (0.03, 0.1, 0.3)
+PENALTIES = (0.03, 0.05, 0.1)
 HIDDEN_BEATS, TOLD_COMPOSERS = 0.2, 0.3
 MIN_NOTES = 4  # in a prime
 
@@ -53,12 +53,12 @@ def draw_windows(
 
 @torch.inference_mode()
 def features_of(model: AttentionLSTM, rolls: list[PianoRoll], labels: list[int], n_prime: int) -> Tensor:
-    """Return what the probe sees of each segment after the prime, shape (n_rolls, N_SEGMENTS, 4 H)."""
+    """Return what the probe sees of each segment after the prime, shape (n_rolls, N_SEGMENTS, 4 L H)."""
     velocity = torch.from_numpy(np.stack([roll.velocity for roll in rolls])) / 127
     pedal = np.stack([np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal for roll in rolls])
     beats = np.stack([beat_features(roll.beats, roll.n_frames + 1, roll.fps)[1:] for roll in rolls])
     inputs = torch.tensor(labels), torch.from_numpy(pedal).float(), torch.from_numpy(beats)
-    hidden = model(velocity, None, *inputs)[0].hidden  # (B, T, H)
+    hidden = model(velocity, None, *inputs)[0].all_hidden  # (B, T, L H)
     prime = hidden_statistics(hidden[:, :n_prime])
     segments = hidden[:, n_prime:].split(SEGMENT, dim=1)
     return torch.stack([probe_features(hidden_statistics(segment), prime) for segment in segments], dim=1)
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("data", nargs="+", help="folders of MIDI files with splits and beats.npz")
-    parser.add_argument("--windows", type=int, default=480)
+    parser.add_argument("--windows", type=int, default=960)
     parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--half", action="store_true", help="store the weights with 16 bits")

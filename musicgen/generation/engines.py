@@ -195,7 +195,7 @@ class OnnxState:
 class OnnxKnown(NamedTuple):
     """The fields of `Known` that an `OnnxEngine` returns; the other fields stay in the `OnnxState`."""
 
-    hidden: Tensor
+    hidden: Tensor | None
     pedal_logit: Tensor | None
 
 

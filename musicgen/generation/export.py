@@ -105,7 +105,8 @@ def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
         composer=torch.zeros(N_ROWS, dtype=torch.long),
         home=torch.zeros(N_ROWS, K, N_HOME_FEATURES) if model.config.home else None,
     )
-    outputs = [name for name in Known._fields if name != "pedal_logit" or model.output.pedal is not None]
+    absent = {"pedal_logit": model.output.pedal is None, "hidden": model.probe is None}
+    outputs = [name for name in Known._fields if not absent.get(name)]
     outputs = [{"pedal": "pedal_history"}.get(name, name) for name in outputs]
     outputs += [f"next_{name}" for name, _ in named_tensors(state)]
     return FrameStep(model), {"": frames, "state": state}, outputs

@@ -47,8 +47,8 @@ class Known(NamedTuple):
 
     Attributes
     ----------
-    hidden : Tensor, shape (R, T, H)
-        Hidden states of all frames; the rest belongs to the last one.
+    hidden : Tensor, shape (R, T, n_layers * H), or None
+        Outputs of all layers in all frames, if the model has a probe; the rest belongs to the last frame.
     encoded : Tensor, shape (R, K, pitch_size)
         From `PitchOutput.encode_past`.
     pitches : Tensor, shape (R, K, N_FEATURES)
@@ -59,7 +59,7 @@ class Known(NamedTuple):
         Of "down" in the next frame, if the head predicts the pedal.
     """
 
-    hidden: Tensor
+    hidden: Tensor | None
     encoded: Tensor
     pitches: Tensor
     recent: Tensor
@@ -78,7 +78,7 @@ class FrameStep(nn.Module):
         """Return the encoding of the past after the last frame, and the new state."""
         velocity, pedal, beats, composer, home = frames
         features, state = self.model(velocity / 127, state, composer, pedal, beats, home)
-        hidden = features.hidden  # (R, T, H)
+        hidden = features.all_hidden  # (R, T, L H)
         features = features.map(lambda x: x[:, -1])
         output = self.model.output
         pedal_logit = None if output.pedal is None else output.pedal.logits(features)  # (R,)

@@ -236,7 +236,8 @@ class AttentionLSTM(nn.Module):
         if config.copies:
             self.copy = CopyAttention(config.hidden_size, config.n_pitches, config.copy_heads, config.copy_span)
         self.output = HEADS[config.output](config)
-        self.probe = Probe(config.hidden_size) if config.probe else None  # for `Steering`; not used by `forward`
+        # For `Steering`; not used by `forward`.
+        self.probe = Probe(config.n_layers * config.hidden_size) if config.probe else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -289,10 +290,12 @@ class AttentionLSTM(nn.Module):
         beats = frames.new_zeros(B, T, N_BEAT_FEATURES) if beats is None else beats
         x = self.inputs(frames, composers, pedal, beats)  # (B, T, I)
         state = self.initial_state(frames) if state is None else state
+        outputs = []
         layer_states = []
         for layer, before in zip(self.layers, state.layers):
             x, after = layer(x, before)  # (B, T, H)
             x = self.dropout(x)
+            outputs.append(x)
             layer_states.append(after)
         with torch.autocast(frames.device.type, enabled=False):
             pitches, recent, pitch_state = self.history(frames, state.pitches)  # (B, T, K, F), (B, T, K, 4)
@@ -305,7 +308,8 @@ class AttentionLSTM(nn.Module):
         if self.config.home and home is not None:
             home_embedding = self.output.home(home)[:, None]  # (B, 1, K, S): computed once, the same in every frame
             home_embedding = home_embedding.expand(-1, T, -1, -1)  # (B, T, K, S)
-        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes, home_embedding)
+        all_hidden = None if self.probe is None else torch.cat(outputs, dim=-1)  # (B, T, L H)
+        features = FrameFeatures(x, pitches, recent, pedal_features, beats, copied_notes, home_embedding, all_hidden)
         return features, ModelState(layer_states, pitch_state, pedal_state, copy_state)
 
     def initial_state(self, frames: Tensor) -> ModelState:

@@ -52,6 +52,8 @@ class FrameFeatures(NamedTuple):
         What copy attention retrieved.
     home : Tensor, shape (..., n_pitches, pitch_size), or None
         The opening of the piece, embedded by `Home`.
+    all_hidden : Tensor, shape (..., n_layers * hidden_size), or None
+        Outputs of all layers, for the `Probe` of a model that has one.
     """
 
     hidden: Tensor
@@ -61,6 +63,7 @@ class FrameFeatures(NamedTuple):
     beats: Tensor | None = None
     copied_notes: Tensor | None = None
     home: Tensor | None = None
+    all_hidden: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FrameFeatures":
         """Apply a function to every tensor; None stays None."""

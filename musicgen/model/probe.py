@@ -25,6 +25,7 @@ class Probe(nn.Module):
     Parameters
     ----------
     hidden_size : int
+        Size of the hidden states that it sees: of all layers together, in an `AttentionLSTM`.
     """
 
     def __init__(self, hidden_size: int):

@@ -26,6 +26,7 @@ SIZES = {
     "pitch_reach": 2,
     "attention_span": 7,
     "copy_span": 9,
+    "probe": True,
     "composers": ("Bach",),
 }
 

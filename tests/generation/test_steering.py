@@ -90,7 +90,7 @@ def test_steered_music_pleases_the_probe_more(model):
         rolls = continue_rolls(model, primes, 120, config, [0] * 4)
         frames = torch.from_numpy(np.stack([roll.velocity for roll in rolls])) / 127
         with torch.inference_mode():
-            hidden = model(frames)[0].hidden
+            hidden = model(frames)[0].all_hidden
             return model.probe(hidden_statistics(hidden[:, 30:]), hidden_statistics(hidden[:, :29])).mean()
 
     assert mean_logit(8.0) < mean_logit(0.0) - 0.1
