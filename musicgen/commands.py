@@ -341,6 +341,7 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
     config = model.config
     no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
     no_probe = "" if config.probe else "the model has no probe to choose by"
+    no_home = "" if config.home else "the model knows no home"
     no_style = "" if style else "it needs --composer, and a model that knows this composer"
     reasons = {
         "guidance_scale": no_style,
@@ -348,7 +349,8 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
         "pedal": no_pedal,
         "candidates": no_probe,
         "strength": no_probe,
-        "home": "" if config.home else "the model knows no home",
+        "home": no_home,
+        "feedback": no_home or ("" if vars(args).get("home", True) else "--no-home switches it off"),
         "beats_per_bar": "" if args.bpm else "it needs --bpm",
         "bpm": "" if config.beats or not args.bpm else "the model knows no beats",
         "only_new": "" if prime or not args.only_new else "there is no opening to leave out",

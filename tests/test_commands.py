@@ -218,6 +218,7 @@ def test_a_model_composes_at_its_own_frame_rate(run, folder, tiny, tmp_path):
         ({"composers": ("Liszt",)}, "--guidance-scale 3 --composer Liszt", []),
         ({}, "--candidates 2 --strength 2 --no-home", ["candidates", "strength", "home"]),
         ({"probe": True, "home": True}, "--candidates 2 --strength 2 --no-home", []),
+        ({"home": True}, "--feedback 2 --no-home", ["feedback"]),
         ({}, "--beats-per-bar 3", ["beats-per-bar"]),
         ({}, "--beats-per-bar 3 --bpm 100 --beats 0 --only-new", ["only-new"]),
         ({"beats": False}, "--bpm 100", ["bpm"]),

@@ -11,10 +11,12 @@ from musicgen.generation import sampling
 from musicgen.generation.engines import OnnxState
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steps import Frames, GuidedModel, Known
+from musicgen.home import KNOWN, home_features
 from musicgen.model.attention_lstm import ModelState
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
+RECENT_SECONDS = 30  # of music that is compared with home
 
 
 @dataclass
@@ -48,9 +50,11 @@ class Continuation:
         See `sampling.constant_rate`.
     network : ModelState, OnnxState or None
         What the model remembers.
-    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
+    opening : Tensor, shape (B, K, N_HOME_FEATURES), or None
         The profile of each prime.
-    hidden : list of Tensor, shape (B, T, H), or None
+    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
+        What the model is told of it: see `correct_home`.
+    hidden : list of Tensor, shape (B, T, n_layers * H), or None
         Hidden states that `take_hidden` has not taken yet; None if nobody wants them.
     """
 
@@ -68,6 +72,7 @@ class Continuation:
     n_silent: int = 0
     rate_means: Tensor | None = None
     network: ModelState | OnnxState | None = None
+    opening: Tensor | None = None
     home: Tensor | None = None
     hidden: list[Tensor] | None = None
 
@@ -107,6 +112,7 @@ class Continuation:
         n_prime = primes[0].n_frames
         fps = primes[0].fps
         n_silent = 0 if n_prime else 1
+        opening = None if homes is None else torch.from_numpy(homes).to(device)
         n_frames = n_silent + n_prime + n_new
         features = np.stack([beat_features(each, n_prime + n_new + 1, fps) for each in beats])
         features = np.pad(features, [(0, 0), (n_silent, 0), (0, 0)])
@@ -124,7 +130,8 @@ class Continuation:
             fps=fps,
             has_pedal=has_pedal,
             n_silent=n_silent,
-            home=None if homes is None else torch.from_numpy(homes).to(device),
+            opening=opening,
+            home=opening,
             hidden=[] if keep_hidden else None,
         )
         if n_silent:
@@ -169,10 +176,25 @@ class Continuation:
         return known
 
     def take_hidden(self) -> Tensor:
-        """Return the hidden states of all frames heard since the last call, shape (B, T, H)."""
+        """Return the hidden states of all frames heard since the last call, shape (B, T, n_layers * H)."""
         hidden = torch.cat(self.hidden, dim=1)
         self.hidden = []
         return hidden
+
+    def correct_home(self, feedback: float) -> None:
+        """Tell the model a home that lies as far on the other side as the last half minute has drifted away.
+
+        Negative feedback: home + feedback * (home - profile of the last half minute).
+        """
+        if self.opening is None or not feedback:
+            return
+        recent = slice(max(self.n_silent, self.n_known - RECENT_SECONDS * self.fps), self.n_known)
+        velocity = self.velocity[:, recent].cpu().numpy()
+        pedal = self.pedal[:, recent].cpu().numpy() > 0
+        profiles = [home_features(PianoRoll(v, self.fps, p)) for v, p in zip(velocity, pedal)]
+        profile = torch.from_numpy(np.stack(profiles)).to(self.opening.device)
+        both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]
+        self.home = self.opening + feedback * (self.opening - profile) * both_known
 
     def select(self, rows: Tensor) -> None:
         """Replace each piece i by a copy of piece ``rows[i]``, with its past and state. The batch may change its size.
@@ -186,7 +208,8 @@ class Continuation:
         self.beats = [self.beats[row] for row in rows.tolist()]
         self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
         rows = rows.to(self.velocity.device)
-        for name in ("velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "home"):
+        names = "velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "opening", "home"
+        for name in names:
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[rows])
         self.repetition.select(rows)
