@@ -98,7 +98,7 @@ def test_the_page_says_from_which_splits_the_pieces_come(items):
 
 def test_without_annotated_beats_there_is_nothing_to_hear(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("sys.argv", ["listening.py", "--out", str(tmp_path / "page.html")])
-    monkeypatch.setattr(listening, "make_items", lambda *args: [])
+    monkeypatch.setattr(listening, "make_items", lambda *args, **kwargs: [])
     with pytest.raises(SystemExit, match="no piece with annotated beats"):
         listening.main()
     assert not list(tmp_path.iterdir())
@@ -108,7 +108,7 @@ def test_without_annotated_beats_there_is_nothing_to_hear(monkeypatch, tmp_path,
 def test_without_a_browser_the_page_is_written_and_its_path_is_said(opens, items, monkeypatch, tmp_path, capsys):
     path = tmp_path / "new" / "page.html"
     monkeypatch.setattr("sys.argv", ["listening.py", "--out", str(path)])
-    monkeypatch.setattr(listening, "make_items", lambda *args: items)
+    monkeypatch.setattr(listening, "make_items", lambda *args, **kwargs: items)
     monkeypatch.setattr(listening.webbrowser, "open", lambda address: opens and address == path.as_uri())
     listening.main()
     said = capsys.readouterr().out
@@ -137,7 +137,15 @@ def test_in_a_browser_both_versions_look_alike_until_one_is_chosen(browser, item
         assert answer.inner_text().startswith(f"{'Wrong' if number else 'Right'}: {'AB'[item['real']]} is the pianist.")
         assert answer.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
         assert section.get_by_role("button", disabled=True).count() == 2
-    assert "<b>Liszt" in page.inner_text("body") and page.inner_text("#tally").startswith("1 of 3 right: by guessing")
+    assert "<b>Liszt" in page.inner_text("body") and page.inner_text("#tally") == "1 of 3 right."
+    result = page.locator("#result")
+    assert "1 of 3 right: 33 %; with more pairs it would lie between 6 % and 79 %" in result.inner_text()
+    with page.expect_download() as download:
+        result.get_by_role("link").click()
+    saved = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    found = [pair["chosen"] == pair["pianist"] for pair in saved["answers"]]
+    assert saved["right"] == 1 and found == [True, False, False]
+    assert "<b>Liszt" in saved["answers"][0]["title"]
     assert not faults and {url.split(":")[0] for url in asked} <= {"file", "data"}
     page.close()
 
