@@ -1,8 +1,10 @@
-"""Draw the two figures of the README: ``python benchmarks/figures.py [DATA]``.
+"""Draw the figures of the README and of docs/results.md: ``python benchmarks/figures.py [DATA]``.
 
 notebooks/figures/copied.png shows what copy attention found at one moment of a bundled recording. With DATA, the folder
 of MAESTRO with annotated beats, notebooks/figures/real_and_generated.png shows a recording above the continuation of
-its first eight beats, with the default settings, the composer and seed 0.
+its first eight beats, with the default settings, the composer and seed 0. docs/before_and_after.png shows six pieces of
+the validation split, which are evenly spread over its list, and two continuations of the first four seconds of each:
+with one candidate and without beats and home, and with the default settings; both with seed 0.
 """
 
 import sys
@@ -11,15 +13,19 @@ from pathlib import Path
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import first_annotated_beats, prime_recording
 from musicgen.dataset import prepare
-from musicgen.generation import GenerationConfig, generate
-from musicgen.lab import copy_at, plot_comparison, plot_copied
-from musicgen.lab.figures.style import save_figure
+from musicgen.generation import GenerationConfig, continue_rolls, generate
+from musicgen.lab import copy_at, plot_comparison, plot_copied, plot_roll
+from musicgen.lab.figures.style import png_bytes, save_figure, subplots
 from musicgen.model import AttentionLSTM
+from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
+from musicgen.utils.files import atomic_write
 
 FIGURES = Path(__file__).parents[1] / "notebooks" / "figures"
 PIECE, SECONDS = "Waldesrauschen", 30.0
 COMPOSER, MOMENT = "Bach", 22.0  # seconds
+BEFORE_AND_AFTER = Path(__file__).parents[1] / "docs" / "before_and_after.png"
+N_PIECES, PRIME_FRAMES, N_NEW = 6, 80, 600
 
 
 def draw_copied(model: AttentionLSTM) -> None:
@@ -38,8 +44,29 @@ def draw_real_and_generated(model: AttentionLSTM, data: str) -> None:
     save_figure(plot_comparison(roll[first:], new, prime.n_frames, title), FIGURES / "real_and_generated.png")
 
 
+def draw_before_and_after(model: AttentionLSTM, data: str) -> None:
+    """Draw six recordings, each beside two continuations: a row per piece."""
+    rolls = prepare(load_corpus(data), progress=False).select(split="validation")
+    long = [number for number, roll in enumerate(rolls) if roll.n_frames >= PRIME_FRAMES + N_NEW]
+    chosen = long[:: len(long) // N_PIECES][:N_PIECES]
+    real = [rolls[number][: PRIME_FRAMES + N_NEW] for number in chosen]
+    primes = [PianoRoll(roll.velocity, roll.fps, roll.pedal)[:PRIME_FRAMES] for roll in real]
+    before = GenerationConfig(candidates=1, beat=False, home=False)
+    columns = {"the pianist": real}
+    for title, config in (("one candidate, no beats, no home", before), ("the defaults", GenerationConfig())):
+        columns[title] = continue_rolls(model, primes, N_NEW, config, [0] * N_PIECES)
+    _, axes = subplots(N_PIECES, len(columns), size=(18, 2.6 * N_PIECES), sharex=True, sharey="row")
+    for column, (title, played) in zip(axes.T, columns.items()):
+        for ax, number, roll in zip(column, chosen, played):
+            name = f"{rolls.pieces[number].composer}: {rolls.pieces[number].title[:36]}" if played is real else title
+            plot_roll(roll, ax, name, PRIME_FRAMES, rest="", velocity_bar=False).label_outer()
+    with atomic_write(BEFORE_AND_AFTER) as temporary:
+        temporary.write_bytes(png_bytes(axes[0, 0], 80))
+
+
 if __name__ == "__main__":
     shipped = load_checkpoint(SHIPPED_CHECKPOINT).model
     draw_copied(shipped)
     if len(sys.argv) > 1:
         draw_real_and_generated(shipped, sys.argv[1])
+        draw_before_and_after(shipped, sys.argv[1])

@@ -23,6 +23,7 @@ from musicgen.evaluation.likelihood import Baselines
 from musicgen.evaluation.likeness import by_half_minutes, classifier_auc, describe, excerpts
 from musicgen.evaluation.markov import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
+from musicgen.generation.engines import ENGINES
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
@@ -43,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--most", type=int, default=1000, help="use only the first so many pieces")
     parser.add_argument("--keep", type=Path, help="an npz file that receives the velocities of what is played")
     parser.add_argument("--composers", action="store_true", help="tell the model each piece's composer")
+    parser.add_argument("--engine", choices=ENGINES, help="by default onnx, where there are graphs of the checkpoint")
     parser.add_argument("--no-csv", action="store_true")
     for field in fields(GenerationConfig):
         kind = (lambda text: text == "True") if isinstance(field.default, bool) else type(field.default)
@@ -71,7 +73,8 @@ def generate_all(checkpoint, real: list[PianoRoll], labels: list[int], config: G
         made = [markov_piece(markov, prime, n_frames, config.seed + i) for i, prime in enumerate(repeated)]
     else:
         labels = labels * args.n_per_piece
-        made = continue_rolls(checkpoint.model, repeated, n_frames - PRIME_FRAMES, config, labels)
+        n_new = n_frames - PRIME_FRAMES
+        made = continue_rolls(checkpoint.model, repeated, n_new, config, labels, engine=args.engine)
     return [made[i :: len(primes)] for i in range(len(primes))]
 
 
