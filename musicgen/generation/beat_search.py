@@ -25,6 +25,7 @@ from musicgen.piano_roll import PianoRoll
 PERIODS = 0.3 * 1.12 ** np.arange(13)  # seconds, 0.3 to 1.17: 200 to 51 beats per minute
 N_PHASES = 4  # candidates per period: beats that end at different points of the last period
 LONGEST = 4.0  # seconds: of a longer prime the end is searched
+MOST_CANDIDATES = 24  # for the model to choose among: those that meet most onsets
 # Dynamic programming
 TIGHTNESS = 30.0  # cost of a squared logarithmic deviation from the period, in standard deviations of the onsets
 SHORTEST_BEAT, LONGEST_BEAT = 0.67, 1.5  # of a beat, in periods
@@ -128,10 +129,14 @@ def nll_given_beats(model: AttentionLSTM, roll: PianoRoll, candidates: list[np.n
 
 
 def propose_beats(roll: PianoRoll) -> list[np.ndarray]:
-    """Return about fifty candidates for the beats of a roll. They cover its whole length, and have no bars."""
+    """Return at most 24 candidates for the beats of a roll. They cover its whole length, and have no bars."""
     strength = onset_strength(roll)
-    paths = {tuple(path) for period in PERIODS for path in _beat_paths(strength, period * roll.fps)}
-    return [_extend(_smooth(np.array(path, float)) / roll.fps, roll.duration_seconds) for path in sorted(paths)]
+    totals: dict[tuple[int, ...], float] = {}
+    for period in PERIODS:
+        totals |= _beat_paths(strength, period * roll.fps)
+    # By chance, a path of n beats meets onsets whose sum varies with sqrt(n).
+    best = sorted(totals, key=lambda path: totals[path] / math.sqrt(len(path)), reverse=True)[:MOST_CANDIDATES]
+    return [_extend(_smooth(np.array(path, float)) / roll.fps, roll.duration_seconds) for path in sorted(best)]
 
 
 def onset_strength(roll: PianoRoll) -> np.ndarray:
@@ -142,8 +147,11 @@ def onset_strength(roll: PianoRoll) -> np.ndarray:
     return strength / (strength.std() + 1e-6)
 
 
-def _beat_paths(strength: np.ndarray, period: float) -> list[list[int]]:
-    """Return the best sequence of beats that ends in each quarter of the last period; `period` is in frames."""
+def _beat_paths(strength: np.ndarray, period: float) -> dict[tuple[int, ...], float]:
+    """Return the best sequence of beats that ends in each quarter of the last period, and its total.
+
+    `period` is in frames. The total is the sum of the strengths less the cost of deviations from the period.
+    """
     n_frames = len(strength)
     lags = np.arange(max(2, math.floor(SHORTEST_BEAT * period)), math.ceil(LONGEST_BEAT * period) + 1)
     cost = TIGHTNESS * np.log(lags / period) ** 2
@@ -160,14 +168,15 @@ def _beat_paths(strength: np.ndarray, period: float) -> list[list[int]]:
             total[t] = -math.inf
         total[t] += strength[t]
     last_period = np.arange(max(0, n_frames - round(period)), n_frames)
-    paths = []
+    paths = {}
     for ends in np.array_split(last_period, N_PHASES):
         if len(ends):
-            path = [int(ends[total[ends].argmax()])]
+            end = int(ends[total[ends].argmax()])
+            path = [end]
             while previous[path[0]] >= 0:
                 path.insert(0, int(previous[path[0]]))
             if len(path) > 1:
-                paths.append(path)
+                paths[tuple(path)] = float(total[end])
     return paths
 
 
