@@ -3,6 +3,7 @@ import { LOWEST_PITCH, N_PITCHES } from "./music.js";
 
 const NEIGHBOURHOOD = 3; // standard deviation in semitones of "near a pitch"
 const SMALLEST_SPREAD = 3; // semitones
+const FEEDBACK = 1; // how firmly music that drifts away from home is pulled back
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const mean = (values) => sum(values) / values.length;
@@ -37,4 +38,10 @@ export function homeFeatures({ notes, pedal, frames, fps }) {
     return [Math.log(share), share - 1, octaves, octaves ** 2, (pitch - centre) / spread, Math.log1p(near), ...overall];
   };
   return Float32Array.from(Array.from({ length: N_PITCHES }, (_, column) => ofPitch(LOWEST_PITCH + column)).flat());
+}
+
+/** Return a home that lies as far on the other side as recent music has drifted away: negative feedback. */
+export function correctHome(home, recent) {
+  const areKnown = home.at(-1) && recent.at(-1);
+  return areKnown ? home.map((value, index) => value + FEEDBACK * (value - recent[index])) : home;
 }

@@ -2,9 +2,8 @@
 import { fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt } from "../player/canvas.js";
 import keyboard from "../player/keyboard.js";
 import { fetchFiles } from "./files.js";
-import { homeFeatures } from "./home.js";
 import { listenToMidi } from "./midi_in.js";
-import { N_PITCHES, Piece, frameOf, midiBytes, onPiano, readOpening, sampleNotes } from "./music.js";
+import { frameOf, framesOf, midiBytes, onPiano, pieceOf, readOpening, sampleNotes } from "./music.js";
 import { Playback, makePiano } from "./piano.js";
 
 const VISIBLE = 20; // seconds of the roll that are shown at once
@@ -31,18 +30,13 @@ const safely = (action) => async (...args) => {
 function choose(opening, title) {
   page.opening = opening;
   for (const button of byId("openings").children) button.setAttribute("aria-pressed", button.textContent === title);
-  show(pieceOf(opening));
+  show(begin(opening));
   tell(`Opening: ${title}, ${(opening.frames / page.piece.fps).toFixed(1)} seconds.`);
 }
 
 /** Return the opening as a piece, to be shown and continued. */
-function pieceOf(opening) {
-  const piece = new Piece(opening.beats);
-  for (let frame = 0; frame < opening.frames; frame++) {
-    piece.add(opening.velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES), opening.pedal[frame]);
-  }
-  piece.prime = opening.frames;
-  return piece;
+function begin(opening) {
+  return Object.assign(pieceOf(framesOf(opening), opening.beats), { prime: opening.frames });
 }
 
 const decode = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
@@ -111,12 +105,11 @@ const compose = safely(async () => {
   const settings = readSettings();
   await load();
   await page.piano.context.resume();
-  show(pieceOf(page.opening));
+  show(begin(page.opening));
   page.isComposing = true;
   byId("compose").textContent = "Stop";
   page.started = null;
-  const opening = { ...page.opening, home: homeFeatures(page.piece) }; // the piece is still the opening alone
-  page.worker.postMessage({ type: "compose", opening, settings });
+  page.worker.postMessage({ type: "compose", opening: page.opening, settings });
   play();
 });
 

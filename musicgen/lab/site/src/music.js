@@ -104,6 +104,18 @@ export class Piece {
   }
 }
 
+/** Return the frames of an opening as [velocities (88), whether the pedal is down]. */
+export function framesOf({ frames, velocity, pedal }) {
+  return Array.from({ length: frames }, (_, frame) => [velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES), pedal[frame]]);
+}
+
+/** Return a piece of some frames. */
+export function pieceOf(frames, beats = null) {
+  const piece = new Piece(beats);
+  for (const frame of frames) piece.add(...frame);
+  return piece;
+}
+
 /** Return a piece as the bytes of a MIDI file. */
 export function midiBytes(piece) {
   const file = new midi.Midi();

@@ -1,10 +1,13 @@
 // Runs the model frame by frame, away from the page. The page sends {type: "load" | "compose" | "stop"}.
 import * as ort from "onnxruntime-web/wasm";
-import { FPS, N_PITCHES } from "./music.js";
+import { correctHome, homeFeatures } from "./home.js";
+import { FPS, N_PITCHES, framesOf, pieceOf } from "./music.js";
 import { RepetitionPenalty } from "./repetition.js";
 import { beatFeatures, continueBeats, decide, drawVelocity, onsetGain, randomNumbers, sigmoid } from "./sampling.js";
 
 const PEDAL_TEMPERATURE = 1.1;
+const SEGMENT = 40; // frames between two looks at how far the music has drifted
+const RECENT = 600; // frames that are looked at
 let model = null; // the three graphs, and what the page knows of them
 let run = 0; // the number of the present piece; another number stops it
 
@@ -25,6 +28,7 @@ async function load({ files, site }) {
 }
 
 const filled = (value, shape) => new ort.Tensor("float32", new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(value), shape);
+const silence = new Uint8Array(N_PITCHES);
 const float = (values, ...shape) => new ort.Tensor("float32", Float32Array.from(values), shape);
 
 /** Hear the opening, then draw and send frame after frame, until all are composed or another message arrives. */
@@ -34,34 +38,33 @@ async function compose({ opening, settings }, number) {
   const total = opening.frames + settings.frames;
   const beats = continueBeats(opening.beats, opening.frames / FPS, total / FPS, settings.bpm);
   if (beats) postMessage({ type: "beats", beats });
-  const fixed = {
-    composer: new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]),
-    home: float(opening.home, 1, N_PITCHES, 15),
-  };
+  const composer = new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]);
+  const frames = framesOf(opening);
+  const profile = homeFeatures(pieceOf(frames)); // of the opening
+  let home = profile;
   let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
   const repetition = new RepetitionPenalty();
-  let before = new Uint8Array(N_PITCHES);
-  let velocity = opening.velocity.subarray(0, N_PITCHES);
-  let pedal = opening.pedal[0];
-  for (let frame = 1; frame < total && run === number; frame++) {
-    const inputs = {
+  for (let frame = 0; frame < total - 1 && run === number; frame++) {
+    const [velocity, pedal] = frames[frame];
+    repetition.append(struckColumns(velocity, frames[frame - 1]?.[0] ?? silence));
+    const heard = await step.run({
       velocity: float(velocity, 1, 1, N_PITCHES),
       pedal: float([pedal], 1, 1),
-      beats: float(beatFeatures(beats, frame / FPS), 1, 1, 15), // of the frame to be predicted
-    };
-    const heard = await step.run({ ...inputs, ...fixed, ...state });
+      beats: float(beatFeatures(beats, (frame + 1) / FPS), 1, 1, 15), // of the frame to be predicted
+      home: float(home, 1, N_PITCHES, 15),
+      composer,
+      ...state,
+    });
     state = Object.fromEntries(states.map(({ name }) => [name, heard[`next_${name}`]]));
-    repetition.append(struckColumns(velocity, before));
-    before = velocity;
-    if (frame < opening.frames) {
-      velocity = opening.velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES);
-      pedal = opening.pedal[frame];
-    } else {
-      pedal = random() < sigmoid(heard.pedal_logit.data[0] / PEDAL_TEMPERATURE) ? 1 : 0;
-      velocity = await drawFrame(heard, velocity, pedal, settings.temperature, repetition.penalty(), random);
-      postMessage({ type: "frame", velocity, pedal });
-      await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
+    if (frame + 1 < opening.frames) continue;
+    const down = random() < sigmoid(heard.pedal_logit.data[0] / PEDAL_TEMPERATURE) ? 1 : 0;
+    const next = await drawFrame(heard, velocity, down, settings.temperature, repetition.penalty(), random);
+    frames.push([next, down]);
+    postMessage({ type: "frame", velocity: next, pedal: down });
+    if ((frames.length - opening.frames) % SEGMENT === 0) {
+      home = correctHome(profile, homeFeatures(pieceOf(frames.slice(-RECENT))));
     }
+    await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
   }
 }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { homeFeatures } from "../src/home.js";
+import { correctHome, homeFeatures } from "../src/home.js";
 import { N_PITCHES, Piece } from "../src/music.js";
 import { RepetitionPenalty } from "../src/repetition.js";
 import { beatFeatures } from "../src/sampling.js";
@@ -18,6 +18,11 @@ test("the profile of an opening", () => {
   const piece = new Piece();
   python.velocity.forEach((frame, index) => piece.add(frame, python.pedal[index]));
   assertClose([...homeFeatures(piece)], python.home, "home");
+});
+
+test("music that drifts is pulled back", () => {
+  assert.deepEqual(correctHome([1, 2, 1], [3, 0, 1]), [-1, 4, 1]);
+  assert.deepEqual(correctHome([1, 2, 1], [0, 0, 0]), [1, 2, 1]); // silence is not known
 });
 
 test("the features of beats", () => {
