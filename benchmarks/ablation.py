@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from likeness import PRIME_FRAMES, measure
+from tables import append_row
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -229,18 +230,9 @@ def main() -> None:
     for seed in args.seeds:
         for variant in args.only:
             if (variant, seed, args.updates) not in made:
-                append(args.results, run(variant, seed, training, validation, args))
-
-
-def append(path: Path, row: dict) -> None:
-    """Add a line to a CSV file."""
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
+                row = run(variant, seed, training, validation, args)
+                append_row(args.results, row)
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

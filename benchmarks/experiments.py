@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tables import append_row
 
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
@@ -150,16 +151,6 @@ def in_key(checkpoint: Path, data: Path) -> dict[str, float]:
     return {f"in_key_{8 * (at + 1)}s": round(float(share), 4) for at, share in enumerate(np.nanmean(shares, axis=0))}
 
 
-def append(path: Path, row: dict) -> None:
-    """Add a line to a CSV file whose first line names the columns."""
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     """Run the commands of one experiment that have no row yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,7 +163,7 @@ def main() -> None:
         if any(all(row[name] == str(value) for name, value in setting.items()) for row in kept):
             continue
         print(setting, file=sys.stderr)
-        append(path, setting | run(arguments, args.data))
+        append_row(path, setting | run(arguments, args.data))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ checkpoint does, and with ``--source real`` the real pieces are measured. The ta
 """
 
 import argparse
-import csv
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import append_row
 
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
@@ -105,7 +105,7 @@ def main() -> None:
     for name, value in row.items():
         print(f"{name:24} {value!s:>12} {f'real {reference[name]:.4f}' if name in reference else ''}")
     if not args.no_csv:
-        append(row | {"command": shlex.join(["python", *sys.argv])})
+        append_row(RESULTS, row | {"command": shlex.join(["python", *sys.argv])})
 
 
 def compare_half_minutes(real: list[PianoRoll], generated: list[PianoRoll], row: dict, args) -> None:
@@ -114,21 +114,13 @@ def compare_half_minutes(real: list[PianoRoll], generated: list[PianoRoll], row:
         for half in by_half_minutes(rolls, PRIME_FRAMES):
             print(source, half)
             if not args.no_csv:
-                append(row | {"source": source} | half | {"command": shlex.join(["python", *sys.argv])}, HALF_MINUTES)
+                append_row(
+                    HALF_MINUTES, row | {"source": source} | half | {"command": shlex.join(["python", *sys.argv])}
+                )
 
 
 def _rounded(measures: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in measures.items()}
-
-
-def append(row: dict, path: Path = RESULTS) -> None:
-    """Add a line to the results."""
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
