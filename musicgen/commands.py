@@ -337,7 +337,7 @@ def choose_prime(
 
 
 def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll | None) -> dict[str, str]:
-    """Return the options that were given and change nothing, and why."""
+    """Return the given options that have no effect, and the reason for each."""
     config = model.config
     no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
     no_probe = "" if config.probe else "the model has no probe to choose by"

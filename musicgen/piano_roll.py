@@ -201,7 +201,7 @@ def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:
-    """Mark the first cell of each run of true cells over time in a bool matrix (n_frames, n_pitches)."""
+    """Mark where each run of true cells begins, in each column of a bool matrix (n_frames, n_pitches)."""
     starts = active.copy()
     starts[1:] &= ~active[:-1]
     return starts

@@ -187,7 +187,7 @@ def _smooth(times: np.ndarray) -> np.ndarray:
 
 
 def _extend(times: np.ndarray, seconds: float) -> np.ndarray:
-    """Extend beats at their first and last tempo to before 0 and beyond `seconds`; return them as (n_beats, 2)."""
+    """Add beats at the first and last tempo, to begin before 0 and end after `seconds`; return (n_beats, 2)."""
     first, last = times[1] - times[0], times[-1] - times[-2]
     n_before = math.ceil(times[0] / first) + 1
     n_after = math.ceil((seconds - times[-1]) / last) + 1
@@ -206,7 +206,7 @@ def _prior(beats: np.ndarray, seconds: float) -> float:
 
 
 def _with_bars(model: AttentionLSTM, roll: PianoRoll, beats: np.ndarray, nll: float) -> np.ndarray:
-    """Add the bars that make a roll most likely to the beats, or return the beats unchanged if no bars help."""
+    """Return the beats with the bars that make a roll most likely, or unchanged if no bars help."""
     barred = []
     for metre in METRES:
         for downbeat in range(metre):

@@ -54,7 +54,7 @@ class Graphs:
 
 
 def _exists(name: str, path: Path) -> bool:
-    """Return whether a graph exists; raise ValueError if a graph is missing that every model has."""
+    """Return whether a graph exists; raise ValueError if it is missing and every model must have it."""
     if path.is_file():
         return True
     if name == "velocities":

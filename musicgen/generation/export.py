@@ -95,7 +95,7 @@ def _export(name: str, model: AttentionLSTM, path: Path) -> None:
 
 
 def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
-    """Return the step, an example of its inputs by name, and the names of its outputs."""
+    """Return the module that computes one frame, example inputs by name, and the names of its outputs."""
     K = model.config.n_pitches
     state = model.initial_state(torch.zeros(N_ROWS, 1, K)).fixed()
     frames = Frames(

@@ -47,7 +47,7 @@ def sharpen(p: Tensor, temperature: float) -> Tensor:
 
 
 def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
-    """Mask the fewest largest weights of each row that together reach the share `top_p` of the row's sum."""
+    """Return a mask of the largest weights of each row: as few as reach the share `top_p` of the row's sum."""
     if top_p == 1:
         return torch.ones_like(weights, dtype=torch.bool)
     ordered, order = weights.sort(-1, descending=True)
@@ -57,7 +57,7 @@ def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
 
 
 def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the number of onsets for a frame, such that the temperature keeps the long-run mean, and the new means.
+    """Apply a temperature to the expected number of onsets, but keep its long-run mean; return it and the new means.
 
     rate = expected ** (1 / temperature) * mean(expected) / mean(expected ** (1 / temperature)). A temperature below 1
     moves onsets from frames with few to frames with many.

@@ -20,7 +20,7 @@ COMPOSER_SIZE = 32  # size of a composer's embedding
 
 
 class LSTMState(NamedTuple):
-    """State of an `LSTM`, shape (batch, hidden_size) each."""
+    """Hidden and cell state of an `LSTM`, each of shape (batch, hidden_size)."""
 
     hidden: Tensor
     cell: Tensor

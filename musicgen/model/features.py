@@ -21,7 +21,7 @@ N_FEATURES = N_NEAR + 2
 
 
 class PitchState(NamedTuple):
-    """State of a `PitchHistory` between two calls: which pitches sound, the age of each state, and moving averages.
+    """State of a `PitchHistory`: which pitches sound, how long each has sounded or been silent, and averages.
 
     `active` and `age` have the shape (batch, n_pitches), `averages` has (batch, n_decays, n_pitches).
     """

@@ -284,7 +284,7 @@ def teacher_forced_logits(
 
 
 def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logit of each pitch (..., n_pitches), given the lower pitches in `next_frame`, and the embeddings.
+    """Return the logits (..., n_pitches) and the embeddings of pitches, each given the lower ones in `next_frame`.
 
     The embeddings are conditioned on the lower pitches, too (`PitchOutput.condition`).
     """

@@ -19,7 +19,7 @@ N_SAMPLES = 200  # of the next frame, to estimate the probability of each pitch
 
 
 def _looking(look: Callable) -> Callable:
-    """Run a function in evaluation mode and without gradients, and change nothing of the model (a decorator)."""
+    """Decorator: call a function with a model in evaluation mode, without gradients, and leave it unchanged."""
 
     @wraps(look)
     @torch.no_grad()
