@@ -164,7 +164,8 @@ def read_from(path, model, sha256=SHA256):
 
 def test_the_engine_is_onnx_where_there_are_graphs_of_this_very_model(model, path):
     found = read_from(path, model)
-    assert isinstance(choose_engine(found), OnnxEngine)
+    engine = choose_engine(found)
+    assert isinstance(engine, OnnxEngine) and choose_engine(model, engine) is engine
     assert isinstance(choose_engine(found, "torch"), TorchEngine)
     with torch.no_grad():
         found.output.last.bias += 1e-3  # as training does

@@ -111,6 +111,17 @@ def test_each_of_two_performances_of_one_piece_can_be_chosen(tiny_model, music, 
     assert [piece.name for _, piece in options] == ["one", "two"]
 
 
+def test_openings_have_the_frame_rate_of_the_model(tiny_model, music, tmp_path):
+    write_midi(music, tmp_path / "piece.mid")
+    piece = Piece(tmp_path / "piece.mid", "piece.mid", "Somebody", "Two notes", "test")
+    panel = GenerationPanel(tiny_model(n_pitches=88, fps=10), [piece])
+    panel.prime.keyboard.notes = [[60, 80, 0.0, 1.0]]
+    upload(panel, "mine.mid", midi_bytes(music))
+    openings = [opening()[0] for opening in panel.prime.openings[:-1]]
+    assert [(prime.fps, prime.n_frames) for prime in openings][1:] == [(10, 40), (10, 40), (10, 10)]
+    assert openings[0].fps == 10
+
+
 def test_what_cannot_be_made_is_told(panel):
     panel.keep.click()
     assert "compose something first" in panel.message.value

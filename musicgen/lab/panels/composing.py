@@ -39,9 +39,17 @@ Opening = tuple[PianoRoll | None, str]  # a prime, and what to call it
 
 
 class PrimeChooser(VBox):
-    """Controls to choose an opening: bundled, from the corpus, from a file, played by the user, or none."""
+    """Controls to choose an opening: bundled, from the corpus, from a file, played by the user, or none.
 
-    def __init__(self, pieces: Sequence[Piece]):
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    fps : int
+        Frame rate of the openings.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], fps: int):
+        self.fps = fps
         self.beats = BoundedFloatText(8, min=0.25, max=256, step=1, layout=Layout(width="70px"))
         self.upload = FileUpload(accept=".mid,.midi", description="Choose a MIDI file")
         self.message = Message()
@@ -76,7 +84,7 @@ class PrimeChooser(VBox):
 
     def _from_score(self) -> Opening:
         name = self.shipped.value
-        return shipped_prime(name, self.beats.value), f"{name}: {PRIMES[name].title}"
+        return shipped_prime(name, self.beats.value, self.fps), f"{name}: {PRIMES[name].title}"
 
     def _from_corpus(self) -> Opening:
         piece = self.piece.value
@@ -90,14 +98,14 @@ class PrimeChooser(VBox):
 
     def _begin(self, performance: Performance) -> PianoRoll:
         """Return the first beats of a file, and note what was passed over in it."""
-        prime = performance.first_beats(self.beats.value)
+        prime = performance.first_beats(self.beats.value, self.fps)
         self.warnings = list(performance.warnings)
-        if prime.n_frames < performance.frame_of_beat(self.beats.value):
+        if prime.n_frames < performance.frame_of_beat(self.beats.value, self.fps):
             self.warnings.append(f"shorter than {self.beats.value:g} beats: the prime is {prime.duration_seconds:g} s")
         return prime
 
     def _from_keyboard(self) -> Opening:
-        return self.keyboard.roll(), "What was played"
+        return self.keyboard.roll(self.fps), "What was played"
 
     def _read(self, _) -> None:
         """Read an uploaded file, and show its number of notes or an error."""
@@ -128,7 +136,7 @@ class GenerationPanel(Panel):
     def __init__(self, model: AttentionLSTM, pieces: Sequence[Piece] = (), folder: Path | str = "outputs", **start):
         self.model = model
         self.folder = Path(folder)
-        self.prime = PrimeChooser(pieces)
+        self.prime = PrimeChooser(pieces, model.config.fps)
         self.form = form(GenerationConfig, **({"seconds": 30.0} | start))
         composers = [("nobody", ""), *((name, name) for name in model.config.composers)]
         self.composer = Dropdown(options=composers, value="", layout=Layout(width="190px"))
@@ -212,7 +220,7 @@ class ComposePanel(Panel):
         with self.message.errors():
             self.message.tell("composing ...")
             config = GenerationConfig(float(self.seconds.value), self.temperature.value, seed=self.seed.value)
-            prime = shipped_prime(self.opening.value)
+            prime = shipped_prime(self.opening.value, fps=self.model.config.fps)
             take = compose(self.model, prime, PRIMES[self.opening.value].title, config, self.composer.value or None)
             self.shown.value = player(take.roll, take.title, take.prime_frames).html
             self.message.tell(f"{take.roll.n_notes} notes")

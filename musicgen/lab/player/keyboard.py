@@ -32,11 +32,11 @@ class PianoKeyboard(anywidget.AnyWidget):
         super().__init__(**start)
         self.layout.width = "100%"
 
-    def roll(self) -> PianoRoll:
+    def roll(self, fps: int = DEFAULT_FPS) -> PianoRoll:
         """Return the recording as a roll; ValueError if there is none."""
         if not self.notes:
             raise ValueError("nothing has been played yet: press Record, then play")
-        return played_roll(self.notes)
+        return played_roll(self.notes, fps)
 
 
 def played_roll(notes: list, fps: int = DEFAULT_FPS) -> PianoRoll:
