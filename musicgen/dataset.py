@@ -203,10 +203,15 @@ def _sample_file(path: Path, source: Path, settings: dict) -> bytes:
                 "warnings": performance.warnings,
             }
             roll = compress(sampled)
-    except (MidiError, OverLimit) as error:
-        report = {"reason": getattr(error, "reason", str(error))}
+        is_final = True
+    except MidiError as error:
+        report = {"reason": error.reason}
+        is_final = source.is_file()  # what cannot be opened is tried again next time
+    except OverLimit as error:
+        report = {"reason": str(error)}
+        is_final = False  # as is what took too much: another computer, or this one on another day, may have more
     entry = json.dumps(report).encode() + b"\n" + roll
-    if roll or source.is_file():  # what cannot be opened is tried again next time
+    if is_final:
         write_checked(path, entry)
     return entry
 

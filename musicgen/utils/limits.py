@@ -15,6 +15,8 @@ except ImportError:  # Windows
     resource = None
 
 LOOK_SECONDS = 0.05
+PATIENCE = 10  # times the limit of a block's own time: it may wait that long for others
+STATM = Path("/proc/self/statm")  # the memory of this process, on Linux
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -25,9 +27,9 @@ class OverLimit(BaseException):
 def resident_bytes() -> int:
     """Return the memory of this process in bytes.
 
-    It is the resident memory on Linux, 0 on Windows, and elsewhere the peak so far.
+    It is the resident memory on Linux, 0 on Windows, and the peak so far elsewhere, or in a sandbox without /proc.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and STATM.exists():
         return _pages()[1]
     if resource is None:
         return 0
@@ -36,7 +38,7 @@ def resident_bytes() -> int:
 
 def _pages() -> tuple[int, int]:
     """Return the virtual and the resident memory of this process in bytes, on Linux."""
-    total, resident = Path("/proc/self/statm").read_text().split()[:2]
+    total, resident = STATM.read_text().split()[:2]
     return int(total) * PAGE_BYTES, int(resident) * PAGE_BYTES
 
 
@@ -51,6 +53,8 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
     Parameters
     ----------
     seconds : float
+        Of the processor, so that a busy computer does not make a block too slow. A block that waits, as for a file on
+        a network, may take ten times as long.
     n_bytes : int
         Beyond what the process has already.
 
@@ -63,13 +67,14 @@ def bounded(seconds: float, n_bytes: int) -> Iterator[None]:
         yield
         return
     over = False
-    deadline = time.monotonic() + seconds
+    busy_until = time.process_time() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     most_bytes = resident_bytes() + n_bytes
 
     def look(*_) -> None:
         if over:
             return
-        if time.monotonic() > deadline:
+        if time.process_time() > busy_until or time.monotonic() > deadline:
             raise OverLimit(f"took longer than {seconds:g} seconds")
         if resident_bytes() > most_bytes:
             raise OverLimit(f"took more than {n_bytes / 1e9:g} GB of memory")
@@ -90,7 +95,7 @@ def system_bounded(n_bytes: int) -> Iterator[None]:
 
     For one long call of compiled code in a process of its own: see `bounded`.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not STATM.exists():
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -12,6 +12,7 @@ from musicgen import __main__, dataset
 from musicgen.corpora.folder import Piece
 from musicgen.dataset import prepare
 from musicgen.midi import read_midi
+from musicgen.utils import limits
 from musicgen.utils.limits import OverLimit, bounded, system_bounded
 
 HUGE = midi_bytes([b"\0\x90\x3c\x40" + b"\1\x3c\0\1\x3c\x40" * 400_000 + b"\0\xff\x2f\0"])  # takes a second, and 80 MB
@@ -54,16 +55,34 @@ def test_a_reader_that_hangs_and_catches_errors_is_stopped_too(pieces, tmp_path,
     def hang(path):
         while path.name == "b.mid":
             try:
-                time.sleep(0.01)
+                sum(range(1000))
             except Exception:
                 pass
         return read_performance(path)
 
+    pieces[1].path.write_bytes(midi_bytes([note(0, 480, 50)]))
     read_performance = dataset.read_performance
     monkeypatch.setattr(dataset, "read_performance", hang)
     monkeypatch.setattr(dataset, "FILE_SECONDS", 0.2)
     rolls = prepare(pieces, tmp_path / "cache", progress=False)
     assert rolls.skipped == [("b.mid", "took longer than 0.2 seconds")]
+    monkeypatch.undo()
+    assert not prepare(pieces, tmp_path / "cache", progress=False).skipped, "it is tried again"
+
+
+def test_the_time_of_others_does_not_count_but_nobody_waits_for_ever():
+    with bounded(0.1, 10**9):
+        time.sleep(0.3)
+    with pytest.raises(OverLimit, match="took longer than 0.01 seconds"), bounded(0.01, 10**9):
+        time.sleep(5)
+
+
+def test_without_proc_the_limits_are_those_of_other_systems(monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "STATM", tmp_path / "statm")
+    with bounded(60, 10**9), system_bounded(10**9):
+        assert limits.resident_bytes() > 10**6
+    with pytest.raises(OverLimit), bounded(0.01, 10**9):
+        time.sleep(5)
 
 
 def test_the_limits_of_a_file():
