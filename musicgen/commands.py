@@ -173,7 +173,7 @@ def evaluate_checkpoint(args: Namespace) -> dict:
     checkpoint = load_piano_model(args.checkpoint)
     model = checkpoint.model.to(choose_device(args.device))
     rolls = load_rolls([args.data_dir], checkpoint.model.config.fps).select(split=args.split)
-    return evaluate(model, rolls, Baselines.from_tensors(checkpoint.tensors))
+    return evaluate(model, rolls, Baselines.from_tensors(checkpoint.tensors), progress=True)
 
 
 def load_piano_model(path: Path | str):

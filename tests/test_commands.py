@@ -501,6 +501,15 @@ def test_progress_bars_are_quiet_where_there_is_no_terminal(folder, tmp_path, ca
     assert len(lines) > 2 and not any("\r" in line for line in lines)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_long_work_shows_its_progress_in_a_terminal(folder, checkpoint, tiny, tmp_path, capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert main(["evaluate", str(checkpoint), str(folder), "--split", "validation"]) == 0
+    assert main(["generate", "--out", str(tmp_path / "a.mid"), "--checkpoint", str(tiny), "--seconds", "6"]) == 0
+    said = capsys.readouterr().err
+    assert [word in said for word in ("scoring:", "composing:", "%|")] == 3 * [terminal]
+
+
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
 def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys):
     name = os.fsdecode(b"caf\xe9 \xff.mid")
@@ -518,3 +527,11 @@ def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys
     run("train", tmp_path / "data", "--out", tmp_path / f"run {name}", *TINY, 1)
     assert main(["sample", str(tmp_path / "data" / f"broken {name}"), "--out", str(tmp_path / "a.npz")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].isprintable()
+
+
+def test_without_standard_streams_a_command_runs_as_usual(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["sample", str(folder / "piece 1.mid"), "--out", str(tmp_path / "a.npz"), "--json"]) == 0
+    assert main(["sample", "missing.mid", "--out", str(tmp_path / "a.npz")]) == 2
+    assert (tmp_path / "a.npz").exists()

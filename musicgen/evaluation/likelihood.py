@@ -23,6 +23,7 @@ from musicgen.model.heads import (
 )
 from musicgen.piano_roll import N_PITCHES, PianoRoll, pad
 from musicgen.utils.inference import for_inference
+from musicgen.utils.progress import progress_bar
 
 CHUNK_FRAMES = 512
 SHAPES = {"marginal": (N_PITCHES,), "markov": (2, N_PITCHES), "velocity": (N_VELOCITIES,), "pedal": (2,)}
@@ -113,7 +114,9 @@ class FramesToScore(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baselines) -> dict[str, float]:
+def evaluate(
+    model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baselines, progress: bool = False
+) -> dict[str, float]:
     """Score a model on whole pieces with teacher forcing.
 
     Parameters
@@ -123,6 +126,8 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     rolls : sequence of PianoRoll
     baselines : Baselines
         Scored on the same frames.
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     """
     model = for_inference(model)
     sums: dict[str, float] = {}
-    for scored in _teacher_forced(model, rolls):
+    for scored in _teacher_forced(model, rolls, progress=progress):
         parts = _losses(model, scored) | _baseline_losses(scored, baselines) | _hits(model, scored)
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value)
@@ -150,7 +155,7 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
     means = {name: value / max(1, n_struck if "velocity" in name else n_frames) for name, value in sums.items()}
     f1 = {f"{kind}_f1": 2 * hits[kind] / max(1.0, claims[kind]) for kind in hits}
     if model.config.beats and any(roll.beats is not None for roll in rolls):
-        nll, counts = piece_nlls(model, rolls, with_beats=True)
+        nll, counts = piece_nlls(model, rolls, with_beats=True, progress=progress)
         means["nll_given_beats"] = float(nll.sum() / counts.sum())
     accuracy = hits["frame"] / max(1.0, claims["frame"] - hits["frame"])
     return {"n_pieces": len(rolls), "n_frames": n_frames, "n_struck": n_struck, **means, **f1, "accuracy": accuracy}
@@ -158,7 +163,11 @@ def evaluate(model: AttentionLSTM, rolls: Sequence[PianoRoll], baselines: Baseli
 
 @torch.inference_mode()
 def piece_nlls(
-    model: AttentionLSTM, rolls: Sequence[PianoRoll], composers: Sequence[int] | None = None, with_beats: bool = False
+    model: AttentionLSTM,
+    rolls: Sequence[PianoRoll],
+    composers: Sequence[int] | None = None,
+    with_beats: bool = False,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the negative log-likelihood of each piece.
 
@@ -170,6 +179,8 @@ def piece_nlls(
         One per piece, from `ModelConfig.label_of`.
     with_beats : bool
         Give the model the beats of the rolls. Annotated beats reveal something of the future.
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -181,7 +192,7 @@ def piece_nlls(
     model = for_inference(model)
     nll = np.zeros(len(rolls))
     n_frames = np.zeros(len(rolls), int)
-    for scored in _teacher_forced(model, rolls, composers, with_beats):
+    for scored in _teacher_forced(model, rolls, composers, with_beats, progress=progress):
         np.add.at(nll, scored.pieces, scored.loss(model).nll.double().cpu().numpy())
         np.add.at(n_frames, scored.pieces, 1)
     return nll, n_frames
@@ -199,6 +210,7 @@ def _teacher_forced(
     composers: Sequence[int] | None = None,
     with_beats: bool = False,
     batch_size: int = 16,
+    progress: bool = False,
 ) -> Iterator[FramesToScore]:
     """Run a model over whole pieces, in batches of similar length, and yield the frames to score."""
     rolls = list(rolls)
@@ -207,6 +219,8 @@ def _teacher_forced(
     if all(roll.n_frames < 2 for roll in rolls):
         raise ValueError("no piece has two frames or more: there is nothing to predict")
     by_length = np.argsort([roll.n_frames for roll in rolls], kind="stable")
+    n_frames = sum(max(0, roll.n_frames - 1) for roll in rolls)
+    bar = progress_bar("scoring", n_frames, "frame", progress, scale=True)
     for first in range(0, len(rolls), batch_size):
         chosen = by_length[first : first + batch_size]
         velocity, pedal, beats, lengths = _padded([rolls[index] for index in chosen], with_beats)
@@ -222,6 +236,8 @@ def _teacher_forced(
             pieces = np.repeat(chosen, np.clip(lengths - after.start, 0, after.stop - after.start))
             features = features.map(lambda x, valid=valid: x[valid])  # (N, ...)
             yield FramesToScore(pieces, features, velocity[:, after][valid], pedal[:, after][valid])
+            bar.update(len(pieces))
+    bar.close()
 
 
 def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, Tensor | None, np.ndarray]:
