@@ -28,16 +28,16 @@ class Continuation:
 
     Attributes
     ----------
-    velocity : Tensor of uint8, shape (B, T, K)
+    velocity : numpy.ndarray of uint8, shape (B, T, K)
         The first `n_known` frames are known, the others are 0.
-    pedal : Tensor, shape (B, T)
+    pedal : numpy.ndarray, shape (B, T)
         1 where the pedal is down.
-    beat_features : Tensor, shape (B, T + 1, N_BEAT_FEATURES)
+    beat_features : numpy.ndarray, shape (B, T + 1, N_BEAT_FEATURES)
     beats : list of numpy.ndarray or None
         The beats of each piece, up to its last frame.
     beats_estimated : list of bool
-    composers : Tensor of int, shape (B,)
-    prime_velocity : Tensor of uint8, shape (B, 1)
+    composers : numpy.ndarray of int, shape (B,)
+    prime_velocity : numpy.ndarray of uint8, shape (B, 1)
         The median velocity of each prime, for models that predict none.
     repetition : RepetitionPenalty
     fps : int
@@ -46,34 +46,34 @@ class Continuation:
     n_known : int
     n_silent : int
         Frames before the piece: a piece without a prime follows one frame of silence.
-    rate_means : Tensor, shape (B, 2), or None
+    rate_means : numpy.ndarray, shape (B, 2), or None
         See `sampling.constant_rate`.
     network : ModelState, OnnxState or None
         What the model remembers.
-    opening : Tensor, shape (B, K, N_HOME_FEATURES), or None
+    opening : numpy.ndarray, shape (B, K, N_HOME_FEATURES), or None
         The profile of each prime.
-    home : Tensor, shape (B, K, N_HOME_FEATURES), or None
+    home : numpy.ndarray, shape (B, K, N_HOME_FEATURES), or None
         What the model is told of it: see `correct_home`.
     hidden : list of Tensor, shape (B, T, n_layers * H), or None
         Hidden states that `take_hidden` has not taken yet; None if nobody wants them.
     """
 
-    velocity: Tensor
-    pedal: Tensor
-    beat_features: Tensor
+    velocity: np.ndarray
+    pedal: np.ndarray
+    beat_features: np.ndarray
     beats: list[np.ndarray | None]
     beats_estimated: list[bool]
-    composers: Tensor
-    prime_velocity: Tensor
+    composers: np.ndarray
+    prime_velocity: np.ndarray
     repetition: RepetitionPenalty
     fps: int
     has_pedal: bool
     n_known: int = 0
     n_silent: int = 0
-    rate_means: Tensor | None = None
+    rate_means: np.ndarray | None = None
     network: ModelState | OnnxState | None = None
-    opening: Tensor | None = None
-    home: Tensor | None = None
+    opening: np.ndarray | None = None
+    home: np.ndarray | None = None
     hidden: list[Tensor] | None = None
 
     @classmethod
@@ -87,7 +87,6 @@ class Continuation:
         has_pedal: bool,
         homes: np.ndarray | None = None,
         keep_hidden: bool = False,
-        device: torch.device | str = "cpu",
     ) -> "Continuation":
         """Start a batch with primes of equal length, and make room for `n_new` frames.
 
@@ -106,42 +105,40 @@ class Continuation:
             `home_features` of each prime.
         keep_hidden : bool
             Keep hidden states for `take_hidden`.
-        device : torch.device or str
         """
         n_pieces = len(primes)
         n_prime = primes[0].n_frames
         fps = primes[0].fps
         n_silent = 0 if n_prime else 1
-        opening = None if homes is None else torch.from_numpy(homes).to(device)
         n_frames = n_silent + n_prime + n_new
         features = np.stack([beat_features(each, n_prime + n_new + 1, fps) for each in beats])
         features = np.pad(features, [(0, 0), (n_silent, 0), (0, 0)])
         shape = (n_pieces, n_frames, N_PITCHES)
-        primes_velocity = torch.from_numpy(np.stack([prime.velocity for prime in primes])).to(device)
+        primes_velocity = np.stack([prime.velocity for prime in primes])
         pieces = cls(
-            velocity=torch.zeros(shape, dtype=torch.uint8, device=device),
-            pedal=torch.zeros(n_pieces, n_frames, device=device),
-            beat_features=torch.from_numpy(features).to(device),
+            velocity=np.zeros(shape, np.uint8),
+            pedal=np.zeros((n_pieces, n_frames), np.float32),
+            beat_features=features,
             beats=beats,
             beats_estimated=[prime.beats_estimated for prime in primes],
-            composers=torch.tensor(composers, device=device),
+            composers=np.array(composers),
             prime_velocity=sampling.median_velocity(primes_velocity),
-            repetition=RepetitionPenalty(shape, max_repeat, fps, device),
+            repetition=RepetitionPenalty(shape, max_repeat, fps),
             fps=fps,
             has_pedal=has_pedal,
             n_silent=n_silent,
-            opening=opening,
-            home=opening,
+            opening=homes,
+            home=homes,
             hidden=[] if keep_hidden else None,
         )
         if n_silent:
             pieces.append(pieces.velocity[:, 0], pieces.pedal[:, 0])
         for t in range(n_prime):
             down = [bool(has_pedal and prime.pedal is not None and prime.pedal[t]) for prime in primes]
-            pieces.append(primes_velocity[:, t], torch.tensor(down, device=device).float())
+            pieces.append(primes_velocity[:, t], np.array(down, np.float32))
         return pieces
 
-    def append(self, velocity: Tensor, pedal: Tensor) -> None:
+    def append(self, velocity: np.ndarray, pedal: np.ndarray) -> None:
         """Add a frame: velocities (B, K) and the pedal (B,)."""
         t = self.n_known
         self.velocity[:, t] = velocity
@@ -189,10 +186,9 @@ class Continuation:
         if self.opening is None or not feedback:
             return
         recent = slice(max(self.n_silent, self.n_known - RECENT_SECONDS * self.fps), self.n_known)
-        velocity = self.velocity[:, recent].cpu().numpy()
-        pedal = self.pedal[:, recent].cpu().numpy() > 0
-        profiles = [home_features(PianoRoll(v, self.fps, p)) for v, p in zip(velocity, pedal)]
-        profile = torch.from_numpy(np.stack(profiles)).to(self.opening.device)
+        velocity = self.velocity[:, recent]
+        pedal = self.pedal[:, recent] > 0
+        profile = np.stack([home_features(PianoRoll(v, self.fps, p)) for v, p in zip(velocity, pedal)])
         both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]
         self.home = self.opening + feedback * (self.opening - profile) * both_known
 
@@ -207,14 +203,13 @@ class Continuation:
         n_pieces = len(self.composers)
         self.beats = [self.beats[row] for row in rows.tolist()]
         self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
-        rows = rows.to(self.velocity.device)
         names = "velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "opening", "home"
         for name in names:
             value = getattr(self, name)
-            setattr(self, name, None if value is None else value[rows])
-        self.repetition.select(rows)
+            setattr(self, name, None if value is None else value[rows.numpy()])
+        self.repetition.select(rows.numpy())
         if self.hidden is not None:
-            self.hidden = [hidden[rows] for hidden in self.hidden]
+            self.hidden = [hidden[rows.to(hidden.device)] for hidden in self.hidden]
         if self.network is not None:
             n_streams = self.network.n_rows // n_pieces  # see `GuidedModel`
             stream_rows = torch.cat([rows + stream * n_pieces for stream in range(n_streams)])
@@ -223,8 +218,8 @@ class Continuation:
     def rolls(self) -> list[PianoRoll]:
         """Return the known frames of each piece as a roll."""
         frames = slice(self.n_silent, self.n_known)
-        velocity = self.velocity[:, frames].cpu().numpy()
-        pedal = self.pedal[:, frames].cpu().numpy() > 0
+        velocity = self.velocity[:, frames]
+        pedal = self.pedal[:, frames] > 0
         return [
             PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats, self.beats_estimated[i])
             for i, beats in enumerate(self.beats)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from musicgen.beats import metronome
 from musicgen.generation import sampling
@@ -192,7 +191,7 @@ def continue_rolls(
         found = {id(prime): with_beats(model, prime, config) for prime in primes}  # one prime may be continued often
         primes = [found[id(prime)] for prime in primes]
         is_steered = config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1
-        pieces = start_pieces(model, primes, n_frames, config, composers, keep_hidden=is_steered, device=device)
+        pieces = start_pieces(model, primes, n_frames, config, composers, keep_hidden=is_steered)
         pieces.prefill(guided)
         steering = None
         if is_steered:
@@ -217,7 +216,6 @@ def start_pieces(
     config: GenerationConfig,
     composers: list[int],
     keep_hidden: bool,
-    device: torch.device | str,
 ) -> Continuation:
     """Return primes with room for `n_frames` more, and with what the model is told of the whole pieces."""
     has_home = model.config.home and config.home
@@ -231,7 +229,6 @@ def start_pieces(
         has_pedal=config.pedal and model.output.pedal is not None,
         homes=np.stack([home_of(prime) for prime in primes]) if has_home else None,
         keep_hidden=keep_hidden,
-        device=device,
     )
 
 
@@ -259,18 +256,18 @@ def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig
     known = pieces.encode_past(model)
     before = pieces.velocity[:, pieces.n_known - 1]  # (B, K)
     inactive = before == 0
-    uniform = torch.rand(before.shape, generator=random).to(before.device)
+    uniform = torch.rand(before.shape, generator=random).numpy()
 
     if pieces.has_pedal:
         pedal = sample_pedal(known, model, config, random)  # (B,)
     else:
-        pedal = torch.zeros_like(pieces.pedal[:, 0])
+        pedal = np.zeros(len(before), np.float32)
     on, logits, conditioned = sample_pitches(known, pedal, pieces, model, config, uniform)
     # The velocities are conditioned on all drawn pitches, also on those that the limit removes: that is close enough,
     # and saves a pass of the network.
     on = sampling.limit_polyphony(on, inactive, logits, config.max_polyphony)
     struck = on & inactive
-    velocity = torch.where(on, before, 0)  # a note keeps its velocity
+    velocity = before * on  # a note keeps its velocity
     if model.predicts_velocity:
         velocity = velocity + sample_velocities(known, conditioned, struck, model, random)
     else:
@@ -278,27 +275,27 @@ def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig
     pieces.append(velocity, pedal)
 
 
-def sample_pedal(known: Known, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> Tensor:
+def sample_pedal(known: Known, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> np.ndarray:
     """Sample the pedal of the next frame, shape (B,): 1 where it is down."""
-    p = torch.sigmoid(model.pedal_logits(known) / config.pedal_temperature)
-    uniform = torch.rand(p.shape, generator=random).to(p.device)
-    return (uniform < p).float()
+    p = sampling.sigmoid(model.pedal_logits(known) / config.pedal_temperature)
+    uniform = torch.rand(p.shape, generator=random).numpy()
+    return (uniform < p).astype(np.float32)
 
 
 def sample_pitches(
     known: Known,
-    pedal: Tensor,
+    pedal: np.ndarray,
     pieces: Continuation,
     model: GuidedModel,
     config: GenerationConfig,
-    uniform: Tensor,
-) -> tuple[Tensor, Tensor, Any]:
+    uniform: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration (see `decode_frame`).
 
     Returns
     -------
-    on : Tensor of bool, shape (B, K)
-    logits : Tensor, shape (B, K)
+    on : numpy.ndarray of bool, shape (B, K)
+    logits : numpy.ndarray, shape (B, K)
     conditioned
         The embeddings of the pitches, which know those below them, for `GuidedModel.velocity_logits`.
     """
@@ -307,30 +304,32 @@ def sample_pitches(
     penalty = pieces.repetition.penalty() * inactive  # (B, K)
     gain = None
 
-    def logits_of(on: Tensor) -> tuple[Tensor, Any]:
+    def logits_of(on: np.ndarray) -> tuple[np.ndarray, Any]:
         logits, conditioned = model.pitch_logits(known, pedal, on)
         return logits - penalty, conditioned
 
-    def draw(logits: Tensor) -> Tensor:
+    def draw(logits: np.ndarray) -> np.ndarray:
         nonlocal gain
-        p = torch.sigmoid(logits)
+        p = sampling.sigmoid(logits)
         if gain is None:  # from the first guess, once per frame: the passes converge only if they share one gain
             gain, pieces.rate_means = onset_gain(p * inactive, pieces.rate_means, config)
         p_start = sampling.sharpen(p, config.temperature) * gain
         p_hold = sampling.hold_probability(logits, config.release_temperature)
-        return uniform < torch.where(inactive, p_start, p_hold)
+        return uniform < np.where(inactive, p_start, p_hold)
 
     return decode_frame(logits_of, before, draw)
 
 
-def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -> tuple[Tensor | float, Tensor | None]:
+def onset_gain(
+    p: np.ndarray, rate_means: np.ndarray | None, config: GenerationConfig
+) -> tuple[np.ndarray | float, np.ndarray | None]:
     """Return factors (B, K) that keep the number of onsets after sharpening, and the new running means.
 
     Parameters
     ----------
-    p : Tensor, shape (B, K)
+    p : numpy.ndarray, shape (B, K)
         Onset probabilities; 0 for pitches that sound already.
-    rate_means : Tensor, shape (B, 2), or None
+    rate_means : numpy.ndarray, shape (B, 2), or None
         See `sampling.constant_rate`, also for the second result.
     config : GenerationConfig
     """
@@ -338,25 +337,25 @@ def onset_gain(p: Tensor, rate_means: Tensor | None, config: GenerationConfig) -
         return 1.0, rate_means
     weights = sampling.sharpen(p, config.temperature)
     kept = sampling.top_p_mask(weights, config.top_p)
-    expected = p.sum(dim=-1, keepdim=True)  # (B, 1)
+    expected = p.sum(axis=-1, keepdims=True)  # (B, 1)
     rate, rate_means = sampling.constant_rate(expected, config.onset_temperature, rate_means)
     return sampling.gain_for_rate(weights, kept, rate), rate_means
 
 
 def sample_velocities(
-    known: Known, conditioned: Any, struck: Tensor, model: GuidedModel, random: torch.Generator
-) -> Tensor:
+    known: Known, conditioned: Any, struck: np.ndarray, model: GuidedModel, random: torch.Generator
+) -> np.ndarray:
     """Draw the velocity of each struck pitch, given the lower ones, by fixed-point iteration like `sample_pitches`."""
-    velocity = torch.zeros_like(struck, dtype=torch.uint8)  # (B, K)
+    velocity = np.zeros(struck.shape, np.uint8)  # (B, K)
     n_struck = int(struck.sum())
     if not n_struck:
         return velocity
-    uniform = torch.rand(n_struck, 1, generator=random).to(struck.device)
-    number_in_bin = torch.randint(N_CHOICES, (n_struck,), generator=random).to(struck.device)
+    uniform = torch.rand(n_struck, 1, generator=random).numpy()
+    number_in_bin = torch.randint(N_CHOICES, (n_struck,), generator=random).numpy()
     for _ in range(n_struck + 1):
         bins = sampling.draw_categories(model.velocity_logits(known, conditioned, velocity, struck), uniform)
-        drawn = velocity_in_bin(bins, number_in_bin).to(torch.uint8)
-        if torch.equal(velocity[struck], drawn):
+        drawn = velocity_in_bin(bins, number_in_bin).astype(np.uint8)
+        if np.array_equal(velocity[struck], drawn):
             break
         velocity[struck] = drawn
     return velocity

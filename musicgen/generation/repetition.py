@@ -1,7 +1,7 @@
 """A penalty that ends figures which a model would repeat for ever."""
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy import ndarray
 
 PERIODS = (0.15, 4.0)  # seconds: shortest and longest figure
 SHORT = 0.6  # seconds: figures that are shorter, such as trills, may repeat for a proportionally shorter time
@@ -26,76 +26,75 @@ class RepetitionPenalty:
     seconds : float
         For this long a figure is repeated freely.
     fps : int
-    device : torch.device or str
 
     References
     ----------
     .. [1] Keskar et al., "CTRL: A Conditional Transformer Language Model for Controllable Generation", 2019.
     """
 
-    def __init__(self, shape: tuple[int, int, int], seconds: float, fps: int, device: torch.device | str = "cpu"):
+    def __init__(self, shape: tuple[int, int, int], seconds: float, fps: int):
         n_pieces, n_frames, n_pitches = shape
         shortest, longest = (max(1, round(period * fps)) for period in PERIODS)
         self.fps = fps
         self.n_known = 0
         self.radius = round(TOLERANCE * fps)  # frames
         self.longest = longest
-        self.periods = torch.arange(longest, shortest - 1, -1, device=device)  # (P,) frames
-        self.allowed_seconds = seconds * (self.periods / fps / SHORT).clamp(max=1)  # (P,)
+        self.periods = np.arange(longest, shortest - 1, -1)  # (P,) frames
+        self.allowed_seconds = seconds * np.minimum(self.periods / fps / SHORT, 1)  # (P,)
         # Fewer repeated frames than this have no penalty; it is one too low, to be safe from rounding.
-        self.fewest = torch.maximum(self.periods, (self.allowed_seconds * fps).long() - self.periods) - 1  # (P,)
-        self.fewest = self.fewest.clamp(min=1)
+        fewest = np.maximum(self.periods, (self.allowed_seconds * fps).astype(int) - self.periods) - 1  # (P,)
+        self.fewest = np.maximum(fewest, 1)
         # Frame t has index t + longest: before the piece there is silence.
         length = longest + n_frames + self.radius
-        self.onsets = torch.zeros(n_pieces, length, n_pitches, device=device)
-        self.near_onsets = torch.zeros_like(self.onsets)  # 1 up to `radius` frames before and after an onset
-        self.n_onsets = torch.zeros(n_pieces, length, device=device)  # of each frame
+        self.onsets = np.zeros((n_pieces, length, n_pitches), np.float32)
+        self.near_onsets = np.zeros_like(self.onsets)  # 1 up to `radius` frames before and after an onset
+        self.n_onsets = np.zeros((n_pieces, length), np.float32)  # of each frame
         # A frame's score for a period is positive where its onsets repeat. A stretch of frames is a repetition if its
         # scores sum to 0 or more, that is, if the running sum before it is not above the running sum after it.
         n_periods = len(self.periods)
-        self.running_sum = torch.zeros(n_pieces, n_periods, device=device)  # of the scores of all frames
-        self.sum_before = torch.full((n_pieces, n_periods, n_frames), torch.inf, device=device)  # finite at repetitions
+        self.running_sum = np.zeros((n_pieces, n_periods), np.float32)  # of the scores of all frames
+        self.sum_before = np.full((n_pieces, n_frames, n_periods), np.inf, np.float32)  # finite at repetitions
         # The smallest `sum_before` of the frames that are so long ago that a repetition since then has a penalty.
-        self.smallest_sum = torch.full((n_pieces, n_periods), torch.inf, device=device)
+        self.smallest_sum = np.full((n_pieces, n_periods), np.inf, np.float32)
 
-    def append(self, struck: Tensor) -> None:
+    def append(self, struck: ndarray) -> None:
         """Add the onsets of the next frame, bool (B, K), and score the frame `radius` frames before it."""
         now = self.n_known + self.longest  # its index
-        self.onsets[:, now] = struck.float()
-        self.n_onsets[:, now] = self.onsets[:, now].sum(dim=-1)
-        around = slice(now - self.radius, now + self.radius + 1)
-        self.near_onsets[:, around] = torch.maximum(self.near_onsets[:, around], self.onsets[:, now, None])
+        self.onsets[:, now] = struck
+        self.n_onsets[:, now] = struck.sum(axis=-1)
+        around = self.near_onsets[:, now - self.radius : now + self.radius + 1]
+        np.maximum(around, struck[:, None], out=around)
         if self.n_known >= self.radius:  # now all that is near this frame is known
             self._score(self.n_known - self.radius)
         self.n_known += 1
 
-    def penalty(self) -> Tensor | float:
-        """Return the penalty to subtract from the next frame's onset logits: a tensor (B, K), or 0."""
+    def penalty(self) -> ndarray | float:
+        """Return the penalty to subtract from the next frame's onset logits: an array (B, K), or 0."""
         if not (self.smallest_sum <= self.running_sum).any():  # as in most frames: no repetition is long enough
             return 0.0
         n_repeated = self._repeated_frames()  # (B, P)
         lasting_seconds = (n_repeated + self.periods) / self.fps
-        excess = (lasting_seconds - self.allowed_seconds).clamp(min=0) * (n_repeated >= self.periods)
+        excess = np.maximum(lasting_seconds - self.allowed_seconds, 0) * (n_repeated >= self.periods)
         if not excess.any():
             return 0.0
         expected = self._one_period_before(self.near_onsets, self.n_known)  # (B, P, K)
-        return PENALTY * (excess[..., None] * expected).amax(dim=1)  # (B, K)
+        return (PENALTY * (excess[..., None] * expected).max(axis=1)).astype(np.float32)  # (B, K)
 
-    def select(self, rows: Tensor) -> None:
+    def select(self, rows: ndarray) -> None:
         """Replace each row i of the batch by a copy of row ``rows[i]``."""
         for name in ("onsets", "near_onsets", "n_onsets", "running_sum", "sum_before", "smallest_sum"):
             setattr(self, name, getattr(self, name)[rows])
 
-    def _repeated_frames(self) -> Tensor:
+    def _repeated_frames(self) -> ndarray:
         """Return the length in frames of the longest repetition up to now, for each period, shape (B, P)."""
         first = max(0, self.n_known - round(WINDOW * self.fps))
         end = max(0, self.n_known - self.radius)  # later frames have no score yet
-        starts = self.sum_before[..., first : self.n_known] <= self.running_sum[..., None]  # (B, P, frames)
-        earliest = first + starts.to(torch.uint8).argmax(dim=-1)  # the first one, where there is any
-        return (end - earliest) * starts.any(dim=-1)
+        starts = self.sum_before[:, first : self.n_known] <= self.running_sum[:, None]  # (B, frames, P)
+        earliest = first + starts.argmax(axis=1)  # the first one, where there is any
+        return (end - earliest) * starts.any(axis=1)
 
-    def _one_period_before(self, array: Tensor, frame: int) -> Tensor:
-        """Return the frame that lies one period before `frame`, for each period, shape (B, P, K)."""
+    def _one_period_before(self, array: ndarray, frame: int) -> ndarray:
+        """Return the frame that lies one period before `frame`, for each period, shape (B, P, ...)."""
         return array[:, frame : frame + len(self.periods)]  # the periods descend
 
     def _score(self, frame: int) -> None:
@@ -108,8 +107,8 @@ class RepetitionPenalty:
         n_repeated = (occurred_before + occurs_again)[..., 0]  # (B, P)
         n_onsets = self.n_onsets[:, index, None] + self._one_period_before(self.n_onsets, frame)
         score = (1 + NEW) * n_repeated - NEW * n_onsets
-        self.sum_before[..., frame] = torch.where(score > 0, self.running_sum, torch.inf)
+        self.sum_before[:, frame] = np.where(score > 0, self.running_sum, np.inf)
         self.running_sum = self.running_sum + score
-        long_ago = (frame + 1 - self.fewest).clamp(min=0)  # (P,)
-        sums = self.sum_before.gather(2, long_ago.expand(len(score), -1)[..., None])[..., 0]
-        self.smallest_sum = torch.minimum(self.smallest_sum, sums)
+        long_ago = np.maximum(frame + 1 - self.fewest, 0)  # (P,)
+        sums = self.sum_before[:, long_ago, np.arange(len(long_ago))]  # (B, P)
+        self.smallest_sum = np.minimum(self.smallest_sum, sums)

@@ -1,6 +1,6 @@
-"""Pure functions that turn logits into samples. Shapes: B pieces, K pitches.
+"""Pure functions that turn logits into samples, on NumPy arrays: they are small, and NumPy has the least overhead.
 
-The probability of an onset passes through these steps, in this order:
+Shapes: B pieces, K pitches. The probability of an onset passes through these steps, in this order:
 
 1. `guide`: classifier-free guidance towards a composer, on the logits;
 2. the repetition penalty, subtracted from the logits (see `repetition`);
@@ -13,17 +13,15 @@ The probability of an onset passes through these steps, in this order:
 The probability that a sounding pitch is held has a temperature of its own: `hold_probability`.
 """
 
-import math
-
-import torch
-from torch import Tensor
+import numpy as np
+from numpy import ndarray
 
 DEFAULT_VELOCITY = 64
 RATE_DECAY = 0.995  # of the running means in `constant_rate`: over about 10 s
 TINY = 1e-9
 
 
-def guide(logits: Tensor, scale: float) -> Tensor:
+def guide(logits: ndarray, scale: float) -> ndarray:
     """Apply classifier-free guidance [1]_ to logits (2 B, ...): B rows with a condition, then the same without it.
 
     It extrapolates: unconditional + scale * (conditional - unconditional).
@@ -32,84 +30,95 @@ def guide(logits: Tensor, scale: float) -> Tensor:
     ----------
     .. [1] Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
     """
-    conditional, unconditional = logits.chunk(2)
+    conditional, unconditional = np.split(logits, 2)
     return unconditional + scale * (conditional - unconditional)
 
 
-def hold_probability(logits: Tensor, temperature: float) -> Tensor:
+def sigmoid(logits: ndarray) -> ndarray:
+    """Return the probabilities of logits, without overflow: exp(-log(1 + exp(-x)))."""
+    return np.exp(-np.logaddexp(0, -logits))
+
+
+def hold_probability(logits: ndarray, temperature: float) -> ndarray:
     """Return the probability that a sounding pitch goes on: sigmoid(logits / temperature)."""
-    return torch.sigmoid(logits / temperature)
+    return sigmoid(logits / temperature)
 
 
-def sharpen(p: Tensor, temperature: float) -> Tensor:
+def sharpen(p: ndarray, temperature: float) -> ndarray:
     """Raise probabilities to 1 / temperature; a temperature below 1 favours likely pitches."""
     return p ** (1 / temperature)
 
 
-def top_p_mask(weights: Tensor, top_p: float) -> Tensor:
-    """Return a mask of the largest weights of each row: as few as reach the share `top_p` of the row's sum."""
+def top_p_mask(weights: ndarray, top_p: float) -> ndarray:
+    """Mask the fewest largest weights of each row that together reach the share `top_p` of the row's sum."""
     if top_p == 1:
-        return torch.ones_like(weights, dtype=torch.bool)
-    ordered, order = weights.sort(-1, descending=True)
-    sum_of_larger = ordered.cumsum(-1) - ordered
-    kept = sum_of_larger < top_p * weights.sum(-1, keepdim=True)
-    return torch.zeros_like(kept).scatter(-1, order, kept)
+        return np.ones(weights.shape, bool)
+    order = np.argsort(-weights, axis=-1)
+    ordered = np.take_along_axis(weights, order, axis=-1)
+    sum_of_larger = ordered.cumsum(axis=-1) - ordered
+    kept = np.zeros(weights.shape, bool)
+    np.put_along_axis(kept, order, sum_of_larger < top_p * weights.sum(axis=-1, keepdims=True), axis=-1)
+    return kept
 
 
-def constant_rate(expected: Tensor, temperature: float, means: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Apply a temperature to the expected number of onsets, but keep its long-run mean; return it and the new means.
+def constant_rate(expected: ndarray, temperature: float, means: ndarray | None) -> tuple[ndarray, ndarray | None]:
+    """Return the number of onsets for a frame, such that the temperature keeps the long-run mean, and the new means.
 
     rate = expected ** (1 / temperature) * mean(expected) / mean(expected ** (1 / temperature)). A temperature below 1
     moves onsets from frames with few to frames with many.
 
     Parameters
     ----------
-    expected : Tensor, shape (B, 1)
+    expected : numpy.ndarray, shape (B, 1)
         The expected number of onsets, the sum of their probabilities.
     temperature : float
-    means : Tensor, shape (B, 2), or None
+    means : numpy.ndarray, shape (B, 2), or None
         Running means of `expected` and of its power, from the frame before.
 
     Returns
     -------
-    rate : Tensor, shape (B, 1)
-    means : Tensor, shape (B, 2), or None
+    rate : numpy.ndarray, shape (B, 1)
+    means : numpy.ndarray, shape (B, 2), or None
         As before with a temperature of 1.
     """
     expected = expected + TINY
     if temperature == 1:  # nothing is moved
         return expected, means
     sharpened = sharpen(expected, temperature)
-    now = torch.cat([expected, sharpened], dim=-1)  # (B, 2)
+    now = np.concatenate([expected, sharpened], axis=-1)  # (B, 2)
     means = now if means is None else RATE_DECAY * means + (1 - RATE_DECAY) * now
     rate = sharpened * means[:, :1] / means[:, 1:]
     return rate, means
 
 
-def gain_for_rate(weights: Tensor, kept: Tensor, rate: Tensor) -> Tensor:
+def gain_for_rate(weights: ndarray, kept: ndarray, rate: ndarray) -> ndarray:
     """Return factors (B, K) that scale the kept weights of each row to sum to `rate` (B, 1), and the others to 0."""
-    total = (weights * kept).sum(-1, keepdim=True).clamp(min=TINY)
+    total = np.maximum((weights * kept).sum(axis=-1, keepdims=True), TINY)
     return kept * rate / total
 
 
-def limit_polyphony(on: Tensor, may_start: Tensor, logits: Tensor, most: int) -> Tensor:
+def limit_polyphony(on: ndarray, may_start: ndarray, logits: ndarray, most: int) -> ndarray:
     """Remove the least likely onsets, so that at most `most` pitches of each row sound; held pitches stay."""
     if most >= on.shape[-1]:
         return on
-    rank = torch.where(on, math.inf, -math.inf)
-    rank = torch.where(on & may_start, logits, rank)
-    best = rank.topk(most).indices
-    top = torch.zeros_like(on).scatter(-1, best, True)
+    rank = np.where(on, np.inf, -np.inf)
+    rank = np.where(on & may_start, logits, rank)
+    best = np.argsort(-rank, axis=-1)[..., :most]
+    top = np.zeros(on.shape, bool)
+    np.put_along_axis(top, best, True, axis=-1)
     return on & (~may_start | top)
 
 
-def draw_categories(logits: Tensor, uniform: Tensor) -> Tensor:
+def draw_categories(logits: ndarray, uniform: ndarray) -> ndarray:
     """Draw a category from each row of logits (N, C) by the inverse CDF, given uniform random numbers (N, 1)."""
-    cumulative = logits.softmax(-1).cumsum(-1)
-    return (cumulative < uniform).sum(-1).clamp(max=logits.shape[-1] - 1)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    cumulative = (weights / weights.sum(axis=-1, keepdims=True)).cumsum(axis=-1)
+    return (cumulative < uniform).sum(axis=-1).clip(max=logits.shape[-1] - 1)
 
 
-def median_velocity(primes: Tensor) -> Tensor:
+def median_velocity(primes: ndarray) -> ndarray:
     """Return the median velocity (B, 1) of each prime (B, T, K), for models that predict no velocity."""
-    medians = [int(prime[prime > 0].median()) if prime.any() else DEFAULT_VELOCITY for prime in primes]
-    return torch.tensor(medians, dtype=torch.uint8, device=primes.device)[:, None]
+    medians = [
+        np.quantile(prime[prime > 0], 0.5, method="lower") if prime.any() else DEFAULT_VELOCITY for prime in primes
+    ]
+    return np.array(medians, np.uint8)[:, None]

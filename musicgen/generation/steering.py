@@ -124,7 +124,8 @@ def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[Stee
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]
         played = slice(steering.n_candidates), slice(pieces.n_known)  # of the first piece
-        velocity, pedal = pieces.velocity[played].clone(), pieces.pedal[played].clone()
+        velocity = torch.from_numpy(pieces.velocity[played].copy())
+        pedal = torch.from_numpy(pieces.pedal[played].copy())
         trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], velocity, pedal))
     if rows is not None:
         pieces.select(rows)

@@ -7,6 +7,7 @@ A frame takes one `FrameStep`, a few `PitchPass` and, if notes are struck, a few
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -166,7 +167,7 @@ class TorchEngine:
 
 
 class GuidedModel:
-    """A model with classifier-free guidance, for B pieces.
+    """A model with classifier-free guidance, for B pieces: NumPy arrays in, NumPy arrays out.
 
     With a scale other than 1 it runs each piece twice, with and without its composer, as a batch of 2 B rows, and
     guides all logits. What is known, embeddings and states have 2 B rows then; arguments and logits always have B.
@@ -184,36 +185,46 @@ class GuidedModel:
         self.scale = scale
         self.n_streams = 1 if scale == 1 else 2
         self.predicts_velocity = engine.model.output.velocity is not None
+        self.device = next(engine.model.parameters()).device
 
     def encode(self, frames: Frames, state: Any) -> tuple[Any, Any]:
-        """Return the encoding of the past after some frames, and the new state, as `FrameStep` does."""
-        if self.n_streams == 2:
-            composer = torch.cat([frames.composer, torch.zeros_like(frames.composer)])
-            repeated = [None if each is None else self._repeat(each) for each in frames]
-            frames = Frames(*repeated)._replace(composer=composer)
-        return self.engine.step(frames, state)
+        """Return the encoding of the past after some frames, and the new state, as `FrameStep` does.
 
-    def pedal_logits(self, known: Known) -> Tensor:
+        Parameters
+        ----------
+        frames : Frames
+            Of arrays.
+        state : ModelState, OnnxState or None
+        """
+        tensors = Frames(*(None if each is None else self._rows(each) for each in frames))
+        if self.n_streams == 2:
+            tensors.composer[len(frames.composer) :] = 0
+        return self.engine.step(tensors, state)
+
+    def pedal_logits(self, known: Known) -> np.ndarray:
         """Return the logits of the next pedal, shape (B,)."""
         return self._guide(known.pedal_logit)
 
-    def pitch_logits(self, known: Known, pedal: Tensor, on: Tensor) -> tuple[Tensor, Any]:
+    def pitch_logits(self, known: Known, pedal: np.ndarray, on: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return the logit of each pitch (B, K), given the pedal (B,) and the lower pitches in `on` (B, K).
 
         The second result is for `velocity_logits`.
         """
-        logits, conditioned = self.engine.pitch_logits(known, self._repeat(pedal), self._repeat(on.float()))
+        logits, conditioned = self.engine.pitch_logits(known, self._rows(pedal), self._rows(on.astype(np.float32)))
         return self._guide(logits), conditioned
 
-    def velocity_logits(self, known: Known, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
+    def velocity_logits(self, known: Known, conditioned: Any, velocity: np.ndarray, struck: np.ndarray) -> np.ndarray:
         """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the `velocity` of lower pitches."""
-        streams = self._repeat(velocity), self._repeat(struck)
-        return self._guide(self.engine.velocity_logits(known, conditioned, *streams))
+        return self._guide(self.engine.velocity_logits(known, conditioned, self._rows(velocity), self._rows(struck)))
 
-    def _repeat(self, x: Tensor) -> Tensor:
-        return x.repeat(self.n_streams, *[1] * (x.ndim - 1)) if self.n_streams > 1 else x
+    def _rows(self, x: np.ndarray) -> Tensor:
+        """Return an array as a tensor with its rows once for each stream."""
+        if self.n_streams > 1:
+            x = np.concatenate([x] * self.n_streams)
+        return torch.from_numpy(x).to(self.device)
 
-    def _guide(self, logits: Tensor) -> Tensor:
+    def _guide(self, logits: Tensor) -> np.ndarray:
+        logits = logits.cpu().numpy()
         return logits if self.n_streams == 1 else sampling.guide(logits, self.scale)
 
 

@@ -184,6 +184,7 @@ class ModelState(NamedTuple):
         ----------
         indices : Tensor of int, shape (n_rows,)
         """
+        indices = indices.to(self.pitches.active.device)
         return map_state(self, lambda cache: cache.select(indices), lambda tensor: tensor.index_select(0, indices))
 
     def fixed(self) -> "ModelState":

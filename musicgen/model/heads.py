@@ -306,15 +306,15 @@ def decode_frame(
     logits_of : callable
         Takes a guess, returns the logits of all pitches given the lower ones, and embeddings conditioned on these: for
         example `conditional_logits` of a head.
-    now : Tensor, shape (..., n_pitches)
+    now : Tensor or numpy.ndarray, shape (..., n_pitches)
         Whether each pitch sounds in the frame before: bool, or 1.0 and 0.0.
     decide : callable
         Takes logits, returns whether each pitch sounds, in the type of `now`. Each decision uses its own logit only.
 
     Returns
     -------
-    next_frame : Tensor, shape (..., n_pitches)
-    logits : Tensor, shape (..., n_pitches)
+    next_frame, logits
+        Of the type and the shape of `now`.
     conditioned
         The embeddings.
     """
@@ -322,7 +322,7 @@ def decode_frame(
     for _ in range(next_frame.shape[-1] + 1):  # a limit, in case rounding lets a decision oscillate
         logits, conditioned = logits_of(next_frame)
         decided = decide(logits)
-        if torch.equal(decided, next_frame):
+        if (decided == next_frame).all():
             break
         next_frame = decided
     return next_frame, logits, conditioned
@@ -335,16 +335,16 @@ def velocity_bins(velocity: Tensor) -> Tensor:
 
 def bin_widths(bins: Tensor) -> Tensor:
     """Return the number of velocities in each bin: 4, but 3 in bin 0, since velocity 0 is no note."""
-    return BIN_WIDTH - (bins == 0).long()
+    return BIN_WIDTH - (bins == 0) * 1
 
 
 def velocity_in_bin(bins: Tensor, number: Tensor) -> Tensor:
-    """Choose a velocity in each bin by a whole number.
+    """Choose a velocity in each bin by a whole number; both may be tensors or arrays.
 
     If the numbers are uniform from 0 to ``N_CHOICES - 1``, all velocities of a bin are equally likely: `N_CHOICES` is
     a multiple of all widths.
     """
-    return bins * BIN_WIDTH + (bins == 0).long() + number % bin_widths(bins)
+    return bins * BIN_WIDTH + (bins == 0) * 1 + number % bin_widths(bins)
 
 
 class FrameNlls(NamedTuple):

@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from lab import faults_of_access
 from raw_midi import midi_bytes, note
 
@@ -70,10 +69,10 @@ def numbers_of_python():
     figure[280:] = random.random((120, 88)) < 0.01
     penalty = RepetitionPenalty((1, 400, 88), 8.0, 20)
     penalties = []
-    for struck in torch.from_numpy(figure)[None].unbind(1):
-        found = torch.as_tensor(penalty.penalty()).expand(1, 88)[0]
-        penalties.append([[int(column), float(found[column])] for column in found.nonzero()])
-        penalty.append(struck)
+    for struck in figure:
+        found = np.broadcast_to(penalty.penalty(), (1, 88))[0]
+        penalties.append([[int(column), float(found[column])] for column in np.flatnonzero(found)])
+        penalty.append(struck[None])
     assert 100 < sum(map(bool, penalties)) < 300
     return {
         "velocity": opening.velocity.tolist(),

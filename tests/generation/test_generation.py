@@ -103,7 +103,7 @@ def test_every_kind_of_model_continues_a_batch(model_of, sizes):
 
 @torch.inference_mode()
 def test_reordered_pieces_take_their_whole_past_with_them(model_of):
-    model, config = model_of(), GenerationConfig(guidance_scale=1.5, seed=7)
+    model, config = model_of(probe=True), GenerationConfig(guidance_scale=1.5, seed=7)
     guided, random = GuidedModel(TorchEngine(model), config.guidance_scale), torch.Generator().manual_seed(7)
     primes = [replace(prime_of(seed=seed), pedal=np.arange(14) % seed > 0) for seed in (2, 3)]
     pieces = Continuation.of_primes(primes, 20, [None, None], [1, 2], config.max_repeat, has_pedal=True)
@@ -117,7 +117,7 @@ def test_reordered_pieces_take_their_whole_past_with_them(model_of):
     velocity = torch.from_numpy(np.stack([roll.velocity for roll in pieces.rolls()])) / 127
     pedal = torch.from_numpy(np.stack([roll.pedal for roll in pieces.rolls()])).float()
     afresh, _ = model(velocity.repeat(2, 1, 1), None, torch.tensor([2, 1, 2, 0, 0, 0]), pedal.repeat(2, 1))
-    assert torch.allclose(known.hidden, afresh.hidden[:, -1:], atol=1e-5)
+    assert torch.allclose(known.hidden, afresh.all_hidden[:, -1:], atol=1e-5)
     encoded = model.output.encode_past(afresh.map(lambda x: x[:, -1]))
     assert torch.allclose(known.encoded, encoded, atol=1e-5)
     add_frame(pieces, guided, config, random)

@@ -158,19 +158,19 @@ def test_the_further_music_has_drifted_the_more_home_pulls_the_other_way():
     homes = home_features(PRIME)[None]
     pieces = Continuation.of_primes([PRIME], 700, [None], [0], 8.0, False, homes=homes)
     pieces.correct_home(1.0)
-    assert pieces.home.numpy() == pytest.approx(homes)  # nothing has drifted yet
+    assert pieces.home == pytest.approx(homes)  # nothing has drifted yet
     for t in range(700):
-        frame = torch.zeros(1, 88, dtype=torch.uint8)
+        frame = np.zeros((1, 88), np.uint8)
         frame[0, 60 + t % 12] = 100
-        pieces.append(frame, torch.zeros(1))
-    recent = home_features(PianoRoll(pieces.velocity[0, -600:].numpy(), pedal=np.zeros(600, bool)))
+        pieces.append(frame, np.zeros(1))
+    recent = home_features(PianoRoll(pieces.velocity[0, -600:], pedal=np.zeros(600, bool)))
     pieces.correct_home(0.5)
-    assert pieces.home[0].numpy() == pytest.approx(homes[0] + 0.5 * (homes[0] - recent))
+    assert pieces.home[0] == pytest.approx(homes[0] + 0.5 * (homes[0] - recent))
 
 
 def test_no_home_is_made_up_for_an_opening_without_notes():
     silence = PianoRoll(np.zeros((9, 88), np.uint8))
     pieces = Continuation.of_primes([silence], 9, [None], [0], 8.0, False, homes=home_features(silence)[None])
-    pieces.append(torch.full((1, 88), 64, dtype=torch.uint8), torch.zeros(1))
+    pieces.append(np.full((1, 88), 64, np.uint8), np.zeros(1))
     pieces.correct_home(1.0)
     assert not pieces.home.any()

@@ -80,7 +80,7 @@ class Listener:
         self.model = model
         self.fps = prime.fps
         self._label = torch.tensor([model.config.label_of(composer)])
-        self._velocity = median_velocity(torch.tensor(prime.velocity)[None])[0]
+        self._velocity = torch.from_numpy(median_velocity(prime.velocity[None])[0])
         self._frames = list(torch.tensor(prime.velocity))  # (K,) each
         pedal = np.zeros(prime.n_frames) if prime.pedal is None else prime.pedal
         self._pedal = list(torch.tensor(pedal).float())
