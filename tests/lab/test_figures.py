@@ -12,7 +12,9 @@ from PIL import Image
 
 from musicgen.lab.figures import fonts, style
 from musicgen.lab.figures.charts import plot_bars
+from musicgen.lab.figures.rolls import plot_roll
 from musicgen.lab.figures.style import COLOURS, Figure, axes_for, describe, png_bytes, save_figure, subplots
+from musicgen.piano_roll import PianoRoll
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 
@@ -95,6 +97,25 @@ def test_matplotlib_keeps_the_settings_of_the_reader(settings_of_the_reader):
         importlib.reload(importlib.import_module(f"musicgen.lab.figures.{module}"))
     plot_bars({"Bach": 3}).figure.draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_does_not_depend_on_the_settings_of_the_reader():
+    roll = PianoRoll(np.repeat(np.eye(6, 88, 40, dtype=np.uint8) * 70, 5, axis=0))
+
+    def picture():
+        return png_bytes(plot_roll(roll, title="Prime", prime_frames=9), dpi=40)
+
+    before = picture()
+    saved = {"savefig.bbox": "tight", "savefig.facecolor": "red", "savefig.transparent": True, "savefig.dpi": 9}
+    drawn = {"font.size": 30, "axes.titlelocation": "left", "axes.titlecolor": "red", "xtick.direction": "in"}
+    with plt.rc_context(saved | drawn | {"axes.grid": True, "axes.edgecolor": "red", "axes.xmargin": 0.4}):
+        assert picture() == before
+
+
+def test_the_reader_chooses_the_size_of_a_title_under_either_of_its_names():
+    ax = axes_for(None, 4, 2)
+    assert [ax.set_title("a", size=20).get_size(), ax.set_title("a", fontsize=21).get_size()] == [20, 21]
+    assert ax.figure.suptitle("a", fontsize=22).get_size() == 22
 
 
 def test_what_a_cell_adds_to_a_figure_of_ours_can_be_read(settings_of_the_reader):

@@ -14,6 +14,7 @@ import matplotlib.figure
 from IPython.display import publish_display_data
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -29,6 +30,8 @@ GREY = "#808080"
 GROUND = "#ffffff"
 INK = "#333333"  # text
 SIZE = 11  # of text, in points
+TITLE_SIZE = 12
+SMALL_SIZE = 10
 
 # Velocity from 1 (soft, pale blue) to 127 (loud, bright orange), of about the same lightness throughout.
 VELOCITY = LinearSegmentedColormap.from_list("velocity", ["#86a3bd", "#6f86d6", "#a25fd0", "#d8478f", "#ee5a24"], 127)
@@ -50,9 +53,9 @@ def literal(text: object) -> str:
     return drawable(text).replace("$", r"\$")
 
 
-def _with_style(options: dict) -> dict:
-    """Add our colour and size to the options of a text."""
-    return {"color": INK, "fontsize": SIZE} | normalize_kwargs(options, Text)
+def _with_style(options: dict, size: float = SIZE) -> dict:
+    """Add our colour and a size to the options of a text."""
+    return {"color": INK, "fontsize": size} | normalize_kwargs(options, Text)
 
 
 class StyledAxes(matplotlib.axes.Axes):
@@ -64,13 +67,16 @@ class StyledAxes(matplotlib.axes.Axes):
         self.set_facecolor("none")
         self.set_prop_cycle(color=PALETTE)
         self.grid(False)
-        self.tick_params(which="both", color=INK, labelcolor=INK, labelsize=SIZE, grid_color=GREY)
+        self.tick_params(which="both", direction="out", color=INK, labelcolor=INK, labelsize=SIZE, grid_color=GREY)
         for name, spine in self.spines.items():
             spine.set_color(INK)
             spine.set_visible(name in ("left", "bottom"))
-        for text in (self.title, self.xaxis.label, self.yaxis.label):
-            text.set(color=INK, size=SIZE)
-        self.title.set_size(1.2 * SIZE)
+        for label in (self.xaxis.label, self.yaxis.label):
+            label.set(color=INK, size=SIZE)
+
+    def set_title(self, label: str, fontdict: dict | None = None, loc: str = "center", **options) -> Text:
+        """Set the title, as in matplotlib, by default centred and in our style."""
+        return super().set_title(label, fontdict, loc, **_with_style(options, TITLE_SIZE))
 
     def text(self, x: float, y: float, s: str, fontdict: dict | None = None, **options) -> Text:
         """Write a text, as in matplotlib, by default in our style."""
@@ -105,13 +111,27 @@ class Figure(matplotlib.figure.Figure):
         """Add axes in our style; `subplots`, ``twinx`` and ``colorbar`` also call this method."""
         return super().add_subplot(*args, **{"axes_class": StyledAxes} | options)
 
+    def colorbar(self, *args, **options) -> Colorbar:
+        """Add a scale of colours, as in matplotlib, in our style."""
+        bar = super().colorbar(*args, **options)
+        bar.outline.set(edgecolor=INK, linewidth=0.8)
+        bar.ax.tick_params(color=INK, labelcolor=INK, labelsize=SMALL_SIZE)
+        for label in (bar.ax.xaxis.label, bar.ax.yaxis.label):
+            label.set(color=INK, size=SMALL_SIZE)
+        return bar
+
     def suptitle(self, t: str, **options) -> Text:
         """Set the title of the figure."""
-        return super().suptitle(t, **_with_style({"size": 1.2 * SIZE} | options))
+        return super().suptitle(t, **_with_style(options, 1.2 * SIZE))
 
     def legend(self, *args, **options) -> Legend:
         """Add one frameless legend for all axes of the figure."""
         return super().legend(*args, **{"frameon": False, "labelcolor": INK, "fontsize": 0.9 * SIZE} | options)
+
+    def savefig(self, fname, **options) -> None:
+        """Save the whole figure, as in matplotlib, by default on our ground."""
+        ours = {"facecolor": GROUND, "transparent": False, "bbox_inches": self.bbox_inches}
+        super().savefig(fname, **ours | options)
 
     @property
     def alt(self) -> str:
