@@ -33,7 +33,7 @@ from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
-from musicgen.utils.files import atomic_write, pack, unpack
+from musicgen.utils.files import atomic_write, npz_bytes, read_npz
 
 RESULTS = Path(__file__).parent / "results"
 N_PIECES, SECONDS = 100, 60
@@ -79,10 +79,10 @@ def kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the array in a file, which is made first if it is not there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = pack({"velocity": make()})
+        content = npz_bytes({"velocity": make()})
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
-    return unpack(path.read_bytes())["velocity"]
+    return read_npz(path.read_bytes())["velocity"]
 
 
 def real_minutes(rolls: RollCache, n_minutes: int) -> list[Made]:

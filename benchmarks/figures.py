@@ -15,7 +15,8 @@ from musicgen.corpora.primes import first_annotated_beats, prime_recording
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_rolls, generate
 from musicgen.lab import copy_at, plot_comparison, plot_copied, plot_roll
-from musicgen.lab.figures.style import png_bytes, save_figure, subplots
+from musicgen.lab.figures.html import png_bytes
+from musicgen.lab.figures.style import save_figure, subplots
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint

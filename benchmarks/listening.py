@@ -29,9 +29,8 @@ from musicgen.corpora.primes import first_annotated_beats
 from musicgen.corpora.sample import sample_corpus
 from musicgen.dataset import Piece, RollCache, prepare
 from musicgen.generation import GenerationConfig, generate
-from musicgen.lab.figures.html import escape
+from musicgen.lab.figures.html import escape, png_bytes
 from musicgen.lab.figures.rolls import plot_rolls
-from musicgen.lab.figures.style import png_bytes
 from musicgen.lab.player.sound import Sound, mp3_bytes, render
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll

@@ -14,7 +14,7 @@ import numpy as np
 from loky import ProcessPoolExecutor
 from scipy.io import loadmat
 
-from musicgen.__main__ import Parser, add_config
+from musicgen.__main__ import Parser, config_options
 from musicgen.commands import config_of, load_piano_model, training_configs
 from musicgen.corpora.splits import SPLITS
 from musicgen.dataset import CorpusError, Piece, RollCache
@@ -157,7 +157,7 @@ def make_parser() -> Parser:
     parser.add_argument("--out", metavar="RUN_DIR", help="receives the checkpoints and log.csv (default: not kept)")
     parser.add_argument("--json", action="store_true", help="accepted as in other commands; the result is always JSON")
     for kind, without in zip(training_configs(), (("n_pitches", "composers"), ("seed", "composer_dropout"), ())):
-        add_config(parser, kind, *without)
+        config_options(parser, kind, *without)
     parser.set_defaults(**DEFAULTS)
     return parser
 

@@ -25,7 +25,7 @@ class Parser(ArgumentParser):
         self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')[:300]}\n")
 
 
-def add_config(parser: ArgumentParser, kind: type, *without: str) -> None:
+def config_options(parser: ArgumentParser, kind: type, *without: str) -> None:
     """Add an option for each field of a config. An option that is not given leaves no attribute in the arguments."""
     for field in fields(kind):
         if field.name in without:
@@ -80,7 +80,7 @@ def train_options(parser: ArgumentParser) -> None:
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
     add_device(parser)
     for kind, without in zip(commands.training_configs(), (("n_pitches", "composers"), ("seed",), ())):
-        add_config(parser, kind, *without)
+        config_options(parser, kind, *without)
 
 
 def evaluate_options(parser: ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=DEVICES, help=where)
     engine = "how to run the model (default: ONNX Runtime if it is installed and the checkpoint has graphs)"
     parser.add_argument("--engine", choices=ENGINES, help=engine)
-    add_config(parser, GenerationConfig, "bpm", "beat")
+    config_options(parser, GenerationConfig, "bpm", "beat")
     text = "Tempo after the prime in beats per minute, or none to play freely. Default: the prime's own."
     parser.add_argument("--bpm", type=tempo, metavar="N|none", help=text)
 

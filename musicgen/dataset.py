@@ -17,7 +17,7 @@ from musicgen.home import N_HOME_FEATURES, home_features
 from musicgen.midi.performance import MAX_FILE_BYTES, MAX_SECONDS, MidiError, read_performance
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll, check_fps, pad
 from musicgen.utils.arrays import read_only
-from musicgen.utils.files import content_hash, pack, printable, read_checked, unpack, write_checked
+from musicgen.utils.files import content_hash, npz_bytes, printable, read_checked, read_npz, write_checked
 from musicgen.utils.limits import OverLimit, bounded
 from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
@@ -140,13 +140,13 @@ class RollCache(Sequence):
 
 def compress(roll: PianoRoll) -> bytes:
     """Return a roll as the bytes of a compressed npz file."""
-    return pack({name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None})
+    return npz_bytes({name: value for name, value in vars(roll).items() if name in ROLL_FIELDS and value is not None})
 
 
 @lru_cache(KEPT_ROLLS)
 def decompress(entry: bytes) -> PianoRoll:
     """Rebuild the roll from the bytes that `compress` returned."""
-    return PianoRoll(**{name: int(part) if name == "fps" else part for name, part in unpack(entry).items()})
+    return PianoRoll(**{name: int(part) if name == "fps" else part for name, part in read_npz(entry).items()})
 
 
 def prepare(

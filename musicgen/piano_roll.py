@@ -13,6 +13,7 @@ LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
 N_PITCHES = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
+PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
 
@@ -198,6 +199,11 @@ class PianoRoll:
 
 def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     return one is other if one is None or other is None else np.array_equal(one, other)
+
+
+def pitch_name(pitch: int) -> str:
+    """Return the name of a MIDI pitch, such as C4 for 60."""
+    return f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def starts_of_runs(active: np.ndarray) -> np.ndarray:

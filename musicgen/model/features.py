@@ -99,7 +99,7 @@ def pedal_history(pedal: Tensor, state: PedalState | None = None) -> tuple[Tenso
     return features, PedalState(down[:, -1], age[:, -1])
 
 
-def lower_velocities(velocity: Tensor) -> Tensor:
+def velocities_below(velocity: Tensor) -> Tensor:
     """Return features (..., K, 3) of the velocities below each pitch: the nearest, the mean, and whether any exist."""
     K = velocity.shape[-1]
     struck = (velocity > 0).to(velocity.dtype)

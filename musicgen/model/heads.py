@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR, lower_velocities
+from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR, velocities_below
 from musicgen.model.home import Home
 
 N_VELOCITIES = 32  # bins of MIDI velocities
 BIN_WIDTH = 128 // N_VELOCITIES
 N_CHOICES = BIN_WIDTH * (BIN_WIDTH - 1)
-N_VELOCITY_FEATURES = 7  # four of `recent_velocities`, three of `lower_velocities`
+N_VELOCITY_FEATURES = 7  # four of `recent_velocities`, three of `velocities_below`
 # Initial logits of pitches that do not sound now and of those that do: a Markov chain with 0.7 % onsets and 23 %
 # releases per frame, close to real music.
 INACTIVE_LOGIT = -5.0
@@ -179,7 +179,7 @@ class PitchOutput(nn.Module):
         """
         x = conditioned[struck]
         if self.velocity_context:
-            x = torch.cat([x, features.recent[struck], lower_velocities(velocity / 127)[struck]], dim=-1)
+            x = torch.cat([x, features.recent[struck], velocities_below(velocity / 127)[struck]], dim=-1)
         return self.velocity(x)
 
 

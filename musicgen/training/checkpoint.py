@@ -90,7 +90,7 @@ def save_checkpoint(
         raise ValueError(f"{str(path)!r}: the name {taken[0]!r} is reserved")
     weights = {f"model.{name}": weight.half() if half else weight for name, weight in model.state_dict().items()}
     everything = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | dict(tensors)).items()}
-    if name := not_finite(everything):
+    if name := first_not_finite(everything):
         raise ValueError(f"{str(path)!r}: not written, since {name} holds values that are not finite")
     text = json.dumps({"model": asdict(model.config), **record})
     with atomic_write(path, previous) as temporary:
@@ -123,7 +123,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{str(path)!r}: not a musicgen checkpoint ({reason})") from error
     if metadata.get("sha256") != digest(tensors, metadata["record"]):
         raise CheckpointError(f"{str(path)!r}: damaged, its checksum does not match")
-    if name := not_finite(tensors):
+    if name := first_not_finite(tensors):
         raise CheckpointError(f"{str(path)!r}: {name} holds values that are not finite")
     tensors = {current_tensor_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: tensors.pop(f"model.{name}").float() for name in model.state_dict()}
@@ -182,7 +182,7 @@ def check_tensors(file, model: nn.Module, n_bytes: int) -> None:
         raise ValueError(f"it holds tensors of type {min(other)}")
 
 
-def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the name of the first tensor with infinite or NaN values, or None."""
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 

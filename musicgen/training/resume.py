@@ -3,7 +3,6 @@
 import csv
 import math
 import reprlib
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from musicgen.training.optim import WeightAverage
-from musicgen.utils.files import atomic_write, printable
+from musicgen.utils.files import atomic_write
 from musicgen.utils.locks import Lock, exclusive
+from musicgen.utils.progress import print_above_bar
 
 RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 # What the optimizers keep for each weight, in its shape; only "step" is one number.
@@ -94,7 +93,7 @@ def run_lock(folder: Path, locked: bool = True) -> Iterator[None]:
         if lock is Lock.TAKEN:
             raise ValueError(f"{str(folder)!r}: another run is using this folder; take another one")
         if lock is Lock.UNKNOWN:
-            tell(f"{str(folder)!r} cannot be locked on this file system: start no second run there")
+            print_above_bar(f"{str(folder)!r} cannot be locked on this file system: start no second run there")
         for left in folder.glob(".unfinished-*.safetensors"):  # from a run that was killed
             left.unlink()
         yield
@@ -115,11 +114,6 @@ def files_of_run(folder: Path, resume: bool) -> list[str]:
         if (folder / name).is_dir():
             raise ValueError(f"{str(folder / name)!r} is a folder, where a run has a file: move it away")
     return found
-
-
-def tell(text: str) -> None:
-    """Print a message to standard error, without breaking a progress bar."""
-    tqdm.write(printable(text), file=sys.stderr)
 
 
 def read_progress(

@@ -142,3 +142,13 @@ def _fits(config: ModelConfig, field: str, value: object) -> bool:
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     with torch.device("meta"):
         return {name: weight.shape for name, weight in AttentionLSTM(config).state_dict().items()}
+
+
+def free_run_dir(parent: Path | str, name: str) -> Path:
+    """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
+    path = Path(parent) / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = Path(parent) / f"{name}-{number}"
+    return path

@@ -36,11 +36,10 @@ from musicgen.training.resume import (
     read_progress,
     restore_random_states,
     run_lock,
-    tell,
     write_log,
 )
 from musicgen.utils.inference import modes_kept
-from musicgen.utils.progress import progress_bar
+from musicgen.utils.progress import print_above_bar, progress_bar
 from musicgen.utils.settings import Settings, setting
 from musicgen.utils.signals import StopSignal, catch_signals
 
@@ -423,7 +422,7 @@ class Trainer:
         except CheckpointError as error:
             if not self.previous_path.exists():
                 raise CheckpointError(f"{error}; without previous.safetensors: {self._advice()}") from error
-            tell(f"{error}: continuing from {str(self.previous_path)!r}")
+            print_above_bar(f"{error}: continuing from {str(self.previous_path)!r}")
             return self.previous_path, load_checkpoint(self.previous_path)
         self.latest_is_sound = True
         return self.latest_path, checkpoint
@@ -454,7 +453,7 @@ class Trainer:
         try:
             checkpoint = load_checkpoint(self.best_path)
         except CheckpointError as error:
-            tell(f"{error}: a new one will replace it")
+            print_above_bar(f"{error}: a new one will replace it")
             return None
         try:
             self._check_settings(checkpoint)
@@ -475,7 +474,7 @@ class Trainer:
         if is_validated and history[-1] == lowest and is_better:
             self._save_best()  # it was not saved before the run was killed, or was lost
         elif best is None and is_validated:
-            tell(f"best.safetensors is missing: the model of epoch {self.progress.epoch} takes its place")
+            print_above_bar(f"best.safetensors is missing: the model of epoch {self.progress.epoch} takes its place")
             self._save_best()
         if self.writes:
             write_log(self.log_path, history)

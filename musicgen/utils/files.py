@@ -94,27 +94,17 @@ def content_hash(path: Path, max_bytes: int, context: str = "") -> str:
     return hashlib.sha256(context.encode() + content).hexdigest()
 
 
-def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return arrays as a compressed npz file."""
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 
-def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays that `pack` stored."""
+def read_npz(content: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays that `npz_bytes` stored."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def free_run_dir(parent: Path | str, name: str) -> Path:
-    """Return the first of ``parent/name``, ``parent/name-2``, ``parent/name-3``, ... that does not exist."""
-    path = Path(parent) / name
-    number = 1
-    while path.exists():
-        number += 1
-        path = Path(parent) / f"{name}-{number}"
-    return path
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from musicgen.utils.files import printable
+
 QUIET_SECONDS = 30.0  # between two lines where standard error is not a terminal
 
 
@@ -23,6 +25,11 @@ class _Lines:
 
     def flush(self) -> None:
         self.stream.flush()
+
+
+def print_above_bar(text: str) -> None:
+    """Print a message to standard error, above a progress bar if there is one."""
+    tqdm.write(printable(text), file=sys.stderr)
 
 
 def progress_bar(

@@ -12,8 +12,9 @@ from PIL import Image
 
 from musicgen.lab.figures import fonts, style
 from musicgen.lab.figures.charts import plot_bars
+from musicgen.lab.figures.html import png_bytes
 from musicgen.lab.figures.rolls import plot_roll
-from musicgen.lab.figures.style import COLOURS, Figure, axes_for, describe, png_bytes, save_figure, subplots
+from musicgen.lab.figures.style import COLOURS, Figure, axes_for, describe, save_figure, subplots
 from musicgen.piano_roll import PianoRoll
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from musicgen.model import features as history
-from musicgen.model.features import PitchHistory, lower_velocities, pedal_history, recent_velocities
+from musicgen.model.features import PitchHistory, pedal_history, recent_velocities, velocities_below
 
 
 def random_velocity(n_frames, n_pitches=7, seed=0, share=0.3):
@@ -74,7 +74,7 @@ def test_recent_velocities_are_those_of_recent_notes_nearby():
 
 
 def test_lower_velocities_are_the_nearest_and_the_mean_of_the_notes_below():
-    found = lower_velocities(torch.tensor([0, 0.5, 0, 0.25, 0, 1.0]))
+    found = velocities_below(torch.tensor([0, 0.5, 0, 0.25, 0, 1.0]))
     assert found[:, 0].tolist() == [0, 0, 0.5, 0.5, 0.25, 0.25]
     torch.testing.assert_close(found[:, 1], torch.tensor([0, 0, 0.5, 0.5, 0.375, 0.375]))
     assert found[:, 2].tolist() == [0, 0, 1, 1, 1, 1]

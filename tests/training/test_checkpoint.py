@@ -44,7 +44,7 @@ def saved(small, tmp_path, monkeypatch):
         spoil(model)
         with monkeypatch.context() as patch:
             if hostile:
-                patch.setattr(checkpoint, "not_finite", lambda tensors: None)
+                patch.setattr(checkpoint, "first_not_finite", lambda tensors: None)
             save_checkpoint(tmp_path / "a.safetensors", model, tensors, record)
         return tmp_path / "a.safetensors"
 

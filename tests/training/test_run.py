@@ -101,7 +101,7 @@ def test_a_notebook_trains_a_model_further(start, tmp_path):
 
     def watch(trainer, baselines):
         assert baselines.keys() == {"marginal", "Markov"}
-        return trainer.run()
+        return trainer.run(), []
 
     run = train(corpus(), "tuned", None, recipe, WINDOWS, tmp_path / "runs", watch, start)
     assert run.run_dir == tmp_path / "runs" / "tuned" and len(run.history) == 3

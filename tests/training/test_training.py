@@ -14,7 +14,7 @@ from batches import batch_of
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.training import TrainConfig, Trainer, load_checkpoint, next_frame_loss
 from musicgen.training.optim import has_bfloat16
-from musicgen.utils.files import free_run_dir
+from musicgen.training.run import free_run_dir
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 BOTH = ("Bach", "Liszt")

@@ -17,8 +17,7 @@ from musicgen.midi import read_performance
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import TrainConfig, load_checkpoint
-from musicgen.training.run import make_trainer
-from musicgen.utils.files import free_run_dir
+from musicgen.training.run import free_run_dir, make_trainer
 
 CHORALES = Path("../data/chorales")
 
@@ -111,7 +110,7 @@ def train(
         The settings of the model, the training and the windows. With `start`, `sizes` may be None.
     runs_dir : Path or str
     watch : callable
-        Runs a trainer and shows it: `train_and_watch`.
+        Runs a trainer, shows it, and returns its history and its updates, as `train_and_watch` does.
     start : Path or str, optional
         A checkpoint to train further, for example `SHIPPED_CHECKPOINT`. For this, take AdamW and a learning rate of
         about 0.0001. The result is never worse than the start on the validation split.

@@ -1,9 +1,14 @@
-"""HTML of the notebooks. Every text that enters a page goes through `escape`."""
+"""HTML and pictures of the notebooks. Every text that enters a page goes through `escape`."""
 
 import html
+import io
 import re
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
 # Control characters except tab and line feed, line separators, and characters that reorder the text around them.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -55,3 +60,18 @@ def image(png: bytes, alt: str) -> str:
     style = f"<style>{DARK} {{ filter: invert(0.93) hue-rotate(180deg) }}</style>"
     about = f'class="musicgen-figure" style="max-width: 100%" alt="{escape(alt)}"'
     return f'{style}<img {about} src="data:image/png;base64,{picture}">'
+
+
+def figure_html(shown: Axes | Figure, dpi: int = 90) -> str:
+    """Return a figure as an HTML ``<img>`` element with its alternative text."""
+    return image(png_bytes(shown, dpi), getattr(shown.figure, "alt", "A figure."))
+
+
+def png_bytes(shown: Axes | Figure, dpi: int = 90) -> bytes:
+    """Return a figure as the bytes of a PNG file with 256 colours, which halves its size."""
+    drawn = io.BytesIO()
+    small = io.BytesIO()
+    shown.figure.savefig(drawn, format="png", dpi=dpi)
+    pixels = Image.open(drawn).convert("RGB")
+    pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()

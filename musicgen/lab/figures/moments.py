@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from musicgen.beats import beat_features
-from musicgen.lab.figures.rolls import pitch_name
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import FrameFeatures, conditional_logits, decode_frame, teacher_forced_logits
-from musicgen.piano_roll import LOWEST_PITCH, PianoRoll
+from musicgen.piano_roll import LOWEST_PITCH, PianoRoll, pitch_name
 from musicgen.utils.inference import for_inference
 
 NEXT_DTYPE = np.dtype([("pitch", int), ("probability", float), ("held", bool)])

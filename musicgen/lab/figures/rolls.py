@@ -9,17 +9,11 @@ from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike
 
 from musicgen.lab.figures.style import COLOURS, SKY, VELOCITY, axes_for, describe, literal, subplots
-from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, N_PITCHES, PianoRoll
+from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, N_PITCHES, PianoRoll, pitch_name
 
 MOST_LINES = 150  # beats, or bars, in one figure
 PEDAL_TOP = 0.03  # height of the pedal strip, as a share of that of the axes
 ROOM = 0.09  # the space below the lowest note
-NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
-
-
-def pitch_name(pitch: int) -> str:
-    """Return the name of a MIDI pitch, such as C4 for 60."""
-    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def to_roll(matrix: PianoRoll | ArrayLike, fps: int = DEFAULT_FPS, velocity: int = 80) -> PianoRoll:

@@ -5,7 +5,6 @@ inverts its brightness (see `image`). The player uses the same colours. Nothing 
 the style belongs to our figures, and what a cell adds to one of them has it, too.
 """
 
-import io
 from base64 import b64encode
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from PIL import Image
 
 from musicgen.lab.figures.fonts import drawable, families_for
-from musicgen.lab.figures.html import image, readable
+from musicgen.lab.figures.html import image, png_bytes, readable
 from musicgen.utils.files import atomic_write
 
 # Colours that people with any colour vision can tell apart (Okabe and Ito, 2008).
@@ -191,22 +189,6 @@ def save_figure(ax: Axes, path: Path | str) -> None:
     """Write the figure of `ax` as a PNG file atomically."""
     with atomic_write(path) as temporary:
         ax.figure.savefig(temporary, format="png", dpi=150)
-
-
-def png_bytes(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> bytes:
-    """Return a figure as the bytes of a PNG file with 256 colours, which halves its size."""
-    drawn = io.BytesIO()
-    small = io.BytesIO()
-    shown.figure.savefig(drawn, format="png", dpi=dpi)
-    pixels = Image.open(drawn).convert("RGB")
-    pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return small.getvalue()
-
-
-def figure_html(shown: Axes | matplotlib.figure.Figure, dpi: int = 90) -> str:
-    """Return a figure as an HTML ``<img>`` element with its alternative text."""
-    figure = shown.figure
-    return image(png_bytes(figure, dpi), figure.alt if isinstance(figure, Figure) else "A figure.")
 
 
 def fading(colour: str, strongest: float = 1.0) -> LinearSegmentedColormap:

@@ -2,8 +2,8 @@
 
 from ipywidgets import HTML, FloatSlider, Layout
 
+from musicgen.lab.figures.html import figure_html
 from musicgen.lab.figures.moment_plots import moment_figure
-from musicgen.lab.figures.style import figure_html
 from musicgen.lab.panels.panel import Message, Panel
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll

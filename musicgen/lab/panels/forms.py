@@ -18,8 +18,8 @@ from ipywidgets import (
     Layout,
 )
 
-from musicgen.lab.figures.html import escape
-from musicgen.lab.figures.style import Axes, figure_html
+from musicgen.lab.figures.html import escape, figure_html
+from musicgen.lab.figures.style import Axes
 from musicgen.lab.panels.panel import Message, Panel, labelled
 from musicgen.utils.settings import Settings, help_of
 

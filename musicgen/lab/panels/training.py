@@ -11,7 +11,7 @@ from IPython.display import display
 from ipywidgets import HTML, Box, FloatProgress, Layout, Tab
 
 from musicgen.lab.figures.charts import plot_training, plot_validation
-from musicgen.lab.figures.style import figure_html
+from musicgen.lab.figures.html import figure_html
 from musicgen.lab.panels.forms import Form
 from musicgen.lab.panels.panel import Message, Panel, button
 from musicgen.lab.panels.runs import load_runs, runs_table

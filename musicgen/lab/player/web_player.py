@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen.lab.figures.html import escape, readable
+from musicgen.lab.figures.html import escape, png_bytes, readable
 from musicgen.lab.figures.rolls import beats_within, plot_rolls, to_roll
-from musicgen.lab.figures.style import COLOURS, Figure, png_bytes
+from musicgen.lab.figures.style import COLOURS, Figure
 from musicgen.lab.player.sound import mp3_bytes, render
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll

@@ -100,6 +100,7 @@ class FunctionExercise:
 
     def _fault_in(self, case: Case, answer: Callable) -> str | None:
         """Return a sentence about the fault of an answer in one test case; None if it is right."""
+        expected = self._expected(case)  # first: torch's imports on first use must not count against the answer
         outcome = self._run(answer, case)
         call = f"{self.name}({', '.join(map(_short, case.arguments))})"
         if outcome.timed_out:
@@ -109,7 +110,6 @@ class FunctionExercise:
             return f"{call} raises {_describe(outcome.error)}. {hint}"
         if outcome.changed:
             return f"{call} changes its argument. Work on a copy."
-        expected = self._expected(case)
         if self._is_right(outcome.result, expected):
             return None
         if outcome.result is None:
