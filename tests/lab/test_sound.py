@@ -1,11 +1,12 @@
 import io
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 
-from musicgen.lab.player.sound import mp3_bytes, render, render_wav, sustained, write_wav
+from musicgen.lab.player.sound import Sound, mp3_bytes, render, render_mp3, render_wav, sustained, write_wav
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 
@@ -114,3 +115,23 @@ def test_a_long_piece_is_rendered_in_blocks_that_fit_together(engine, tmp_path, 
     assert rate == whole.rate and samples.shape == whole.samples.shape
     np.testing.assert_allclose(samples, parts.samples, atol=2 / 2**16)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    mp3, rate, seconds = render_mp3(roll)
+    assert (rate, seconds) == (parts.rate, len(parts.samples) / parts.rate)
+    heard, from_the_whole = (soundfile.read(io.BytesIO(each))[0] for each in (mp3, mp3_bytes(parts)))
+    np.testing.assert_allclose(heard, from_the_whole, atol=0.003)
+
+
+def test_the_memory_of_a_players_sound_does_not_grow_with_the_piece(monkeypatch):
+    def noise(part):
+        return Sound(np.zeros(round((part.duration_seconds + 1.5) * 44_100), np.float32), 44_100)
+
+    monkeypatch.setattr("musicgen.lab.player.sound._render_part", noise)
+    monkeypatch.setattr("musicgen.lab.player.sound.BLOCK_SECONDS", 5)
+    peaks = []
+    for n_seconds in (60, 30):
+        tracemalloc.start()
+        mp3, _, seconds = render_mp3(PianoRoll(np.zeros((n_seconds * 20, 88), np.uint8)))
+        peaks.append(tracemalloc.get_traced_memory()[1] - 2 * len(mp3))  # it is kept twice at the end
+        tracemalloc.stop()
+        assert seconds == n_seconds + 1.5
+    assert peaks[0] < 1.2 * peaks[1] < 60 * 44_100 * 4

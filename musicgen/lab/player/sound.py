@@ -4,6 +4,7 @@ import io
 import tempfile
 import wave
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from musicgen.utils.files import atomic_write
 
 PEAK = 0.89  # -1 dBFS: a decoded MP3 may exceed the original
 LARGEST_MP3_RATE = 24_000
+N_TAPS = 63  # of the filter before a rate is halved
 TAIL_SECONDS = 1.5
 BLOCK_SECONDS = 60  # rendered at once
 LEAD_SECONDS = 10  # before each block; a string that was struck earlier is hardly heard
@@ -65,15 +67,38 @@ def render(roll: PianoRoll) -> Sound:
 
 def render_wav(roll: PianoRoll, path: Path | str) -> None:
     """Write the sound of `render` as a WAV file atomically. The memory use does not grow with the piece."""
-    with atomic_write(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as unscaled:
+    with atomic_write(path) as temporary, _stored(roll, temporary.parent) as (sound, gain):
+        starts = range(0, len(sound.samples), BLOCK_SECONDS * sound.rate)
+        blocks = (sound.samples[start : start + starts.step] * gain for start in starts)
+        _write_pcm(temporary, sound.rate, blocks)
+
+
+def render_mp3(roll: PianoRoll) -> tuple[bytes, int, float]:
+    """Return the sound of `render` as MP3. Only the MP3 itself grows with the piece.
+
+    Returns
+    -------
+    mp3 : bytes
+        See `mp3_bytes`.
+    rate : int
+        Samples per second of the sound before it was compressed.
+    seconds : float
+        Its length.
+    """
+    with _stored(roll) as (sound, gain):
+        return _encode(sound, gain), sound.rate, len(sound.samples) / sound.rate
+
+
+@contextmanager
+def _stored(roll: PianoRoll, folder: Path | None = None) -> Iterator[tuple[Sound, np.float32]]:
+    """Yield the sound of a roll, not scaled, with its samples in a temporary file, and the gain that it needs."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
         peak = 0.0  # the loudest sample is known only at the end
         for part in _parts(roll):
             peak = max(peak, _peak(part.samples))
-            rate = part.rate
-            unscaled.write(part.samples.tobytes())
-        unscaled.seek(0)
-        blocks = iter(lambda: unscaled.read(BLOCK_SECONDS * rate * 4), b"")
-        _write_pcm(temporary, rate, (np.frombuffer(block, np.float32) * _gain(peak) for block in blocks))
+            stream.write(part.samples.tobytes())
+        stream.flush()
+        yield Sound(np.memmap(stream, np.float32, mode="r"), part.rate), _gain(peak)
 
 
 def write_wav(sound: Sound, path: Path | str) -> None:
@@ -132,16 +157,36 @@ def mp3_bytes(sound: Sound) -> bytes:
 
     Rates above 24 kHz are halved first, because a piano has little above 12 kHz.
     """
+    return _encode(sound, np.float32(1))
+
+
+def _encode(sound: Sound, gain: np.float32) -> bytes:
+    """Return a sound, times a gain, as MP3."""
+    factor = 1  # of the rates
+    while sound.rate > factor * LARGEST_MP3_RATE:
+        factor *= 2
     stream = io.BytesIO()
-    while sound.rate > LARGEST_MP3_RATE:
-        sound = _half_rate(sound)
-    soundfile.write(stream, sound.samples, sound.rate, format="MP3", compression_level=0.7, bitrate_mode="VARIABLE")
+    mp3 = {"format": "MP3", "compression_level": 0.7, "bitrate_mode": "VARIABLE"}
+    with soundfile.SoundFile(stream, "w", sound.rate // factor, 1, **mp3) as file:
+        for start in range(0, len(sound.samples), BLOCK_SECONDS * sound.rate):
+            file.write(_slower(sound, start, start + BLOCK_SECONDS * sound.rate, factor) * gain)
     return stream.getvalue()
+
+
+def _slower(sound: Sound, start: int, stop: int, factor: int) -> np.ndarray:
+    """Return a part of a sound at a rate that is lower by a power of two, filtered with the samples around it."""
+    first = max(0, start - factor * N_TAPS)
+    part = Sound(sound.samples[first : stop + factor * N_TAPS], sound.rate)
+    while part.rate > sound.rate // factor:
+        part = _half_rate(part)
+    stop = min(stop, len(sound.samples))
+    return part.samples[(start - first) // factor : -((first - stop) // factor)]  # rounded up at the end
 
 
 def _half_rate(sound: Sound) -> Sound:
     """Halve the sample rate of a sound, after a windowed-sinc low-pass filter."""
-    taps = np.sinc(np.arange(-31, 32) / 2) * np.hamming(63)
+    radius = N_TAPS // 2
+    taps = np.sinc(np.arange(-radius, radius + 1) / 2) * np.hamming(N_TAPS)
     filtered = np.convolve(sound.samples, (taps / taps.sum()).astype(np.float32), mode="same")
     return Sound(filtered[::2], sound.rate // 2)
 

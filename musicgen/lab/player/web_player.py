@@ -13,7 +13,7 @@ import numpy as np
 from musicgen.lab.figures.html import escape, png_bytes, readable
 from musicgen.lab.figures.rolls import beats_within, plot_rolls, to_roll
 from musicgen.lab.figures.style import COLOURS, Figure
-from musicgen.lab.player.sound import mp3_bytes, render
+from musicgen.lab.player.sound import render_mp3
 from musicgen.midi import midi_bytes
 from musicgen.piano_roll import PianoRoll
 
@@ -125,7 +125,7 @@ def _read(name: str) -> str:
 
 def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
     """Return a piece as the data that the player's script needs."""
-    sound = render(roll)
+    mp3, rate, seconds = render_mp3(roll)
     return {
         "title": readable(title),
         "fps": roll.fps,
@@ -134,8 +134,8 @@ def _track(title: str, roll: PianoRoll, prime_frames: int) -> dict:
         "notes": roll.notes.tolist(),
         "pedal": None if roll.pedal is None else roll.pedal_spans(),
         "beats": None if roll.beats is None else np.round(beats_within(roll), 3).tolist(),
-        "seconds": len(sound.samples) / sound.rate,
-        "rate": sound.rate,
-        "mp3": b64encode(mp3_bytes(sound)).decode(),
+        "seconds": seconds,
+        "rate": rate,
+        "mp3": b64encode(mp3).decode(),
         "midi": b64encode(midi_bytes(roll)).decode(),
     }
