@@ -352,7 +352,8 @@ def sample_velocities(
         return velocity
     uniform = torch.rand(n_struck, 1, generator=random).numpy()
     number_in_bin = torch.randint(N_CHOICES, (n_struck,), generator=random).numpy()
-    for _ in range(n_struck + 1):
+    most_struck = int(struck.sum(axis=-1).max())
+    for _ in range(most_struck):  # each pass settles one more struck pitch of each piece, from below
         bins = sampling.draw_categories(model.velocity_logits(known, conditioned, velocity, struck), uniform)
         drawn = velocity_in_bin(bins, number_in_bin).astype(np.uint8)
         if np.array_equal(velocity[struck], drawn):

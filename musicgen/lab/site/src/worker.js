@@ -96,7 +96,7 @@ async function drawVelocities(conditioned, recent, on, active, before, random) {
   const struck = struckColumns(on, active);
   const uniform = struck.map(() => [random(), random()]);
   const drawn = new Float32Array(N_PITCHES);
-  for (let pass = 0; struck.length && pass <= struck.length; pass++) {
+  for (let pass = 0; pass < struck.length; pass++) { // each pass settles one more struck pitch, from below
     const result = await velocities.run({ conditioned, recent, velocity: float(drawn, 1, N_PITCHES) });
     const logits = result.velocity_logits;
     const nBins = logits.dims.at(-1);
