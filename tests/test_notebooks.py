@@ -22,6 +22,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from raw_midi import midi_bytes, note
 
 from musicgen.lab.course.exercises import EXERCISES
 from musicgen.lab.course.exercises.functions import FunctionExercise
@@ -315,6 +316,20 @@ def test_a_missing_or_empty_folder_gives_one_sentence_of_advice(tmp_path, make):
         (tmp_path / "data").mkdir()
     with pytest.raises(ValueError, match="Set DATA = None for the bundled sample"):
         open_corpus(tmp_path / "data")
+
+
+def test_what_was_skipped_and_passed_over_in_a_corpus_is_printed(tmp_path, monkeypatch, capsys):
+    from musicgen.lab import open_corpus
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    violin = midi_bytes([[(0, b"\xc0\x28"), *note(0, 480, 60)]])
+    for name, content in {"violin": violin, **dict.fromkeys("abcde", b"no music")}.items():
+        (tmp_path / "data" / f"{name}.mid").write_bytes(content)
+    open_corpus(tmp_path / "data")
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:4]] == [*(f"skipped {name}.mid" for name in "abc"), "and 2 more"]
+    assert lines[4:] == ["violin.mid: notes of other instruments are read as piano: 1 (strings)"]
 
 
 def test_a_prime_is_counted_in_annotated_beats_or_else_in_those_of_the_file():
