@@ -191,7 +191,7 @@ def test_several_continuations_are_numbered_and_can_leave_the_prime_out(run, fol
     assert np.array_equal(pieces[0].velocity[:15], pieces[1].velocity[:15])
     assert pieces[0].notes.tolist() != pieces[1].notes.tolist()
     assert [each["n_notes"] for each in whole["pieces"]] == [piece.n_notes for piece in pieces]
-    new = run("generate", *files, *wanted, "--only-new")
+    new = run("generate", "--out", tmp_path / "new.mid", *wanted, "--only-new")
     assert (new["prime_seconds"], new["seconds"]) == (1.5, 2.5)
     assert 0 < new["n_notes"] < whole["n_notes"]
     for piece, number in zip(pieces, (1, 2)):
@@ -492,7 +492,7 @@ def test_an_output_never_overwrites_an_input(folder, tmp_path, capsys, link):
 
 def test_progress_bars_are_quiet_where_there_is_no_terminal(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert main(["train", str(folder), "--out", str(tmp_path / "run"), *TINY, "3"]) == 0
+    assert main(["train", str(folder), "--out", str(tmp_path / "run"), *TINY, "1"]) == 0
     err = capsys.readouterr().err
     assert "\r" not in err and "%|" not in err
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)

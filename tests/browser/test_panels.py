@@ -191,7 +191,7 @@ def test_what_is_played_on_the_keyboard_is_continued(opened):
 def test_a_piece_is_kept_and_saved(opened, folder):
     panel = opened.page.locator(".musicgen-generation")
     opened.click(panel, "Keep")
-    kept = panel.locator(".musicgen-kept")
+    kept = panel.get_by_role("group", name="What was played")
     opened.click(kept, "Save")
     kept.locator(".musicgen-message", has_text="saved").wait_for()
     assert len({path.suffix for path in (folder / "made").glob("what-was-played-1.*")}) == 3

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end every command with one line and its exit code, and leave no process behind."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -89,9 +90,13 @@ def check_end(process, number, line="", kill=os.kill):
 
 
 def held_back(process):
-    """Return the signals that a process blocks."""
-    (mask,) = (line.split()[1] for line in Path(f"/proc/{process}/status").open() if line.startswith("SigBlk"))
-    return {number for number in CODES if int(mask, 16) >> (number - 1) & 1}
+    """Return the signals that a process blocks; none if it has just ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return set()
+    mask = int(re.search(r"^SigBlk:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    return {number for number in CODES if mask >> (number - 1) & 1}
 
 
 # A terminal's Ctrl-C is for a group of processes.

@@ -18,6 +18,10 @@ function nameControls(panel) {
     setOnce(control, "aria-label", label?.textContent.trim());
     setOnce(control, "aria-description", label?.querySelector("[title]")?.title);
   }
+  for (const kept of panel.querySelectorAll(".musicgen-kept")) { // each has a Play, a Save and a Remove
+    setOnce(kept, "role", "group");
+    setOnce(kept, "aria-label", kept.querySelector("b")?.textContent);
+  }
   for (const message of panel.querySelectorAll(".musicgen-live")) setOnce(message, "role", "status");
   for (const bar of panel.querySelectorAll(".widget-hprogress")) {
     setOnce(bar, "role", "progressbar");
