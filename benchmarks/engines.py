@@ -8,6 +8,8 @@ Prints a table in JSON. The likelihood is teacher-forced on whole pieces without
 
 import argparse
 import json
+import os
+import threading
 import time
 from dataclasses import replace
 
@@ -87,6 +89,44 @@ def compare_times(model, graphs: Graphs) -> dict[str, dict[str, float]]:
     return found
 
 
+def last_and_first_minute(model, engine: str | Graphs) -> dict[str, float]:
+    """Return the CPU time of the last of ten minutes and of a first minute, which take turns second by second.
+
+    Two threads play, one at a time, on one core.
+    """
+    minute = 60 * model.config.fps
+    turns = {"last": threading.Semaphore(1), "first": threading.Semaphore(0)}
+    seconds = dict.fromkeys(turns, 0.0)
+
+    def play(name: str, other: str, n_before: int) -> None:
+        turns[name].acquire()
+        times = []
+
+        def after_frame(n_new: int) -> None:
+            if n_new < n_before:
+                return
+            times.append(time.thread_time())
+            if len(times) > model.config.fps:
+                seconds[name] += times[-1] - times[0]
+                turns[other].release()
+                turns[name].acquire()
+                times[:] = [time.thread_time()]
+
+        prime, config = shipped_prime("Bach", 8), GenerationConfig(candidates=1)
+        continue_rolls(model, [prime], n_before + minute, config, [1], after_frame, engine=engine)
+        turns[other].release()
+
+    threads = [
+        threading.Thread(target=play, args=("last", "first", 9 * minute)),
+        threading.Thread(target=play, args=("first", "last", 1)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return seconds | {"ratio": seconds["last"] / seconds["first"]}
+
+
 def main() -> None:
     """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,10 +137,12 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--continuations", type=int, default=100)
+    parser.add_argument("--long", action="store_true", help="compare the last minute of ten with the first")
     args = parser.parse_args()
     checkpoint = load_checkpoint(args.checkpoint)
     model, graphs = checkpoint.model, Graphs(args.graphs, checkpoint.sha256)
     torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # threads that take turns meet the same other work
     result = {}
     with single_thread():
         if args.pieces:
@@ -111,6 +153,8 @@ def main() -> None:
         if args.continuations:
             result["same"] = same_continuations(model, graphs, args.continuations)
         result["ms per frame"] = compare_times(model, graphs)
+        if args.long:
+            result["CPU seconds of a minute"] = last_and_first_minute(model, graphs)
     print(json.dumps(result, indent=1))
 
 

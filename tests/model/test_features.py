@@ -52,6 +52,16 @@ def test_a_piece_in_any_parts_is_remembered_as_the_whole(parts, seed):
     torch.testing.assert_close(tuple(state), tuple(after_whole))
 
 
+def test_what_is_long_ago_is_forgotten_and_not_kept_as_denormal_numbers():
+    note = torch.tensor([[[0, 0.5, 0]]])
+    _, _, state = PitchHistory()(note)
+    for _ in range(600):
+        _, _, state = PitchHistory()(torch.zeros(1, 1, 3), state)
+    smallest = torch.finfo(torch.float32).tiny
+    assert not ((state.averages > 0) & (state.averages < smallest)).any()
+    assert (state.averages[0, :, 1] > 0).tolist() == [decay > 0.9 for decay in history.DECAYS]
+
+
 def test_ages_go_on_beyond_a_part_and_end_at_the_oldest():
     velocity = torch.zeros(1, 700, 2).double()
     velocity[:, 0, 0] = velocity[:, 90:, 1] = 0.5
