@@ -46,7 +46,7 @@ class Continuation:
     n_known : int
     n_silent : int
         Frames before the piece: a piece without a prime follows one frame of silence.
-    rate_means : numpy.ndarray, shape (B, 2), or None
+    rate_sums : numpy.ndarray, shape (B, 2), or None
         See `sampling.constant_rate`.
     network : ModelState, OnnxState or None
         What the model remembers.
@@ -70,7 +70,7 @@ class Continuation:
     has_pedal: bool
     n_known: int = 0
     n_silent: int = 0
-    rate_means: np.ndarray | None = None
+    rate_sums: np.ndarray | None = None
     network: ModelState | OnnxState | None = None
     opening: np.ndarray | None = None
     home: np.ndarray | None = None
@@ -179,9 +179,9 @@ class Continuation:
         return hidden
 
     def correct_home(self, feedback: float) -> None:
-        """Tell the model a home that lies as far on the other side as the last half minute has drifted away.
+        """Correct the home that the model is told, by negative feedback: opening + feedback * (opening - recent).
 
-        Negative feedback: home + feedback * (home - profile of the last half minute).
+        If the music of the last half minute has become higher than the opening, the model is told a lower home.
         """
         if self.opening is None or not feedback:
             return
@@ -189,7 +189,7 @@ class Continuation:
         velocity = self.velocity[:, recent]
         pedal = self.pedal[:, recent] > 0
         profile = np.stack([home_features(PianoRoll(v, self.fps, p)) for v, p in zip(velocity, pedal)])
-        both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]
+        both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]  # 1 if both have notes, otherwise 0
         self.home = self.opening + feedback * (self.opening - profile) * both_known
 
     def select(self, rows: Tensor) -> None:
@@ -203,7 +203,7 @@ class Continuation:
         n_pieces = len(self.composers)
         self.beats = [self.beats[row] for row in rows.tolist()]
         self.beats_estimated = [self.beats_estimated[row] for row in rows.tolist()]
-        names = "velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_means", "opening", "home"
+        names = "velocity", "pedal", "beat_features", "composers", "prime_velocity", "rate_sums", "opening", "home"
         for name in names:
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[rows.numpy()])

@@ -50,6 +50,7 @@ class Graphs:
     def __init__(self, path: Path | str, sha256: str):
         if not importlib.util.find_spec("onnxruntime"):
             raise ValueError(f"ONNX Runtime is not installed: {INSTALL}")
+        self.sha256 = sha256
         self.sessions = {name: _open(file, sha256) for name, file in graph_paths(path).items() if _exists(name, file)}
 
 
@@ -79,7 +80,10 @@ def _open(path: Path, sha256: str):
     return session
 
 
-_open_once = lru_cache(maxsize=4)(Graphs)  # opening the shipped graphs takes a tenth of a second
+@lru_cache(maxsize=4)
+def _open_once(path: Path, sha256: str, modified: int) -> Graphs:
+    """Return graphs that stay open, since opening takes a tenth of a second; `modified` is the time of the files."""
+    return Graphs(path, sha256)
 
 
 def find_graphs(model: AttentionLSTM) -> Graphs:
@@ -92,9 +96,16 @@ def find_graphs(model: AttentionLSTM) -> Graphs:
     """
     if model.origin is None:
         raise ValueError("the model does not come from a checkpoint, so there are no graphs of it")
+    _check_unchanged(model)
+    path = model.origin.path.with_suffix(".onnx")
+    modified = max((file.stat().st_mtime_ns for file in graph_paths(path).values() if file.is_file()), default=0)
+    return _open_once(path, model.origin.sha256, modified)
+
+
+def _check_unchanged(model: AttentionLSTM) -> None:
+    """Raise ValueError if the weights of a model are not those of the checkpoint that it was read from."""
     if checksum(model) != model.origin.checksum:
         raise ValueError(f"the model has changed since {str(model.origin.path)!r} was read; its graphs do not fit")
-    return _open_once(model.origin.path.with_suffix(".onnx"), model.origin.sha256)
 
 
 def choose_engine(
@@ -107,20 +118,28 @@ def choose_engine(
     model : AttentionLSTM
         In evaluation mode, on the device.
     engine : {"torch", "onnx"}, Graphs or an engine, optional
-        By default ONNX Runtime, which is faster, where it is installed and there are graphs of the model.
+        By default ONNX Runtime, which is faster, where it is installed and there are graphs of the model. Given graphs
+        are compared with the checkpoint of the model, if it comes from one.
     device : torch.device or str
 
     Raises
     ------
     ValueError
-        If the engine is unknown; with "onnx", if there are no graphs that fit, or the device is not the CPU.
+        If the engine is unknown, or of another model; with "onnx", if there are no graphs that fit, or the device is
+        not the CPU.
     """
     if engine == "torch":
         return TorchEngine(model)
-    if isinstance(engine, Graphs):
-        return OnnxEngine(model, engine)
-    if hasattr(engine, "step"):
+    if isinstance(engine, Engine):
+        if engine.model is not model:
+            raise ValueError("the engine runs another model")
         return engine
+    if isinstance(engine, Graphs):
+        if model.origin is not None:
+            if model.origin.sha256 != engine.sha256:
+                raise ValueError("the graphs were exported from another checkpoint than that of the model")
+            _check_unchanged(model)
+        return OnnxEngine(model, engine)
     if engine not in (None, *ENGINES):
         raise ValueError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     try:
@@ -136,8 +155,10 @@ def choose_engine(
 class OnnxState:
     """State of an `OnnxEngine`: its graphs for a fixed number of rows, bound to arrays for all inputs and outputs.
 
-    The graphs are wired together: what one writes, the next one reads. A step changes the state; to continue twice from
-    one state, copy it with `select`.
+    The graphs are wired together by names. An input of a graph is an earlier graph's output of that name, or an array
+    of its own. The step reads the frames and ``state.*``, and writes ``next_state.*`` and what the passes need of the
+    past; the passes write ``logits``, ``conditioned`` and ``velocity_logits`` (`export` has all names). A step changes
+    the state; to continue twice from one state, copy it with `select`.
 
     Parameters
     ----------
@@ -150,6 +171,7 @@ class OnnxState:
     def __init__(self, sessions: dict, tensors: dict[str, np.ndarray]):
         self.sessions = sessions
         self.n_rows = len(next(array for array in tensors.values() if array.ndim))
+        self.n_steps = 0
         self.inputs = {name: {} for name in sessions}  # arrays by name, for each graph
         self.outputs = {}
         self._bindings = {name: session.io_binding() for name, session in sessions.items()}
@@ -158,7 +180,7 @@ class OnnxState:
             for node in session.get_inputs():
                 if node.name not in values:
                     array = np.zeros(self._shape(node), np.int64 if "int64" in node.type else np.float32)
-                    array[...] = tensors.get(node.name, 0)
+                    array[...] = tensors[node.name] if node.name.startswith("state.") else 0
                     self.inputs[name][node.name] = array
                 value = values.get(node.name) or _value(self.inputs[name][node.name])
                 self._bindings[name].bind_ortvalue_input(node.name, value)
@@ -170,14 +192,18 @@ class OnnxState:
                     values[node.name] = _value(self.outputs[node.name])
                 self._bindings[name].bind_ortvalue_output(node.name, values[node.name])
 
-    def run(self, graph: str, **inputs: Tensor) -> None:
-        """Run a graph, and store its results in `outputs`."""
+    def run(self, graph: str, **inputs: Tensor | None) -> None:
+        """Run a graph, and store its results in `outputs`. An input that is None is 0, if the graph has it."""
         for name, tensor in inputs.items():
-            self.inputs[graph][name][...] = tensor.numpy()
+            if tensor is not None:
+                self.inputs[graph][name][...] = tensor.numpy()
+            elif name in self.inputs[graph]:
+                self.inputs[graph][name][...] = 0
         self.sessions[graph].run_with_iobinding(self._bindings[graph])
 
     def end_step(self) -> None:
         """Copy the new state to the inputs of the next step."""
+        self.n_steps += 1
         for name, array in self.inputs["step"].items():
             if f"next_{name}" in self.outputs:
                 array[...] = self.outputs[f"next_{name}"]
@@ -193,10 +219,12 @@ class OnnxState:
 
 
 class OnnxKnown(NamedTuple):
-    """The fields of `Known` that an `OnnxEngine` returns; the other fields stay in the `OnnxState`."""
+    """The fields of `Known` that an `OnnxEngine` returns; the other fields stay in the state, until its next step."""
 
     hidden: Tensor | None
     pedal_logit: Tensor | None
+    state: OnnxState
+    n_steps: int  # of the state when this was known
 
 
 class OnnxEngine:
@@ -215,7 +243,6 @@ class OnnxEngine:
         self.model = model
         self.sessions = graphs.sessions
         self._step_in_torch = FrameStep(model)
-        self._state = None  # of the last step
 
     def step(
         self, frames: Frames, state: ModelState | OnnxState | None
@@ -230,24 +257,32 @@ class OnnxEngine:
         if isinstance(state, ModelState):
             tensors = {name: tensor.numpy() for name, tensor in named_tensors(state.fixed())}
             state = OnnxState(self.sessions, tensors)
-        state.run("step", **{name: value for name, value in frames._asdict().items() if value is not None})
+        state.run("step", **frames._asdict())
         state.end_step()
-        self._state = state
-        found = [state.outputs.get(name) for name in OnnxKnown._fields]
-        return OnnxKnown(*(None if each is None else torch.from_numpy(each.copy()) for each in found)), state
+        hidden, pedal_logit = (state.outputs.get(name) for name in ("hidden", "pedal_logit"))
+        return OnnxKnown(_copied(hidden), _copied(pedal_logit), state, state.n_steps), state
 
     def pitch_logits(self, known: OnnxKnown, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, None]:
-        """Run a `PitchPass` after the last step, and return its logits and None."""
-        self._state.run("pitches", next_pedal=next_pedal, next_frame=next_frame)
-        return torch.from_numpy(self._state.outputs["logits"].copy()), None
+        """Run a `PitchPass`, and return its logits and None. The state must not have taken another step."""
+        if known.n_steps != known.state.n_steps:
+            raise ValueError("the state has taken another step since this was known: the arrays hold newer values")
+        known.state.run("pitches", next_pedal=next_pedal, next_frame=next_frame)
+        return _copied(known.state.outputs["logits"]), None
 
     def velocity_logits(self, known: OnnxKnown, conditioned: None, velocity: Tensor, struck: Tensor) -> Tensor:
-        """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
-        self._state.run("velocities", velocity=velocity)
-        return torch.from_numpy(self._state.outputs["velocity_logits"][struck.numpy()])
+        """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES).
+
+        `known` and the pitches are those of the last `pitch_logits`.
+        """
+        known.state.run("velocities", velocity=velocity)
+        return torch.from_numpy(known.state.outputs["velocity_logits"][struck.numpy()])
 
 
 Engine = TorchEngine | OnnxEngine
+
+
+def _copied(array: np.ndarray | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array.copy())
 
 
 def _value(array: np.ndarray):

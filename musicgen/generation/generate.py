@@ -132,6 +132,7 @@ def generate_several(
         raise ValueError(f"the number of pieces must lie in 1..{MOST_PIECES}, not {n_pieces}")
     fps = model.config.fps
     prime = prime or PianoRoll(np.zeros((0, N_PITCHES), np.uint8), fps)
+    _check_rate(prime, model)
     n_new = round(config.seconds * fps) - prime.n_frames
     if n_new < 0:
         raise ValueError(f"the prime lasts {prime.duration_seconds:g} s, longer than the piece of {config.seconds:g} s")
@@ -181,14 +182,14 @@ def continue_rolls(
     -------
     list of PianoRoll
     """
-    if primes[0].fps != model.config.fps:
-        rates = f"the prime has {primes[0].fps} frames per second, the model was trained with {model.config.fps}"
-        raise ValueError(rates)
+    for prime in primes:
+        _check_rate(prime, model)
     model = for_inference(model, device)
     guided = GuidedModel(choose_engine(model, engine, device), config.guidance_scale if any(composers) else 1.0)
     random = torch.Generator().manual_seed(config.seed)  # on the CPU: the same numbers on every device
     with single_thread():
-        found = {id(prime): with_beats(model, prime, config) for prime in primes}  # one prime may be continued often
+        distinct = {id(prime): prime for prime in primes}  # one prime may be continued often
+        found = {key: with_beats(model, prime, config) for key, prime in distinct.items()}
         primes = [found[id(prime)] for prime in primes]
         is_steered = config.candidates > 1 and model.probe is not None and primes[0].n_frames > 1
         pieces = start_pieces(model, primes, n_frames, config, composers, keep_hidden=is_steered)
@@ -209,6 +210,12 @@ def continue_rolls(
     return pieces.rolls()
 
 
+def _check_rate(prime: PianoRoll, model: AttentionLSTM) -> None:
+    if prime.fps != model.config.fps:
+        rates = f"the prime has {prime.fps} frames per second, the model was trained with {model.config.fps}"
+        raise ValueError(rates)
+
+
 def start_pieces(
     model: AttentionLSTM,
     primes: list[PianoRoll],
@@ -227,7 +234,7 @@ def start_pieces(
         composers,
         config.max_repeat,
         has_pedal=config.pedal and model.output.pedal is not None,
-        homes=np.stack([home_of(prime) for prime in primes]) if has_home else None,
+        homes=np.stack([home_of(prime, config.pedal) for prime in primes]) if has_home else None,
         keep_hidden=keep_hidden,
     )
 
@@ -236,16 +243,18 @@ def with_beats(model: AttentionLSTM, prime: PianoRoll, config: GenerationConfig)
     """Return a prime with the beats to play to: its own beats, those that the model finds in it, or none."""
     if not config.beat:
         return replace(prime, beats=None)
-    if prime.beats is not None or config.bpm:
+    is_known = prime.beats is not None and len(prime.beats) > 2  # two beats are no tempo to continue
+    if is_known or config.bpm:
         return prime
     found = find_beats(model, prime)
     return prime if found.beats is None else replace(prime, beats=found.beats, beats_estimated=True)
 
 
-def home_of(prime: PianoRoll) -> np.ndarray:
-    """Return the profile of a prime from its first note on."""
+def home_of(prime: PianoRoll, with_pedal: bool = True) -> np.ndarray:
+    """Return the profile of a prime from its first note on; without pedal if the piece shall have none."""
     first = int(prime.notes["start_frame"][0]) if prime.n_notes else 0
-    return home_features(prime[first:])
+    opening = prime[first:]
+    return home_features(opening if with_pedal else replace(opening, pedal=None))
 
 
 def add_frame(pieces: Continuation, model: GuidedModel, config: GenerationConfig, random: torch.Generator) -> None:
@@ -312,34 +321,13 @@ def sample_pitches(
         nonlocal gain
         p = sampling.sigmoid(logits)
         if gain is None:  # from the first guess, once per frame: the passes converge only if they share one gain
-            gain, pieces.rate_means = onset_gain(p * inactive, pieces.rate_means, config)
+            temperatures = config.temperature, config.onset_temperature
+            gain, pieces.rate_sums = sampling.onset_gain(p * inactive, pieces.rate_sums, *temperatures, config.top_p)
         p_start = sampling.sharpen(p, config.temperature) * gain
         p_hold = sampling.hold_probability(logits, config.release_temperature)
         return uniform < np.where(inactive, p_start, p_hold)
 
     return decode_frame(logits_of, before, draw)
-
-
-def onset_gain(
-    p: np.ndarray, rate_means: np.ndarray | None, config: GenerationConfig
-) -> tuple[np.ndarray | float, np.ndarray | None]:
-    """Return factors (B, K) that keep the number of onsets after sharpening, and the new running means.
-
-    Parameters
-    ----------
-    p : numpy.ndarray, shape (B, K)
-        Onset probabilities; 0 for pitches that sound already.
-    rate_means : numpy.ndarray, shape (B, 2), or None
-        See `sampling.constant_rate`, also for the second result.
-    config : GenerationConfig
-    """
-    if config.temperature == config.onset_temperature == config.top_p == 1:
-        return 1.0, rate_means
-    weights = sampling.sharpen(p, config.temperature)
-    kept = sampling.top_p_mask(weights, config.top_p)
-    expected = p.sum(axis=-1, keepdims=True)  # (B, 1)
-    rate, rate_means = sampling.constant_rate(expected, config.onset_temperature, rate_means)
-    return sampling.gain_for_rate(weights, kept, rate), rate_means
 
 
 def sample_velocities(
@@ -367,6 +355,8 @@ def continue_beats(prime: PianoRoll, n_frames: int, config: GenerationConfig, nu
 
     `number` is that of a piece in its batch; pieces have different rubato.
     """
+    if not config.beat:
+        return None
     beats = np.zeros((0, 2)) if prime.beats is None else prime.beats
     random = np.random.default_rng([config.seed, number])
     start = prime.duration_seconds

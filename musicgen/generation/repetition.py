@@ -4,7 +4,7 @@ import numpy as np
 from numpy import ndarray
 
 PERIODS = (0.15, 4.0)  # seconds: shortest and longest figure
-SHORT = 0.6  # seconds: figures that are shorter, such as trills, may repeat for a proportionally shorter time
+SHORT = 0.6  # seconds: a shorter figure, such as a trill, of period p may repeat for `seconds * p / SHORT`
 TOLERANCE = 0.1  # seconds: so much earlier or later, a note still counts as repeated
 NEW = 9  # a new onset counts as much as nine repeated ones: nine in ten must be repeated
 WINDOW = 30.0  # seconds that are searched for the start of a repetition
@@ -34,14 +34,16 @@ class RepetitionPenalty:
 
     def __init__(self, shape: tuple[int, int, int], seconds: float, fps: int):
         n_pieces, n_frames, n_pitches = shape
-        shortest, longest = (max(1, round(period * fps)) for period in PERIODS)
         self.fps = fps
         self.n_known = 0
         self.radius = round(TOLERANCE * fps)  # frames
+        shortest = max(self.radius + 1, round(PERIODS[0] * fps))  # what lies one period before must be known
+        longest = round(PERIODS[1] * fps)
         self.longest = longest
         self.periods = np.arange(longest, shortest - 1, -1)  # (P,) frames
         self.allowed_seconds = seconds * np.minimum(self.periods / fps / SHORT, 1)  # (P,)
-        # Fewer repeated frames than this have no penalty; it is one too low, to be safe from rounding.
+        # A shortcut of `penalty`, which counts exactly: fewer repeated frames than this have none for sure. It is one
+        # too low, to be safe from rounding.
         fewest = np.maximum(self.periods, (self.allowed_seconds * fps).astype(int) - self.periods) - 1  # (P,)
         self.fewest = np.maximum(fewest, 1)
         # Frame t has index t + longest: before the piece there is silence.

@@ -6,8 +6,8 @@ Shapes: B pieces, K pitches. The probability of an onset passes through these st
 2. the repetition penalty, subtracted from the logits (see `repetition`);
 3. `sharpen`: the temperature, on the probabilities;
 4. `top_p_mask`: unlikely pitches are left out;
-5. `constant_rate` and `gain_for_rate`: what is left is scaled so that the temperature changes which pitches are
-   struck, and not how many;
+5. `onset_gain`: what is left is scaled so that the temperature changes which pitches are struck, and not how many
+   (`constant_rate`, `gain_for_rate`);
 6. `limit_polyphony`: the least likely onsets are removed from the sample.
 
 The probability that a sounding pitch is held has a temperature of its own: `hold_probability`.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy import ndarray
 
 DEFAULT_VELOCITY = 64
-RATE_DECAY = 0.995  # of the running means in `constant_rate`: over about 10 s
+RATE_DECAY = 0.995  # of the sums in `constant_rate`: over about 10 s
 TINY = 1e-9
 
 
@@ -50,7 +50,7 @@ def sharpen(p: ndarray, temperature: float) -> ndarray:
 
 
 def top_p_mask(weights: ndarray, top_p: float) -> ndarray:
-    """Mask the fewest largest weights of each row that together reach the share `top_p` of the row's sum."""
+    """Return a mask of the largest weights of each row: as few as reach the share `top_p` of the row's sum."""
     if top_p == 1:
         return np.ones(weights.shape, bool)
     order = np.argsort(-weights, axis=-1)
@@ -61,8 +61,8 @@ def top_p_mask(weights: ndarray, top_p: float) -> ndarray:
     return kept
 
 
-def constant_rate(expected: ndarray, temperature: float, means: ndarray | None) -> tuple[ndarray, ndarray | None]:
-    """Return the number of onsets for a frame, such that the temperature keeps the long-run mean, and the new means.
+def constant_rate(expected: ndarray, temperature: float, sums: ndarray | None) -> tuple[ndarray, ndarray | None]:
+    """Apply a temperature to the expected number of onsets, but keep its long-run mean; return it and the new sums.
 
     rate = expected ** (1 / temperature) * mean(expected) / mean(expected ** (1 / temperature)). A temperature below 1
     moves onsets from frames with few to frames with many.
@@ -72,23 +72,24 @@ def constant_rate(expected: ndarray, temperature: float, means: ndarray | None) 
     expected : numpy.ndarray, shape (B, 1)
         The expected number of onsets, the sum of their probabilities.
     temperature : float
-    means : numpy.ndarray, shape (B, 2), or None
-        Running means of `expected` and of its power, from the frame before.
+    sums : numpy.ndarray, shape (B, 2), or None
+        Decaying sums of `expected` and of its power, from the frame before. Their ratio is that of the two means; in
+        the first seconds, of the plain means.
 
     Returns
     -------
     rate : numpy.ndarray, shape (B, 1)
-    means : numpy.ndarray, shape (B, 2), or None
+    sums : numpy.ndarray, shape (B, 2), or None
         As before with a temperature of 1.
     """
     expected = expected + TINY
     if temperature == 1:  # nothing is moved
-        return expected, means
+        return expected, sums
     sharpened = sharpen(expected, temperature)
     now = np.concatenate([expected, sharpened], axis=-1)  # (B, 2)
-    means = now if means is None else RATE_DECAY * means + (1 - RATE_DECAY) * now
-    rate = sharpened * means[:, :1] / means[:, 1:]
-    return rate, means
+    sums = now if sums is None else RATE_DECAY * sums + now
+    rate = sharpened * sums[:, :1] / sums[:, 1:]
+    return rate, sums
 
 
 def gain_for_rate(weights: ndarray, kept: ndarray, rate: ndarray) -> ndarray:
@@ -97,12 +98,35 @@ def gain_for_rate(weights: ndarray, kept: ndarray, rate: ndarray) -> ndarray:
     return kept * rate / total
 
 
+def onset_gain(
+    p: ndarray, sums: ndarray | None, temperature: float, onset_temperature: float, top_p: float
+) -> tuple[ndarray | float, ndarray | None]:
+    """Return factors (B, K) that keep the number of onsets after sharpening, and the new sums of `constant_rate`.
+
+    Parameters
+    ----------
+    p : numpy.ndarray, shape (B, K)
+        Onset probabilities; 0 for pitches that sound already.
+    sums : numpy.ndarray, shape (B, 2), or None
+        See `constant_rate`.
+    temperature, onset_temperature, top_p : float
+        Of the pitches, of the number of onsets, and the share of likely pitches that is kept.
+    """
+    if temperature == onset_temperature == top_p == 1:
+        return 1.0, sums
+    weights = sharpen(p, temperature)
+    kept = top_p_mask(weights, top_p)
+    expected = p.sum(axis=-1, keepdims=True)  # (B, 1)
+    rate, sums = constant_rate(expected, onset_temperature, sums)
+    return gain_for_rate(weights, kept, rate), sums
+
+
 def limit_polyphony(on: ndarray, may_start: ndarray, logits: ndarray, most: int) -> ndarray:
     """Remove the least likely onsets, so that at most `most` pitches of each row sound; held pitches stay."""
     if most >= on.shape[-1]:
         return on
-    rank = np.where(on, np.inf, -np.inf)
-    rank = np.where(on & may_start, logits, rank)
+    held_first = np.where(on, np.inf, -np.inf)  # then the onsets by their logits, silent pitches last
+    rank = np.where(on & may_start, logits, held_first)
     best = np.argsort(-rank, axis=-1)[..., :most]
     top = np.zeros(on.shape, bool)
     np.put_along_axis(top, best, True, axis=-1)

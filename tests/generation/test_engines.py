@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen.beats import N_BEAT_FEATURES
 from musicgen.corpora.primes import shipped_prime
 from musicgen.generation import GenerationConfig, continue_rolls, generate
 from musicgen.generation.engines import Graphs, OnnxEngine, choose_engine, graph_paths
 from musicgen.generation.steps import Frames, TorchEngine, logits_frame_by_frame
+from musicgen.home import N_HOME_FEATURES
 from musicgen.model.origin import Origin, checksum
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
@@ -27,6 +29,7 @@ SIZES = {
     "attention_span": 7,
     "copy_span": 9,
     "probe": True,
+    "home": True,
     "composers": ("Bach",),
 }
 
@@ -165,13 +168,19 @@ def read_from(path, model, sha256=SHA256):
 def test_the_engine_is_onnx_where_there_are_graphs_of_this_very_model(model, path):
     found = read_from(path, model)
     engine = choose_engine(found)
-    assert isinstance(engine, OnnxEngine) and choose_engine(model, engine) is engine
+    assert isinstance(engine, OnnxEngine) and choose_engine(found, engine) is engine
+    with pytest.raises(ValueError, match="engine runs another model"):
+        choose_engine(model, engine)
+    graphs = Graphs(path, SHA256)
+    assert isinstance(choose_engine(found, graphs), OnnxEngine)
     assert isinstance(choose_engine(found, "torch"), TorchEngine)
     with torch.no_grad():
         found.output.last.bias += 1e-3  # as training does
     assert isinstance(choose_engine(found), TorchEngine)
     with pytest.raises(ValueError, match="the model has changed since .*small.safetensors"):
         choose_engine(found, "onnx")
+    with pytest.raises(ValueError, match="the model has changed since .*small.safetensors"):
+        choose_engine(found, graphs)
     with pytest.raises(ValueError, match="does not come from a checkpoint"):
         choose_engine(model, "onnx")
     with pytest.raises(ValueError, match="one of torch, onnx, not 'numpy'"):
@@ -185,6 +194,37 @@ def test_graphs_of_another_checkpoint_are_refused(model, path):
     assert isinstance(choose_engine(other), TorchEngine)
     with pytest.raises(ValueError, match="small.onnx': it was exported from another checkpoint"):
         choose_engine(other, "onnx")
+    with pytest.raises(ValueError, match="from another checkpoint than that of the model"):
+        choose_engine(other, Graphs(path, SHA256))
+
+
+@torch.inference_mode()
+def test_one_engine_serves_two_pieces_and_says_when_a_state_has_moved_on(model, path):
+    engine = OnnxEngine(model, Graphs(path, SHA256))
+    low = frames_of([20, 24], torch.full((1, 88, N_HOME_FEATURES), 0.3))
+    known, state = engine.step(low, None)
+    first, _ = engine.pitch_logits(known, torch.zeros(1), torch.zeros(1, 88))
+    other, _ = engine.step(frames_of([60, 64], None), None)
+    elsewhere, _ = engine.pitch_logits(other, torch.zeros(1), torch.zeros(1, 88))
+    again, _ = engine.pitch_logits(known, torch.zeros(1), torch.zeros(1, 88))
+    assert again.equal(first) and not elsewhere.equal(first)
+    then, _ = engine.step(frames_of([20, 24], None), state)  # the home of the step before is forgotten
+    in_torch = TorchEngine(model)
+    _, state = in_torch.step(low, None)
+    expected, _ = in_torch.step(frames_of([20, 24], None), state)
+    wanted, _ = in_torch.pitch_logits(expected, torch.zeros(1), torch.zeros(1, 88))
+    found, _ = engine.pitch_logits(then, torch.zeros(1), torch.zeros(1, 88))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="another step"):
+        engine.pitch_logits(known, torch.zeros(1), torch.zeros(1, 88))
+
+
+def frames_of(columns, home):
+    """Return one frame in which some pitches sound."""
+    velocity = torch.zeros(1, 1, 88)
+    velocity[..., columns] = 60
+    beats = torch.zeros(1, 1, N_BEAT_FEATURES)
+    return Frames(velocity, torch.zeros(1, 1), beats, torch.zeros(1, dtype=torch.long), home)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"<html>not found</html>"])

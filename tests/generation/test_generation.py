@@ -2,7 +2,9 @@
 
 import gc
 import itertools
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from musicgen.generation.generate import (
     continue_rolls,
     generate,
     generate_several,
+    home_of,
+    with_beats,
     without_prime,
 )
 from musicgen.generation.steps import GuidedModel, TorchEngine
@@ -250,6 +254,8 @@ def test_several_pieces_differ_and_begin_alike_and_a_prime_of_another_rate_is_re
     assert (silent.n_frames, silent.fps) == (16, 8)
     with pytest.raises(ValueError, match="the prime has 10 frames per second, the model was trained with 20"):
         generate(model_of(), prime, config)
+    with pytest.raises(ValueError, match="the prime has 40 frames per second"):  # not: it is too long
+        generate(model_of(), prime_of(60, fps=40), config)
 
 
 def test_a_callback_hears_of_each_frame_and_can_end_the_piece(model_of):
@@ -341,3 +347,28 @@ def test_the_model_plays_to_the_beat_it_is_given(model_of):
     guided = generate(model_of(), prime, GenerationConfig(seconds=2))
     assert free.beats is None and guided.beats is not None
     assert not np.array_equal(free.velocity, guided.velocity)
+
+
+def test_the_beats_of_a_prime_are_searched_for_once_however_often_it_is_continued(model_of, monkeypatch):
+    asked = []
+
+    def find_beats(model, prime):
+        asked.append(prime)
+        return SimpleNamespace(beats=None)
+
+    monkeypatch.setattr(sys.modules["musicgen.generation.generate"], "find_beats", find_beats)
+    generate_several(model_of(), prime_of(), GenerationConfig(seconds=1), 3)
+    assert len(asked) == 1
+
+
+def test_without_a_beat_no_tempo_is_kept_and_two_beats_are_not_enough_to_continue(model_of):
+    two_beats = replace(prime_of(), beats=np.array([[0.1, 1.0], [0.5, 0.0]]))
+    free = GenerationConfig(seconds=2, beat=False, bpm=120)
+    assert continue_beats(two_beats, 40, free) is None
+    assert with_beats(model_of(beats=False), two_beats, GenerationConfig()).beats is two_beats.beats
+
+
+def test_a_piece_without_pedal_has_a_home_without_pedal():
+    held = replace(prime_of(), pedal=np.ones(14, bool))
+    assert not np.array_equal(home_of(held), home_of(held, with_pedal=False))
+    np.testing.assert_array_equal(home_of(held, with_pedal=False), home_of(replace(held, pedal=np.zeros(14, bool))))

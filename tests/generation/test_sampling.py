@@ -38,11 +38,12 @@ def test_top_p_keeps_the_fewest_likely_entries_that_reach_the_share():
 
 def test_in_the_long_run_a_temperature_keeps_the_number_of_onsets():
     expected = np.random.default_rng(3).random((4000, 2, 1)) * [[[1.0], [5.0]]]
-    means, rates = None, []
+    sums, rates = None, []
     for each in expected:
-        rate, means = sampling.constant_rate(each, 0.5, means)
+        rate, sums = sampling.constant_rate(each, 0.5, sums)
         rates.append(rate)
     rates = np.stack(rates)
+    assert rates[:40].mean(0).flatten().tolist() == pytest.approx(expected[:40].mean(0).flatten().tolist(), rel=0.3)
     assert rates.mean(0).flatten().tolist() == pytest.approx(expected.mean(0).flatten().tolist(), rel=0.05)
     assert (rates.std(0) > 1.3 * expected.std(0)).all()  # but full frames become fuller, and empty ones emptier
 
