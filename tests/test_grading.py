@@ -43,6 +43,13 @@ def test_copies_for_students_have_empty_exercises_and_no_solutions(tmp_path):
     cells = json.loads((tmp_path / "00_hello.ipynb").read_text(encoding="utf-8"))["cells"]
     assert FUNCTIONS["00-2"].stub + '\n    ...\n\n\ncheck("00-2", n_frames);' in [cell["source"] for cell in cells]
     assert all(not cell.get("outputs") for cell in cells)
+    assert "](../" not in text  # links to files that students do not have
+
+
+def test_a_value_that_was_typed_in_is_taken_out_of_the_copies():
+    typed = 'check("01-1", round(60 / 120 / 8, 3))  # the milliseconds\ncheck("01-3", 261.6);  # the (frequency)'
+    empty = 'check("01-1", None)  # the milliseconds\ncheck("01-3", None);  # the (frequency)'
+    assert grading.without_answers(typed, EXERCISES) == empty
 
 
 @pytest.mark.parametrize("name", hidden.MAKERS)

@@ -44,20 +44,36 @@ REFUSED += ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Pop
 
 
 def write_student_copies(out: Path) -> None:
-    """Write the notebooks with empty exercises and without outputs, and the glossary; no solutions, no hidden cases."""
+    """Write the notebooks with empty exercises and without outputs, and the glossary; no solutions, no hidden cases.
+
+    Links to files that students do not have become plain text.
+    """
     from musicgen.lab.course.exercises import EXERCISES
 
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        for cell in (cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
-            cell["outputs"], cell["execution_count"] = [], None
-            for name, exercise in EXERCISES.items():
-                if hasattr(exercise, "stub") and f'check("{name}", {exercise.name})' in "".join(cell["source"]):
-                    cell["source"] = f'{exercise.stub}\n    ...\n\n\ncheck("{name}", {exercise.name});'
+        for cell in notebook["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                cell["outputs"] = []
+                cell["execution_count"] = None
+                cell["source"] = without_answers(source, EXERCISES)
+            else:
+                cell["source"] = re.sub(r"\[([^]]+)\]\(\.\./[^)]*\)", r"\1", source)  # a link to a file of the clone
         (out / path.name).write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     shutil.copy(NOTEBOOKS / "glossary.md", out)
     shutil.copytree(NOTEBOOKS / "figures", out / "figures", dirs_exist_ok=True)
+
+
+def without_answers(source: str, exercises: dict) -> str:
+    """Return the source of a cell with empty exercises: the stub of a function, and None for a value."""
+    for name, exercise in exercises.items():
+        if not hasattr(exercise, "stub"):
+            source = re.sub(rf'check\("{name}", [^#\n]*\)', f'check("{name}", None)', source)
+        elif f'check("{name}", {exercise.name})' in source:
+            source = f'{exercise.stub}\n    ...\n\n\ncheck("{name}", {exercise.name});'
+    return source
 
 
 def code_of(path: Path) -> list[str]:
