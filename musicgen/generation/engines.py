@@ -130,7 +130,7 @@ def choose_engine(
     """
     if engine == "torch":
         return TorchEngine(model)
-    if isinstance(engine, Engine):
+    if hasattr(engine, "step"):  # any object with the methods of an engine, for example one that measures another
         if engine.model is not model:
             raise ValueError("the engine runs another model")
         return engine

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -169,6 +170,8 @@ def test_the_engine_is_onnx_where_there_are_graphs_of_this_very_model(model, pat
     found = read_from(path, model)
     engine = choose_engine(found)
     assert isinstance(engine, OnnxEngine) and choose_engine(found, engine) is engine
+    measuring = SimpleNamespace(model=found, step=engine.step)  # the notebook measures an engine with one of its own
+    assert choose_engine(found, measuring) is measuring
     with pytest.raises(ValueError, match="engine runs another model"):
         choose_engine(model, engine)
     graphs = Graphs(path, SHA256)
