@@ -291,10 +291,10 @@ class CopyAttention(nn.Module):
         """
         B, h, S, _ = weights.shape
         rows = weights.flatten(1, 2)  # (B, h * S, P + S): all heads see the same notes
-        moved = torch.cat([rows.roll(1, dims=-1), rows.roll(2, dims=-1)], dim=1)  # (B, 2 * h * S, P + S)
-        one_later, two_later = (moved @ notes).chunk(2, dim=1)  # (B, h * S, 2 K) each
+        one_later = rows.roll(1, dims=-1) @ notes  # (B, h * S, 2 K)
         onsets, active = one_later.chunk(2, dim=-1)  # (B, h * S, K) each
-        found = torch.stack([onsets, two_later[..., : self.n_pitches], active], dim=-1)  # (B, h * S, K, 3)
+        onsets_two_later = rows.roll(2, dims=-1) @ notes[..., : self.n_pitches]  # (B, h * S, K)
+        found = torch.stack([onsets, onsets_two_later, active], dim=-1)  # (B, h * S, K, 3)
         return found.unflatten(1, (h, S)).permute(0, 2, 3, 1, 4).flatten(-2)
 
     def _bias(self) -> Tensor:

@@ -48,9 +48,10 @@ def next_frame_loss(
     velocity, pedal, beats, lengths, composers, home = (torch.as_tensor(part, device=device) for part in batch)
     B, T, K = velocity.shape
     valid = torch.arange(1, T, device=device) < lengths[:, None]  # (B, T - 1): targets that are no padding
+    scored = valid.flatten().nonzero()[:, 0]  # (N,): with these indices, the gradients are added faster than by a mask
     with autocast(device.type, precision):
         features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], beats[:, 1:], home)
-        features = features.map(lambda x: x[valid])  # (N, ...)
+        features = features.map(lambda x: x.flatten(0, 1).index_select(0, scored))  # (N, ...)
         loss = frame_nlls(model.output, features, velocity[:, 1:][valid], pedal[:, 1:][valid])
     nll = loss.nll.sum()
     total = nll + velocity_weight * loss.velocity_nll.sum() + pedal_weight * loss.pedal_nll.sum()
