@@ -34,6 +34,7 @@ VELOCITY = 64  # the data have no velocities
 MAX_BYTES = 2**26  # far more than the largest of the four
 MAX_MEMORY = 10**9  # the largest of the four takes 42 MB
 DEFAULTS = {
+    "fps": 1,  # a frame is a step of the score
     "hidden_size": 256,
     "n_layers": 1,
     "n_attention_layers": 1,
@@ -156,7 +157,7 @@ def make_parser() -> Parser:
     parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--out", metavar="RUN_DIR", help="receives the checkpoints and log.csv (default: not kept)")
     parser.add_argument("--json", action="store_true", help="accepted as in other commands; the result is always JSON")
-    for kind, without in zip(training_configs(), (("n_pitches", "composers"), ("seed", "composer_dropout"), ())):
+    for kind, without in zip(training_configs(), (("n_pitches", "fps", "composers"), ("seed", "composer_dropout"), ())):
         config_options(parser, kind, *without)
     parser.set_defaults(**DEFAULTS)
     return parser
