@@ -87,13 +87,15 @@ def _gru_step_that_forgets(x, h, w_x, w_h):
     return _gru_step(x, h, w_x, w_h) - torch.sigmoid(z_x + z_h) * h
 
 
-def _frame_nll(model, windows, per_pitch=False):
+def _frame_nll(model, windows, per_pitch=False, total=False):
     nll = F.binary_cross_entropy_with_logits(model(windows[:, :-1]), windows[:, 1:], reduction="none")
+    if total:
+        return nll.sum()
     return nll.mean() if per_pitch else nll.sum(-1).mean()
 
 
-def _training_step(model, optimizer, windows, order=("zero_grad", "backward", "step"), per_pitch=False):
-    loss = _frame_nll(model, windows, per_pitch)
+def _training_step(model, optimizer, windows, order=("zero_grad", "backward", "step"), **sums):
+    loss = _frame_nll(model, windows, **sums)
     does = {"zero_grad": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
     for action in order:
         does[action]()
@@ -378,7 +380,8 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             Case(
                 _STEP,
                 OF_SOLUTION,
-                "Compute the loss; then zero_grad, backward and step. The results are two losses, and the weights.",
+                "Compute the loss; zero_grad, backward, step; return the loss. "
+                "It is called twice: compared are both losses, and the weights.",
             ),
             Case(
                 _ONE_WINDOW,
@@ -398,6 +401,10 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
             (
                 lambda model, optimizer, windows: _training_step(model, optimizer, windows, per_pitch=True),
                 "That is the mean over the pitches, too. Take the sum over them, since a frame is one event.",
+            ),
+            (
+                lambda model, optimizer, windows: _training_step(model, optimizer, windows, total=True),
+                "That is the sum over frames and windows, too. Take the mean over them.",
             ),
             (_loss_after_the_step, "That is the loss after the update. Return the one that was computed before it."),
         ),

@@ -258,7 +258,11 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         '''def pad_with_silence(rolls):
     """Return one array, shape (pieces, frames of the longest, pitches): shorter rolls are silent at the end."""''',
         (
-            Case((_SMALL_ROLLS[:1],), _pad(_SMALL_ROLLS[:1]), "One roll needs no padding, but a first axis."),
+            Case(
+                (_SMALL_ROLLS[:1],),
+                _pad(_SMALL_ROLLS[:1]),
+                "One roll needs no padding, but a first axis. Not every roll has 88 pitches: use its shape.",
+            ),
             Case((_SMALL_ROLLS[:2],), _pad(_SMALL_ROLLS[:2]), "Zeros go behind the music."),
             Case((_SMALL_ROLLS,), _pad(_SMALL_ROLLS), "The longest roll sets the length, wherever it stands."),
         ),

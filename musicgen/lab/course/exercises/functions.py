@@ -140,9 +140,15 @@ class FunctionExercise:
     def _known_mistake(self, answer: Callable, outcome: Outcome, case: Case) -> str | None:
         """Return the hint for the known mistake with the same outcome as the answer, or None.
 
-        If several do, prefer one that does the same as the answer in all other cases, too.
+        A mistake that is right in this case is none here. If several have the outcome, prefer one that does the same as
+        the answer in all other cases, too.
         """
-        found = [(wrong, hint) for wrong, hint in self.mistakes if self._does(wrong, outcome, case)]
+        found = [
+            (wrong, hint)
+            for wrong, hint in self.mistakes
+            if self._does(wrong, outcome, case)
+            and not self._is_right(self._run(wrong, case).result, self._expected(case))
+        ]
         for wrong, hint in found if len(found) > 1 else []:
             if all(self._does(wrong, self._run(answer, each), each) for each in self.cases):
                 return hint
