@@ -20,7 +20,7 @@ from tables import append_row
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.likelihood import Baselines
-from musicgen.evaluation.likeness import by_half_minutes, classifier_auc, describe, excerpts
+from musicgen.evaluation.likeness import by_half_minutes, classifier_auc, excerpts, mean_measures
 from musicgen.evaluation.markov import markov_piece
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.generation.engines import ENGINES
@@ -61,7 +61,7 @@ def measure(real: list[PianoRoll], generated: list[list[PianoRoll]]) -> dict[str
         [[part for roll in versions for part in excerpts(roll, PRIME_FRAMES)] for versions in generated],
     )
     print("most telling:", ", ".join(f"{name} {value:.2f}" for name, value in list(told.pop("telling").items())[:12]))
-    return told | describe(flat, PRIME_FRAMES)
+    return told | mean_measures(flat, PRIME_FRAMES)
 
 
 def generate_all(checkpoint, real: list[PianoRoll], labels: list[int], config: GenerationConfig, args) -> list[list]:
@@ -89,7 +89,7 @@ def main() -> None:
     long = [(roll, piece.composer) for roll, piece in zip(rolls, rolls.pieces) if roll.n_frames >= n_frames]
     long = long[: args.most]
     real, labels = [roll[:n_frames] for roll, _ in long], [known.index(c) if c in known else 0 for _, c in long]
-    reference = describe(real, PRIME_FRAMES)
+    reference = mean_measures(real, PRIME_FRAMES)
     row = {"source": args.source, "split": args.split, "n_pieces": len(real)}
     if args.source == "real":
         row |= {"generation_seconds": "", "auc": "", "auc_spread": ""} | _rounded(reference)

@@ -15,7 +15,7 @@ from loky import ProcessPoolExecutor
 from scipy.io import loadmat
 
 from musicgen.__main__ import Parser, config_options
-from musicgen.commands import config_of, load_piano_model, training_configs
+from musicgen.commands import config_of, load_piano_model, training_config_classes
 from musicgen.corpora.splits import SPLITS
 from musicgen.dataset import CorpusError, Piece, RollCache
 from musicgen.piano_roll import N_PITCHES, PianoRoll
@@ -132,7 +132,7 @@ def benchmark(args: Namespace) -> dict:
     with TemporaryDirectory() as temporary:
         checkpoint = args.checkpoint
         if not checkpoint:
-            sizes, windows, recipe = (config_of(kind, args) for kind in training_configs())
+            sizes, windows, recipe = (config_of(kind, args) for kind in training_config_classes())
             trainer = make_trainer(rolls, sizes, windows, recipe, args.out or temporary)
             if not trainer.run():
                 raise ValueError("the training was stopped in its first epoch: there is no model to score")
@@ -157,7 +157,9 @@ def make_parser() -> Parser:
     parser.add_argument("--split", default="test", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--out", metavar="RUN_DIR", help="receives the checkpoints and log.csv (default: not kept)")
     parser.add_argument("--json", action="store_true", help="accepted as in other commands; the result is always JSON")
-    for kind, without in zip(training_configs(), (("n_pitches", "fps", "composers"), ("seed", "composer_dropout"), ())):
+    for kind, without in zip(
+        training_config_classes(), (("n_pitches", "fps", "composers"), ("seed", "composer_dropout"), ())
+    ):
         config_options(parser, kind, *without)
     parser.set_defaults(**DEFAULTS)
     return parser

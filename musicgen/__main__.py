@@ -54,7 +54,7 @@ def add_max_seconds(parser: ArgumentParser) -> None:
 
 
 def sample_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.sample`."""
+    """Add the options of `commands.sample_command`."""
     parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
     parser.add_argument("--out", required=True, metavar="ROLL.npz", help="file to write: velocity, fps, pedal, beats")
     parser.add_argument("--fps", type=int, default=DEFAULT_FPS, help="frames per second (default: %(default)s)")
@@ -63,13 +63,13 @@ def sample_options(parser: ArgumentParser) -> None:
 
 
 def prepare_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.prepare_corpus`."""
+    """Add the options of `commands.prepare_command`."""
     add_data_dir(parser)
     add_max_seconds(parser)
 
 
 def train_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.train`."""
+    """Add the options of `commands.train_command`."""
     parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="folder for the checkpoints and log.csv")
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, also with more epochs")
@@ -79,12 +79,12 @@ def train_options(parser: ArgumentParser) -> None:
     names = "composers whose style the model learns, such as Bach,Chopin,Liszt"
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
     add_device(parser)
-    for kind, without in zip(commands.training_configs(), (("n_pitches", "composers"), ("seed",), ())):
+    for kind, without in zip(commands.training_config_classes(), (("n_pitches", "composers"), ("seed",), ())):
         config_options(parser, kind, *without)
 
 
 def evaluate_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.evaluate_checkpoint`."""
+    """Add the options of `commands.evaluate_command`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
     add_data_dir(parser)
     parser.add_argument("--split", default="test", choices=SPLITS, help="pieces to score (default: %(default)s)")
@@ -92,7 +92,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
 
 
 def generate_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.generate_piece`."""
+    """Add the options of `commands.generate_command`."""
     from musicgen.corpora.primes import PRIMES
     from musicgen.generation import GenerationConfig
     from musicgen.generation.engines import ENGINES
@@ -124,13 +124,13 @@ def tempo(text: str) -> float | str:
 
 
 def download_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.download`."""
+    """Add the options of `commands.download_command`."""
     parser.add_argument("--out", default="data", metavar="FOLDER", help="where to put it (default: %(default)s)")
     parser.add_argument("--chorales", action="store_true", help="write the Bach chorales to FOLDER instead")
 
 
 def export_options(parser: ArgumentParser) -> None:
-    """Add the options of `commands.export`."""
+    """Add the options of `commands.export_command`."""
     from musicgen.generation.export import PRECISIONS
 
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
@@ -141,13 +141,13 @@ def export_options(parser: ArgumentParser) -> None:
 
 
 COMMANDS = {
-    "sample": (commands.sample, sample_options),
-    "prepare": (commands.prepare_corpus, prepare_options),
-    "train": (commands.train, train_options),
-    "evaluate": (commands.evaluate_checkpoint, evaluate_options),
-    "generate": (commands.generate_piece, generate_options),
-    "export": (commands.export, export_options),
-    "download": (commands.download, download_options),
+    "sample": (commands.sample_command, sample_options),
+    "prepare": (commands.prepare_command, prepare_options),
+    "train": (commands.train_command, train_options),
+    "evaluate": (commands.evaluate_command, evaluate_options),
+    "generate": (commands.generate_command, generate_options),
+    "export": (commands.export_command, export_options),
+    "download": (commands.download_command, download_options),
 }
 
 

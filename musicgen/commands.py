@@ -50,7 +50,7 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
 
 
-def sample(args: Namespace) -> dict:
+def sample_command(args: Namespace) -> dict:
     """Sample one MIDI file into a piano roll."""
     check_output(args.out, (".npz",), (args.file,))
     performance = read_performance(args.file)
@@ -73,7 +73,7 @@ def load_rolls(folders: list[str], fps: int = DEFAULT_FPS, progress: bool = True
     return prepare(pieces, fps=fps, progress=progress)
 
 
-def prepare_corpus(args: Namespace) -> dict:
+def prepare_command(args: Namespace) -> dict:
     """Sample every piece of a folder into the cache, and report the files that were skipped."""
     pieces = load_corpus(args.data_dir)
     rolls = prepare(pieces, max_seconds=args.max_seconds)
@@ -85,7 +85,7 @@ def prepare_corpus(args: Namespace) -> dict:
     return counts | {"skipped": skipped, "warnings": warnings, "missing": pieces.missing, "dropped": rolls.dropped}
 
 
-def train(args: Namespace) -> dict:
+def train_command(args: Namespace) -> dict:
     """Train a model on the train split of one or several folders. Ctrl-C stops the run, --resume continues it."""
     from musicgen.scaling.torchrun import joined, rank
 
@@ -104,11 +104,11 @@ def _train(args: Namespace) -> dict:
     check_writable(Path(args.out).absolute())  # as the next line, before a large corpus is sampled
     files_of_run(Path(args.out), args.resume)
     start = load_piano_model(args.start) if args.start else None
-    sizes_kind, windows_kind, recipe_kind = training_configs()
+    sizes_kind, windows_kind, recipe_kind = training_config_classes()
     unless_typed = FINE_TUNING if start else {}
     sizes = replace(start.model.config, **typed(sizes_kind, args)) if start else config_of(sizes_kind, args)
-    windows = windows_kind(**{**common(windows_kind, unless_typed), **typed(windows_kind, args)})
-    recipe = recipe_kind(**{**common(recipe_kind, unless_typed), **typed(recipe_kind, args)})
+    windows = windows_kind(**{**only_fields(windows_kind, unless_typed), **typed(windows_kind, args)})
+    recipe = recipe_kind(**{**only_fields(recipe_kind, unless_typed), **typed(recipe_kind, args)})
     if "minutes" in vars(args) and "n_epochs" not in vars(args):
         recipe = replace(recipe, n_epochs=MOST_EPOCHS)  # only the time counts
     with one_by_one():
@@ -148,7 +148,7 @@ def _train(args: Namespace) -> dict:
     return result | {"seconds": round(trainer.progress.seconds, 1)}
 
 
-def training_configs() -> tuple[type, ...]:
+def training_config_classes() -> tuple[type, ...]:
     """Return the configuration classes of a training run."""
     from musicgen.model import ModelConfig
     from musicgen.training import TrainConfig
@@ -165,7 +165,7 @@ def validate_together(rolls: RollCache):
     return lambda model: mean_of(*(counts.sum() for counts in piece_nlls(model, part)))
 
 
-def evaluate_checkpoint(args: Namespace) -> dict:
+def evaluate_command(args: Namespace) -> dict:
     """Score a checkpoint on the whole pieces of one split, with teacher forcing."""
     from musicgen.evaluation.likelihood import Baselines, evaluate
     from musicgen.utils.devices import choose_device
@@ -186,7 +186,7 @@ def load_piano_model(path: Path | str):
     return checkpoint
 
 
-def generate_piece(args: Namespace) -> dict:
+def generate_command(args: Namespace) -> dict:
     """Compose one or several continuations of an opening. Ctrl-C stops early and writes the music so far."""
     from musicgen.generation import GenerationConfig, without_prime
     from musicgen.training import SHIPPED_CHECKPOINT
@@ -292,7 +292,7 @@ def compose(model, prime: PianoRoll | None, config, style: str | None, device, a
     return pieces, stop.number
 
 
-def export(args: Namespace) -> dict:
+def export_command(args: Namespace) -> dict:
     """Write a checkpoint's model as graphs for ONNX Runtime, in Python or in a browser."""
     from musicgen.generation.export import export_graphs
 
@@ -402,7 +402,7 @@ def draw_piece(piece: PianoRoll, path: str, recording: PianoRoll | None, title: 
     save_figure(ax, path)
 
 
-def download(args: Namespace) -> dict:
+def download_command(args: Namespace) -> dict:
     """Fetch MAESTRO v2.0.0, or write the Bach chorales that come with music21."""
     from musicgen.corpora.chorales import make_chorales
     from musicgen.corpora.maestro import download_maestro
@@ -418,9 +418,9 @@ def config_of(kind: type, args: Namespace):
 
 def typed(kind: type, args: Namespace) -> dict:
     """Return the options that were given for a config of class `kind`."""
-    return common(kind, vars(args))
+    return only_fields(kind, vars(args))
 
 
-def common(kind: type, values: dict) -> dict:
+def only_fields(kind: type, values: dict) -> dict:
     """Return the values whose names are fields of a config of class `kind`."""
     return {field.name: values[field.name] for field in fields(kind) if field.name in values}

@@ -226,7 +226,7 @@ def classifier_auc(
     return {"auc": float(np.mean(scores)), "auc_spread": float(np.std(scores)), "telling": dict(telling)}
 
 
-def describe(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
+def mean_measures(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, float]:
     """Return the mean of each measure over several pieces.
 
     All measures but those of `continuity` are of the part after the prime.

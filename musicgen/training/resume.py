@@ -116,7 +116,7 @@ def files_of_run(folder: Path, resume: bool) -> list[str]:
     return found
 
 
-def read_progress(
+def progress_from_checkpoint(
     record: dict, tensors: Mapping[str, Tensor], optimizer: Optimizer, n_epochs: int
 ) -> tuple[Progress, dict]:
     """Return the progress and the optimizer's state from a checkpoint; `optimizer` is not changed.

@@ -31,9 +31,9 @@ from musicgen.training.resume import (
     check_same,
     files_of_run,
     optimizer_tensors,
+    progress_from_checkpoint,
     random_states,
     read_average,
-    read_progress,
     restore_random_states,
     run_lock,
     write_log,
@@ -396,7 +396,9 @@ class Trainer:
         path, checkpoint = self._load(found)
         try:
             self._check_settings(checkpoint)
-            at, state = read_progress(checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs)
+            at, state = progress_from_checkpoint(
+                checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs
+            )
             means = read_average(checkpoint.tensors, self.average) if self.average else {}
             if at.batch and at.batch >= self.batches.n_batches(at.epoch):
                 raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")

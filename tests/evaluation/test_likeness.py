@@ -6,9 +6,9 @@ import pytest
 from musicgen.evaluation.likeness import (
     classifier_auc,
     continuity,
-    describe,
     excerpt_statistics,
     excerpts,
+    mean_measures,
     memory,
     pedal_statistics,
     pulse,
@@ -79,4 +79,4 @@ def test_statistics_are_finite_also_for_silence():
     for roll in (roll_of([]), METRONOME, random_roll(3)):
         assert np.isfinite(list(excerpt_statistics(roll).values())).all()
     assert len(excerpt_statistics(METRONOME)) > 50
-    assert describe([PATTERN], 80)["memory"] > 0.9
+    assert mean_measures([PATTERN], 80)["memory"] > 0.9
