@@ -108,7 +108,8 @@ class Lab:
         self.wait_until(lambda: self.page.evaluate(IDLE) and "*" not in self.prompts(), 500, milliseconds)
 
     def _has_begun(self, before):
-        if self.prompts() != before:
+        now = self.prompts()
+        if now != before and any(now):  # all empty: the outputs were only cleared
             return True
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
