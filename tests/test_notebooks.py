@@ -270,7 +270,8 @@ def test_every_cell_runs_again_in_any_order(path, tmp_path, installed):
     (tmp_path / "notebooks").mkdir()
     notebook, number = read(path), path.stem[:2]
     notebook = with_settings(notebook, **SMALL.get(number, {}))
-    execute(in_orders(notebook, N_ORDERS), tmp_path / "notebooks", installed)
+    done = execute(in_orders(notebook, N_ORDERS), tmp_path / "notebooks", installed)  # an error in a cell ends it
+    assert all(cell.execution_count for cell in done.cells if cell.cell_type == "code")
 
 
 @notebooks
@@ -278,7 +279,8 @@ def test_every_cell_runs_with_other_settings(path, tmp_path, installed):
     if not run_all:
         pytest.skip("MUSICGEN_RUN_NOTEBOOKS=all runs it: minutes")
     (tmp_path / "notebooks").mkdir()
-    execute(with_settings(read(path), **SETTINGS[path.stem[:2]]), tmp_path / "notebooks", installed)
+    done = execute(with_settings(read(path), **SETTINGS[path.stem[:2]]), tmp_path / "notebooks", installed)
+    assert all(cell.execution_count for cell in done.cells if cell.cell_type == "code")
 
 
 def test_a_wheel_holds_every_file_that_the_package_reads():
@@ -292,12 +294,14 @@ def test_a_wheel_holds_every_file_that_the_package_reads():
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
-def test_solutions_are_right(path, tmp_path, monkeypatch):
+def test_solutions_are_right(path, tmp_path, monkeypatch, capsys):
     """Run their cells in this process: they use no display, and a kernel takes seconds to start."""
     monkeypatch.chdir(tmp_path)
     names = {}
     for source in sources(read(path), "code"):
         exec(source, names)
+    said = capsys.readouterr().out
+    assert f"{path.stem[:2]}-1: " in said and "not yet" not in said
 
 
 def test_a_piece_out_of_range_is_explained():

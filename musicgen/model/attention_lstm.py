@@ -104,7 +104,7 @@ class ModelConfig(Settings):
 
     @property
     def hears_pedal(self) -> bool:
-        """Whether the pedal is an input, which requires a head that also predicts it."""
+        """True if the pedal is an input; the head must predict it, too, since generation needs it."""
         return self.pedal and self.output != "independent"
 
     @property
@@ -114,7 +114,7 @@ class ModelConfig(Settings):
 
     @property
     def copies(self) -> bool:
-        """Whether the model has copy attention, which the independent head cannot use."""
+        """True if the model has copy attention, which the independent head cannot use."""
         return self.copy_heads > 0 and self.output != "independent"
 
     def label_of(self, composer: str | None) -> int:

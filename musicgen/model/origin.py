@@ -1,4 +1,4 @@
-"""Where a model comes from: the checkpoint that it was read from, as long as its weights are still those."""
+"""Origin of a model: its checkpoint, and a checksum that tells whether the weights have changed since."""
 
 import zlib
 from pathlib import Path

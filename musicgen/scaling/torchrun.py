@@ -77,7 +77,7 @@ class DistributedTrainer(Trainer):
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes checkpoints and shows progress; only the first one does."""
+        """True in the first process, which alone writes checkpoints and shows progress."""
         return rank() == 0
 
     def _broadcast(self) -> None:

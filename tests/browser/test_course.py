@@ -52,12 +52,11 @@ def course(browser, server, folder):
 
 
 def run_again(lab):
-    """Run all cells once more, and see that each ran after all the cells of the last time, without an error."""
+    """Run all cells once more; return the errors, and the cells that did not run after all the cells of last time."""
     last = max(int(number) for number in lab.prompts())
     lab.begin()
     lab.finish(20 * MINUTES)
-    assert lab.errors() == []
-    assert all(int(number) > last for number in lab.prompts())
+    return lab.errors() + [number for number in lab.prompts() if not number.isdigit() or int(number) <= last]
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if path not in NOTEBOOKS], ids=lambda path: path.stem)
@@ -105,14 +104,14 @@ def test_its_first_player_plays(course, name, picture):
 @pytest.mark.skipif(RUN != "all", reason="every cell runs again with other settings")
 @notebooks
 def test_every_cell_runs_once_more(course, name):
-    run_again(course(name))
+    assert run_again(course(name)) == []
 
 
 @notebooks
 def test_every_cell_runs_with_other_settings(course, name):
     lab = course(name)
     lab.append_to_cell("FULL_RUN = False", "\n".join(f"{key} = {value}" for key, value in SETTINGS[name[:2]].items()))
-    run_again(lab)
+    assert run_again(lab) == []
 
 
 @needs("00_hello")

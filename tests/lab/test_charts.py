@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from musicgen.generation.steering import SteeringTrace
 from musicgen.lab.figures import charts
@@ -58,6 +59,7 @@ def test_names_from_anywhere_are_drawn():
     ]
     for ax in figures:
         ax.figure.draw_without_rendering()
+        assert any("x_{ \ufffd" in text.get_text() for text in ax.figure.findobj(Text))
 
 
 def test_totals_stack_their_parts_and_the_first_kind_orders_the_names():

@@ -1,4 +1,4 @@
-"""How generation goes round, and figure 3 of the poster: the program, and the model with its sizes."""
+"""Diagrams of the generation loop, of the program and of the model with its sizes (the poster's figure 3)."""
 
 import numpy as np
 from matplotlib.axes import Axes
