@@ -37,8 +37,8 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
     generation     new music
         generate       the settings, and continuing a prime frame by frame
         continuation   pieces that grow frame by frame, and what a model remembers
-        steps          the steps of a frame as modules that can be exported
-        engines        what computes the steps: PyTorch, ONNX Runtime
+        steps          the steps of a frame as modules that can be exported; guidance; they run in PyTorch
+        engines        the choice of an engine, and the one that runs exported steps in ONNX Runtime
         export         graphs for ONNX Runtime, in Python or a browser
         sampling       pure functions from logits to notes
         repetition     the repetition penalty
