@@ -6,6 +6,7 @@ orders.
 """
 
 import ast
+import importlib
 import os
 import random
 import re
@@ -188,6 +189,20 @@ def test_a_name_for_two_things_is_found(codes, names):
 @notebooks
 def test_no_two_cells_use_one_name_for_two_things(path):
     assert clashes(sources(read(path), "code")) == set()
+
+
+def imported_from_us(source):
+    """Yield (module, name) for each name that a cell imports from the package."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "musicgen":
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", PATHS + SOLUTIONS, ids=lambda path: path.stem)
+def test_every_name_that_it_imports_exists(path):
+    asked = {each for source in sources(read(path), "code") for each in imported_from_us(source)}
+    missing = [each for each in asked if not hasattr(importlib.import_module(each[0]), each[1])]
+    assert missing == []
 
 
 @notebooks
