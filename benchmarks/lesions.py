@@ -3,8 +3,9 @@
 The shipped model continues the first four seconds of each piece of the test split for 64 seconds: as it is, with copy
 attention switched off (all its weight on "no match"), with the context of the poster's attention cells set to zero, and
 without both. benchmarks/results/lesions.csv has a row for each variant, seed and span of eight seconds: the correlation
-of the pitch classes with the prime's, and the memory of `musicgen.evaluation.likeness`. Real pieces are the reference.
-A model that was trained without a part could do better than one that lost it: this shows what the trained one uses.
+of the pitch classes with the prime's, and the memory of `musicgen.evaluation.statistics`. Real pieces are the
+reference. A model that was trained without a part could do better than one that lost it: this shows what the trained
+one uses.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch
 
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
-from musicgen.evaluation.likeness import correlation, memory, pitch_classes
+from musicgen.evaluation.statistics import correlation, memory, pitch_classes
 from musicgen.generation import GenerationConfig, continue_rolls
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll

@@ -23,8 +23,8 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
     evaluation     how good a model and its music are
         likelihood     nll of whole pieces, and the baselines
         markov         a piece from the Markov baseline
-        statistics     rhythm, pitch, velocity and repetition of a piece
-        likeness       pulse, memory, continuity; a classifier that tells generated from real music
+        statistics     measures of one piece: rhythm, pulse, pitch, velocity, repetition, memory, continuity
+        likeness       means over many pieces; a classifier that tells generated from real music
         novelty        the longest run of notes that a piece shares with the training pieces
     training       the training loop
         trainer        the settings, the loop, stopping

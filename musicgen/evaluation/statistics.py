@@ -1,4 +1,4 @@
-"""Statistics of a piece, to compare real and generated music."""
+"""Measures of one piece, to compare real and generated music: rhythm, pitch, velocity, repetition, continuity."""
 
 import numpy as np
 
@@ -13,6 +13,10 @@ CHROMA_SECONDS = 2.0
 PERIOD_SECONDS = (0.5, 4.0)  # how long a bar may be
 TOLERANCE_SECONDS = 0.1
 REPEATED_TO_NEW = 9  # in a repetition, nine in ten onsets are repeated
+LAGS = slice(3, 41)  # frames: 0.15 to 2 s at 20 Hz
+PATTERN_SECONDS = 2.0
+MEMORY_SECONDS = 12.0
+INTERVALS = np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 1000])  # frames between onsets, as histogram edges
 
 
 def statistics(roll: PianoRoll) -> dict[str, float]:
@@ -160,3 +164,117 @@ def _longest_run(flags: np.ndarray) -> int:
     """Return the length of the longest run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def onset_autocorrelation(roll: PianoRoll) -> np.ndarray:
+    """Return the autocorrelation of the number of onsets per frame at lags of 3 to 40 frames, shape (38,)."""
+    counts = roll.onsets.sum(axis=1) - roll.onsets.sum(axis=1).mean()
+    power = (counts**2).sum()
+    if not power or len(counts) <= LAGS.stop:
+        return np.zeros(LAGS.stop - LAGS.start)
+    return np.array([(counts[lag:] * counts[:-lag]).sum() / power for lag in range(LAGS.start, LAGS.stop)])
+
+
+def pulse(roll: PianoRoll) -> tuple[float, float]:
+    """Measure how clear the pulse is: the standard deviation and the maximum of `onset_autocorrelation`."""
+    values = onset_autocorrelation(roll)
+    return float(values.std()), float(values.max())
+
+
+def memory(roll: PianoRoll, prime_frames: int = 0) -> float:
+    """Measure how closely the music repeats passages that were played shortly before.
+
+    Every second after the prime, the onsets of the next two seconds are compared with each stretch of equal length in
+    the 12 seconds before them, on the same pitches and with one frame of tolerance. The result is the mean of the best
+    F1 scores.
+    """
+    n = round(PATTERN_SECONDS * roll.fps)
+    reach = round(MEMORY_SECONDS * roll.fps)
+    step = round(PATTERN_SECONDS / 2 * roll.fps)
+    onsets = roll.onsets.astype(np.float32)
+    near = np.maximum(onsets, np.maximum(_shift(onsets, 1), _shift(onsets, -1)))
+    found = []
+    for start in range(max(n, prime_frames), roll.n_frames - n + 1, step):
+        pattern = onsets[start : start + n]
+        pattern_near = near[start : start + n]
+        if not pattern.sum():
+            continue
+        first = max(0, start - reach)
+        scores = [
+            ((pattern * near[s : s + n]).sum() + (pattern_near * onsets[s : s + n]).sum())
+            / max(1, pattern.sum() + onsets[s : s + n].sum())
+            for s in range(first, start - n + 1)
+        ]
+        found.append(max(scores, default=0.0))
+    return float(np.mean(found)) if found else 0.0
+
+
+def _shift(matrix: np.ndarray, frames: int) -> np.ndarray:
+    shifted = np.zeros_like(matrix)
+    if frames > 0:
+        shifted[frames:] = matrix[:-frames]
+    else:
+        shifted[:frames] = matrix[-frames:]
+    return shifted
+
+
+def pitch_classes(roll: PianoRoll) -> np.ndarray:
+    """Return the normalised pitch-class histogram of the notes, shape (12,); all zeros without notes."""
+    classes = np.bincount(roll.notes["pitch"] % 12, minlength=12).astype(float)
+    return classes / max(1.0, classes.sum())
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's correlation of two arrays; 0 if one of them is constant."""
+    return float(np.corrcoef(one, other)[0, 1]) if one.std() and other.std() else 0.0
+
+
+def steadiness(roll: PianoRoll, seconds: float = 4.0) -> float:
+    """Return the mean correlation between the pitch-class histograms of neighbouring blocks of a few seconds."""
+    n = round(seconds * roll.fps)
+    blocks = [pitch_classes(roll[start : start + n]) for start in range(0, roll.n_frames - n + 1, n)]
+    pairs = [correlation(a, b) for a, b in zip(blocks, blocks[1:]) if a.any() and b.any()]
+    return float(np.mean(pairs)) if pairs else 0.0
+
+
+def continuity(roll: PianoRoll, prime_frames: int, seconds: float = 10.0) -> dict[str, float]:
+    """Compare the first seconds of a continuation with its prime.
+
+    Returns
+    -------
+    dict of str to float
+        ``pitch_class_correlation``; ``density_shift``, the absolute log ratio of notes per second; ``pitch_shift`` in
+        semitones; ``interval_overlap`` of the histograms of inter-onset times, from 0 to 1.
+    """
+    prime = roll[:prime_frames]
+    after = roll[prime_frames : prime_frames + round(seconds * roll.fps)]
+    rates = [(part.n_notes + 1) / max(1, part.n_frames) for part in (prime, after)]
+    pitches = [part.notes["pitch"].mean() if part.n_notes else 60.0 for part in (prime, after)]
+    intervals = [onset_intervals(part) for part in (prime, after)]
+    return {
+        "pitch_class_correlation": correlation(pitch_classes(prime), pitch_classes(after)),
+        "density_shift": float(abs(np.log(rates[1] / rates[0]))),
+        "pitch_shift": float(abs(pitches[1] - pitches[0])),
+        "interval_overlap": float(np.minimum(*intervals).sum()),
+    }
+
+
+def onset_intervals(roll: PianoRoll) -> np.ndarray:
+    """Return the normalised histogram of inter-onset intervals; all zeros for fewer than two onsets."""
+    gaps = np.diff(np.flatnonzero(roll.onsets.any(axis=1)))
+    counts = np.histogram(gaps, INTERVALS)[0].astype(float)
+    return counts / max(1.0, counts.sum())
+
+
+def velocity_step(roll: PianoRoll) -> float:
+    """Return the mean absolute difference in velocity between successive notes."""
+    velocities = roll.notes["velocity"]
+    return float(np.abs(np.diff(velocities)).mean()) if len(velocities) > 1 else 0.0
+
+
+def pedal_statistics(roll: PianoRoll) -> tuple[float, float]:
+    """Return the share of frames with the pedal down, and the mean length of a press in seconds."""
+    if roll.pedal is None or not roll.pedal.any():
+        return 0.0, 0.0
+    n_presses = int(roll.pedal[0]) + int((roll.pedal[1:] & ~roll.pedal[:-1]).sum())
+    return float(roll.pedal.mean()), float(roll.pedal.sum() / n_presses / roll.fps)

@@ -3,18 +3,8 @@
 import numpy as np
 import pytest
 
-from musicgen.evaluation.likeness import (
-    classifier_auc,
-    continuity,
-    excerpt_statistics,
-    excerpts,
-    mean_measures,
-    memory,
-    pedal_statistics,
-    pulse,
-    steadiness,
-    velocity_step,
-)
+from musicgen.evaluation.likeness import classifier_auc, excerpt_statistics, excerpts, mean_measures
+from musicgen.evaluation.statistics import continuity, memory, pedal_statistics, pulse, steadiness, velocity_step
 from musicgen.piano_roll import PianoRoll
 
 
