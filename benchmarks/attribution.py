@@ -60,7 +60,7 @@ def minutes_of(rolls: RollCache) -> list[Minute]:
 def hidden_states(model: AttentionLSTM, roll: PianoRoll) -> np.ndarray:
     """Return the means and standard deviations over time of the last hidden states, shape (2 * hidden_size,)."""
     velocity = torch.tensor(roll.velocity)[None] / 127
-    pedal = torch.zeros(velocity.shape[:2]) if roll.pedal is None else torch.tensor(roll.pedal)[None].float()
+    pedal = torch.tensor(roll.pedal_down)[None].float()
     hidden = model.eval()(velocity, pedal=pedal)[0].hidden[0]  # (T, H)
     return torch.cat([hidden.mean(dim=0), hidden.std(dim=0)]).numpy()
 

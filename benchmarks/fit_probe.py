@@ -55,7 +55,7 @@ def draw_windows(
 def features_of(model: AttentionLSTM, rolls: list[PianoRoll], labels: list[int], n_prime: int) -> Tensor:
     """Return what the probe sees of each segment after the prime, shape (n_rolls, N_SEGMENTS, 4 L H)."""
     velocity = torch.from_numpy(np.stack([roll.velocity for roll in rolls])) / 127
-    pedal = np.stack([np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal for roll in rolls])
+    pedal = np.stack([roll.pedal_down for roll in rolls])
     beats = np.stack([beat_features(roll.beats, roll.n_frames + 1, roll.fps)[1:] for roll in rolls])
     inputs = torch.tensor(labels), torch.from_numpy(pedal).float(), torch.from_numpy(beats)
     hidden = model(velocity, None, *inputs)[0].all_hidden  # (B, T, L H)

@@ -32,7 +32,8 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         optim          optimizers, schedules, averages of weights, precision
         device_windows training windows that are cut on the training device
         checkpoint     a trained model as one safe file
-        resume         continuing a run
+        progress       the progress of a run, its record and its log
+        resume         continuing a run: its lock, and the states of optimizer and random numbers
         run            from rolls and settings to a trainer
     generation     new music
         generate       the settings, and continuing a prime frame by frame

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 
 from musicgen import commands
@@ -14,7 +14,7 @@ from musicgen.piano_roll import DEFAULT_FPS
 from musicgen.utils.devices import DEVICES, device_errors
 from musicgen.utils.files import printable
 from musicgen.utils.settings import help_of
-from musicgen.utils.signals import Terminated, terminate_by_exception
+from musicgen.utils.signals import Stopped, Terminated, terminate_by_exception
 
 
 class Parser(ArgumentParser):
@@ -115,12 +115,19 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, help=engine)
     config_options(parser, GenerationConfig, "bpm", "beat")
     text = "Tempo after the prime in beats per minute, or none to play freely. Default: the prime's own."
-    parser.add_argument("--bpm", type=tempo, metavar="N|none", help=text)
+    parser.add_argument("--bpm", action=StoreTempo, default=SUPPRESS, metavar="N|none", help=text)
 
 
-def tempo(text: str) -> float | str:
-    """Parse a tempo in beats per minute; return the word "none" unchanged."""
-    return text if text == "none" else float(text)
+class StoreTempo(Action):
+    """Store a tempo as ``bpm``; the word "none" stores False as ``beat``."""
+
+    def __call__(self, parser: ArgumentParser, args: Namespace, text: str, option: str | None = None) -> None:
+        """Parse and store the value of the option."""
+        args.beat = text != "none"
+        try:
+            args.bpm = float(text) if args.beat else 0.0
+        except ValueError:
+            parser.error(f"argument {option}: invalid tempo value: {text!r}")
 
 
 def download_options(parser: ArgumentParser) -> None:
@@ -157,7 +164,7 @@ def make_parser(command: str | None) -> Parser:
     choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for name, (run, add_options) in COMMANDS.items():
         sub = choices.add_parser(name, help=run.__doc__, description=run.__doc__)
-        sub.set_defaults(run=run, stopped_by=None, advice="; continue with --resume")
+        sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
         if name == command:
             add_options(sub)
@@ -187,9 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
         commands.say(f"musicgen: {error}")
         return 2
     except (KeyboardInterrupt, Terminated) as stop:
-        return stopped_by(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-    if args.stopped_by:
-        return stopped_by(args.stopped_by, args.advice)
+        return report_stop(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    except Stopped as stop:
+        return report_stop(stop.number, stop.advice)
     for name, value in result.items():
         commands.say(f"{name}: {value}")
     if args.json and result:
@@ -203,7 +210,7 @@ def give_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
-def stopped_by(number: int, advice: str = "") -> int:
+def report_stop(number: int, advice: str = "") -> int:
     """Print which signal stopped the command, and return the exit code that shells expect."""
     commands.say(f"musicgen: stopped by {signal.Signals(number).name}{advice}")
     return 128 + number

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import Performance, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
+from musicgen.utils.settings import only_fields
+from musicgen.utils.signals import Stopped
 
-MOST_EPOCHS = 100_000
 MOST_BEATS = 10_000  # of a recording
 MOST_FILES = 100  # pieces of one `generate`
 
@@ -90,27 +91,24 @@ def train_command(args: Namespace) -> dict:
     from musicgen.scaling.torchrun import joined, rank
 
     with joined(args.device):
-        result = _train(args)
-        return {} if rank() else result
+        result, stopped_by = _train(args)
+        is_first = rank() == 0
+    if stopped_by:
+        raise Stopped(stopped_by, "; continue with --resume")
+    return result if is_first else {}
 
 
-def _train(args: Namespace) -> dict:
-    """Train in this process."""
+def _train(args: Namespace) -> tuple[dict, int | None]:
+    """Train in this process; return the result, and the number of the signal that stopped the run, or None."""
     from musicgen.scaling.torchrun import DistributedTrainer, n_ranks, one_by_one, rank
     from musicgen.training import Trainer
     from musicgen.training.resume import files_of_run
-    from musicgen.training.run import FINE_TUNING, make_trainer
+    from musicgen.training.run import make_trainer, settings_of_run
 
     check_writable(Path(args.out).absolute())  # as the next line, before a large corpus is sampled
     files_of_run(Path(args.out), args.resume)
     start = load_piano_model(args.start) if args.start else None
-    sizes_kind, windows_kind, recipe_kind = training_config_classes()
-    unless_typed = FINE_TUNING if start else {}
-    sizes = replace(start.model.config, **typed(sizes_kind, args)) if start else config_of(sizes_kind, args)
-    windows = windows_kind(**{**only_fields(windows_kind, unless_typed), **typed(windows_kind, args)})
-    recipe = recipe_kind(**{**only_fields(recipe_kind, unless_typed), **typed(recipe_kind, args)})
-    if "minutes" in vars(args) and "n_epochs" not in vars(args):
-        recipe = replace(recipe, n_epochs=MOST_EPOCHS)  # only the time counts
+    sizes, windows, recipe, chosen = settings_of_run(vars(args), start and start.model.config)
     with one_by_one():
         rolls = load_rolls(args.data_dirs, sizes.fps, progress=rank() == 0)
     known = {piece.composer for piece in rolls.select(split="train").pieces}
@@ -132,11 +130,9 @@ def _train(args: Namespace) -> dict:
         kind=DistributedTrainer if several else Trainer,
         validate=validate_together(rolls.select(split="validation")) if several else None,
     )
-    if unless_typed and rank() == 0:
-        chosen = {name: value for name, value in unless_typed.items() if name not in vars(args)}
+    if chosen and rank() == 0:
         say(f"training further with {', '.join(f'{name} {value}' for name, value in chosen.items())}")
     history = trainer.run(args.resume)
-    args.stopped_by = trainer.stop.number
     n_epochs = trainer.progress.epoch
     if rank() == 0 and n_epochs == recipe.n_epochs:
         say(f"finished {n_epochs} epochs; train more with --resume --n-epochs {2 * n_epochs}")
@@ -145,7 +141,8 @@ def _train(args: Namespace) -> dict:
     if start and history:
         result["start_nll"] = history[0]["validation_nll"]
     result |= {name: best.get(name) for name in ("validation_nll", "train_nll")}
-    return result | {"seconds": round(trainer.progress.seconds, 1)}
+    result["seconds"] = round(trainer.progress.seconds, 1)
+    return result, trainer.stop.number
 
 
 def training_config_classes() -> tuple[type, ...]:
@@ -193,8 +190,6 @@ def generate_command(args: Namespace) -> dict:
     from musicgen.utils.devices import choose_device
 
     outputs = output_files(args)
-    args.beat = args.bpm != "none"
-    args.bpm = (args.bpm if args.beat else None) or 0.0
     config = config_of(GenerationConfig, args)
     device = choose_device(args.device)
     performance = read_performance(args.prime) if args.prime else None
@@ -217,8 +212,7 @@ def generate_command(args: Namespace) -> dict:
     if bpm:
         say(f"beat found: {bpm:.0f} per minute (--bpm sets another, --bpm none plays freely)")
     if stopped_by and not n_new:
-        args.stopped_by = stopped_by
-        return {}
+        raise Stopped(stopped_by)
 
     written = [without_prime(piece, n_prime) for piece in pieces] if args.only_new else pieces
     beats = pieces[0].beats
@@ -228,8 +222,7 @@ def generate_command(args: Namespace) -> dict:
 
     files = [path for paths in outputs for path in paths.values()]
     if stopped_by:
-        args.stopped_by = stopped_by
-        args.advice = f" after {n_new / fps:g} s of new music; wrote {shortened(files)}"
+        raise Stopped(stopped_by, f" after {n_new / fps:g} s of new music; wrote {shortened(files)}")
     result = {
         "n_notes": sum(piece.n_notes for piece in written),
         "prime": title,
@@ -339,6 +332,7 @@ def choose_prime(
 def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll | None) -> dict[str, str]:
     """Return the given options that have no effect, and the reason for each."""
     config = model.config
+    bpm = vars(args).get("bpm")
     no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
     no_probe = "" if config.probe else "the model has no probe to choose by"
     no_home = "" if config.home else "the model knows no home"
@@ -351,8 +345,8 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
         "strength": no_probe,
         "home": no_home,
         "feedback": no_home or ("" if vars(args).get("home", True) else "--no-home switches it off"),
-        "beats_per_bar": "" if args.bpm else "it needs --bpm",
-        "bpm": "" if config.beats or not args.bpm else "the model knows no beats",
+        "beats_per_bar": "" if bpm else "it needs --bpm",
+        "bpm": "" if config.beats or not bpm else "the model knows no beats",
         "only_new": "" if prime or not args.only_new else "there is no opening to leave out",
     }
     return {option: reason for option, reason in reasons.items() if reason and option in vars(args)}
@@ -413,14 +407,4 @@ def download_command(args: Namespace) -> dict:
 
 def config_of(kind: type, args: Namespace):
     """Build a config of class `kind` from the options that were given; the others have their defaults."""
-    return kind(**typed(kind, args))
-
-
-def typed(kind: type, args: Namespace) -> dict:
-    """Return the options that were given for a config of class `kind`."""
-    return only_fields(kind, vars(args))
-
-
-def only_fields(kind: type, values: dict) -> dict:
-    """Return the values whose names are fields of a config of class `kind`."""
-    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
+    return kind(**only_fields(kind, vars(args)))

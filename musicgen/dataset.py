@@ -375,7 +375,7 @@ class WindowBatches:
         velocity, lengths = pad([roll.velocity for roll in rolls], n_frames)
         pedal = np.zeros(velocity.shape[:2], np.float32)
         for row, roll in zip(pedal, rolls):
-            row[: roll.n_frames] = 0 if roll.pedal is None else roll.pedal
+            row[: roll.n_frames] = roll.pedal_down
         beats = [
             beat_features(roll.beats if known else None, n_frames, roll.fps) for roll, known in zip(rolls, with_beats)
         ]

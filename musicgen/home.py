@@ -60,7 +60,7 @@ def _of_all_pitches(opening: PianoRoll) -> list[float]:
     lengths = (notes["end_frame"] - notes["start_frame"]) / opening.fps
     chords = opening.onsets.sum(axis=1)
     chords = chords[chords > 0]
-    pedal = 0.0 if opening.pedal is None else opening.pedal.mean()
+    pedal = opening.pedal_down.mean()
     return [
         np.log(len(notes) / max(1.0, opening.duration_seconds) / 8),
         2 * velocities.mean() - 1,

@@ -106,6 +106,11 @@ class PianoRoll:
         return read_only(starts_of_runs(self.active))
 
     @property
+    def pedal_down(self) -> np.ndarray:
+        """The pedal as the model sees it: bool, shape (n_frames,), false where the pedal is up or unknown."""
+        return np.zeros(self.n_frames, bool) if self.pedal is None else self.pedal
+
+    @property
     def n_notes(self) -> int:
         """The number of notes (runs of sounding frames)."""
         return int(self.onsets.sum())

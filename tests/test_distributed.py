@@ -23,7 +23,7 @@ from musicgen.__main__ import main
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.scaling import torchrun as distributed
 from musicgen.training import TrainConfig, Trainer, load_checkpoint
-from musicgen.training.resume import Progress
+from musicgen.training.progress import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 SIZES = {"n_pitches": 5, "hidden_size": 4, "n_layers": 1, "n_attention_layers": 1, "attention_size": 2}
@@ -152,7 +152,7 @@ def test_where_one_is_killed_the_other_ends_with_a_message_and_the_last_checkpoi
 
 def test_processes_that_find_different_checkpoints_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed.distributed, "broadcast", lambda tensor, source: tensor.fill_(8))
-    monkeypatch.setattr(distributed.DistributedTrainer, "_any", lambda self, flag: flag)
+    monkeypatch.setattr(distributed.DistributedTrainer, "_any_process", lambda self, flag: flag)
     model = AttentionLSTM(ModelConfig(**SIZES, copy_span=4))
     trainer = distributed.DistributedTrainer(model, Sequences(), validate, TrainConfig(), tmp_path)
     with pytest.raises(ValueError, match="different checkpoints"):

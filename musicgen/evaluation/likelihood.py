@@ -70,7 +70,7 @@ def fit_baselines(rolls: Sequence[PianoRoll]) -> Baselines:
     on = np.zeros((2, N_PITCHES + 1))
     struck = np.ones(N_VELOCITIES)
     for roll in rolls:
-        state = np.column_stack([roll.active, _pedal(roll)])  # the pedal as one more pitch
+        state = np.column_stack([roll.active, roll.pedal_down])  # the pedal as one more pitch
         before = state[:-1]
         after = state[1:]
         frames += np.stack([(~before).sum(0), before.sum(0)])
@@ -94,10 +94,6 @@ def baseline_nlls(baselines: Baselines, rolls: Sequence[PianoRoll]) -> dict[str,
             sums[name] -= float(torch.where(after, p, 1 - p).log().sum())
         n_frames += len(after)
     return {name: total / n_frames for name, total in sums.items()}
-
-
-def _pedal(roll: PianoRoll) -> np.ndarray:
-    return np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal
 
 
 class FramesToScore(NamedTuple):
@@ -247,7 +243,7 @@ def _padded(rolls: list[PianoRoll], with_beats: bool) -> tuple[Tensor, Tensor, T
     if with_beats:
         beats = np.stack([beat_features(roll.beats, velocity.shape[1], roll.fps) for roll in rolls])
     for row, roll in zip(pedal, rolls):
-        row[: roll.n_frames] = _pedal(roll)
+        row[: roll.n_frames] = roll.pedal_down
     return (
         torch.from_numpy(velocity),
         torch.from_numpy(pedal),

@@ -151,9 +151,8 @@ def mean_measures(rolls: Sequence[PianoRoll], prime_frames: int) -> dict[str, fl
 
 def mean_press(rolls: Sequence[PianoRoll]) -> float:
     """Return the mean length of all pedal presses in several rolls, in seconds."""
-    pedals = [np.concatenate([[False], roll.pedal]) for roll in rolls if roll.pedal is not None]
-    n_presses = sum(int((pedal[1:] & ~pedal[:-1]).sum()) for pedal in pedals)
-    return sum(int(pedal.sum()) for pedal in pedals) / max(1, n_presses) / rolls[0].fps
+    presses = [(end - start) / roll.fps for roll in rolls for start, end in roll.pedal_spans()]
+    return float(np.mean(presses)) if presses else 0.0
 
 
 def by_half_minutes(rolls: Sequence[PianoRoll], prime_frames: int) -> list[dict[str, float]]:

@@ -274,7 +274,7 @@ def velocity_step(roll: PianoRoll) -> float:
 
 def pedal_statistics(roll: PianoRoll) -> tuple[float, float]:
     """Return the share of frames with the pedal down, and the mean length of a press in seconds."""
-    if roll.pedal is None or not roll.pedal.any():
+    presses = [end - start for start, end in roll.pedal_spans()]  # frames
+    if not presses:
         return 0.0, 0.0
-    n_presses = int(roll.pedal[0]) + int((roll.pedal[1:] & ~roll.pedal[:-1]).sum())
-    return float(roll.pedal.mean()), float(roll.pedal.sum() / n_presses / roll.fps)
+    return sum(presses) / roll.n_frames, float(np.mean(presses)) / roll.fps

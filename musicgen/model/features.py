@@ -102,21 +102,6 @@ def pedal_history(pedal: Tensor, state: PedalState | None = None) -> tuple[Tenso
     return features, PedalState(down[:, -1], age[:, -1])
 
 
-def velocities_below(velocity: Tensor) -> Tensor:
-    """Return features (..., K, 3) of the velocities below each pitch: the nearest, the mean, and whether any exist."""
-    K = velocity.shape[-1]
-    struck = (velocity > 0).to(velocity.dtype)
-    n_lower = struck.cumsum(-1) - struck
-    mean = (velocity.cumsum(-1) - velocity) / n_lower.clamp(min=1)
-    nearest = F.pad(velocity, (1, -1))  # of the pitch just below, 0 if it is not struck
-    distance = 1
-    while distance < K:  # a scan by doubling: after each pass `nearest` has looked twice as far down
-        lower = F.pad(nearest, (distance, -distance))
-        nearest = torch.where(nearest > 0, nearest, lower)
-        distance *= 2
-    return torch.stack([nearest, mean, (n_lower > 0).to(velocity.dtype)], dim=-1)
-
-
 def frames_since(changed: Tensor, age: Tensor, max_age: float) -> Tensor:
     """Return the number of frames since each value last changed.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR, velocities_below
+from musicgen.model.features import ACTIVE, N_FEATURES, N_NEAR
 from musicgen.model.home import Home
 
 N_VELOCITIES = 32  # bins of MIDI velocities
@@ -326,6 +326,21 @@ def decode_frame(
             break
         next_frame = decided
     return next_frame, logits, conditioned
+
+
+def velocities_below(velocity: Tensor) -> Tensor:
+    """Return features (..., K, 3) of the velocities below each pitch: the nearest, the mean, and whether any exist."""
+    K = velocity.shape[-1]
+    struck = (velocity > 0).to(velocity.dtype)
+    n_lower = struck.cumsum(-1) - struck
+    mean = (velocity.cumsum(-1) - velocity) / n_lower.clamp(min=1)
+    nearest = F.pad(velocity, (1, -1))  # of the pitch just below, 0 if it is not struck
+    distance = 1
+    while distance < K:  # a scan by doubling: after each pass `nearest` has looked twice as far down
+        lower = F.pad(nearest, (distance, -distance))
+        nearest = torch.where(nearest > 0, nearest, lower)
+        distance *= 2
+    return torch.stack([nearest, mean, (n_lower > 0).to(velocity.dtype)], dim=-1)
 
 
 def velocity_bins(velocity: Tensor) -> Tensor:

@@ -80,12 +80,12 @@ class DistributedTrainer(Trainer):
         """True in the first process, which alone writes checkpoints and shows progress."""
         return rank() == 0
 
-    def _broadcast(self) -> None:
+    def _broadcast_weights(self) -> None:
         with _or_lost(), torch.no_grad():
             distributed.broadcast(first := torch.tensor(self.progress.updates), 0)
             for weight in self.model.parameters():
                 distributed.broadcast(weight, 0)
-        if self._any(first.item() != self.progress.updates):
+        if self._any_process(first.item() != self.progress.updates):
             raise ValueError("the processes find different checkpoints: they must share the run folder")
 
     def _shard(self, batch: Batch) -> Batch:
@@ -104,11 +104,11 @@ class DistributedTrainer(Trainer):
     def _all_reduce(self, tensors: list[Tensor]) -> None:
         all_reduce(tensors)
 
-    def _any(self, flag: bool) -> bool:
+    def _any_process(self, flag: bool) -> bool:
         all_reduce([raised := torch.tensor(float(flag))])
         return bool(raised)
 
-    def _mean(self, value: float) -> float:
+    def _mean_of_processes(self, value: float) -> float:
         return mean_of(value, 1.0)
 
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from musicgen.model import AttentionLSTM, ModelConfig
 from musicgen.model.origin import Origin, checksum
 from musicgen.piano_roll import DEFAULT_FPS
-from musicgen.training.resume import check_record
+from musicgen.training.progress import check_record
 from musicgen.utils.files import atomic_write, printable
 
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "pretrained" / "maestro.safetensors"

@@ -41,7 +41,7 @@ class DeviceWindows:
         factors = [1.0, *np.exp(stretches)]
         versions = [roll if factor == 1 else roll.stretch(factor) for factor in factors for roll in rolls]
         self.velocity = self._join([roll.velocity for roll in versions])  # (N, 88), N frames of all versions
-        self.pedal = self._join([_pedal(roll) for roll in versions])  # (N,)
+        self.pedal = self._join([roll.pedal_down.astype(np.float32) for roll in versions])  # (N,)
         beats = [beat_features(roll.beats, roll.n_frames, roll.fps).astype(np.float16) for roll in versions]
         self.beats = self._join(beats)  # (N, N_BEAT_FEATURES)
         lengths = np.array([roll.n_frames for roll in versions])
@@ -104,12 +104,6 @@ class DeviceWindows:
 
     def _join(self, parts: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts)).to(self.device)
-
-
-def _pedal(roll: PianoRoll) -> np.ndarray:
-    if roll.pedal is None:
-        return np.zeros(roll.n_frames, np.float32)
-    return roll.pedal.astype(np.float32)
 
 
 def _room(roll: PianoRoll) -> tuple[int, int]:

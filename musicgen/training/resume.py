@@ -1,11 +1,9 @@
-"""The progress of a training run: stored to resume it, and validated before it is used."""
+"""Resuming a training run: its lock and files, and the states of optimizer and random numbers in a checkpoint."""
 
-import csv
 import math
 import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,67 +11,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from musicgen.training.optim import WeightAverage
-from musicgen.utils.files import atomic_write
+from musicgen.training.progress import Progress, validate_progress, validated_every
 from musicgen.utils.locks import Lock, exclusive
 from musicgen.utils.progress import print_above_bar
 
 RUN_FILES = ("best.safetensors", "latest.safetensors", "previous.safetensors", "log.csv")
 # What the optimizers keep for each weight, in its shape; only "step" is one number.
 KEPT = {"SGD": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
-COUNTS = {"epoch", "batch", "updates", "n_frames"}
-PROGRESS = ("epoch", "batch", "updates", "loss_sum", "n_frames", "seconds", "epoch_began", "history")
-ROW = ("epoch", "updates", "learning_rate", "train_nll", "validation_nll", "seconds")
-LONGEST_SETTING = 100  # characters
 RANDOM_STATE = "random_state"
 DEVICE_STATE = "random_state.device"
-
-
-@dataclass
-class Progress:
-    """Progress of a run: the numbers of finished epochs, batches and updates, the losses, and the times.
-
-    ``batch`` counts the finished batches of the next epoch. ``loss_sum`` and ``n_frames`` count since the last
-    validation. ``seconds`` and ``epoch_began`` are times of the run: now (when it is saved), and when the epoch began.
-    ``history`` has a row for each validation.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    updates: int = 0
-    loss_sum: float = 0.0
-    n_frames: int = 0
-    seconds: float = 0.0
-    epoch_began: float = 0.0
-    history: list[dict] = field(default_factory=list)
-
-    def add(self, loss: float, n_frames: int) -> None:
-        """Count an optimizer step."""
-        self.batch += 1
-        self.updates += 1
-        self.loss_sum += loss
-        self.n_frames += n_frames
-
-    def finish_epoch(self, seconds: float) -> None:
-        """Go on to the next epoch, which begins `seconds` after the start of the run."""
-        self.epoch += 1
-        self.batch = 0
-        self.seconds = seconds
-        self.epoch_began = seconds
-
-    def add_row(self, learning_rate: float, validation_nll: float) -> None:
-        """Add a row to the history. Before the first update there is no training loss."""
-        train_nll = self.loss_sum / self.n_frames if self.n_frames else None
-        row = {
-            "epoch": self.epoch,
-            "updates": self.updates,
-            "learning_rate": learning_rate,
-            "train_nll": train_nll,
-            "validation_nll": validation_nll,
-            "seconds": round(self.seconds, 1),
-        }
-        self.history = [*self.history, row]
-        self.loss_sum = 0.0
-        self.n_frames = 0
 
 
 @contextmanager
@@ -139,7 +85,7 @@ def progress_from_checkpoint(
         raise ValueError("holds a model, but no training state to resume from")
     try:
         torch.Generator().set_state(tensors[RANDOM_STATE])
-        progress = validate_progress(record["progress"], n_epochs, _validated_every(record))
+        progress = validate_progress(record["progress"], n_epochs, validated_every(record))
         return progress, _read_optimizer(tensors, optimizer, progress.updates)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot be resumed: {error}") from error
@@ -171,70 +117,6 @@ def restore_random_states(tensors: Mapping[str, Tensor], device: torch.device) -
         torch.get_device_module(device).set_rng_state(tensors[DEVICE_STATE], device)
 
 
-def _validated_every(record: dict) -> int:
-    """Return the number of epochs between two validations; 1 in older records."""
-    every = record.get("training", {}).get("validate_every", 1)
-    return every if isinstance(every, int) and every > 0 else 1
-
-
-def validate_progress(kept: dict, n_epochs: int = 100_000, every: int = 1) -> Progress:
-    """Validate and return the progress read from JSON.
-
-    Parameters
-    ----------
-    kept : dict
-        The fields of a `Progress`; in older records, without ``epoch_began``.
-    n_epochs : int
-        The largest number of epochs.
-    every : int
-        Epochs between two validations.
-
-    Raises
-    ------
-    ValueError
-        If a value is missing or invalid.
-    """
-    is_older = isinstance(kept, dict) and "epoch_began" not in kept
-    if is_older:
-        kept = {**kept, "epoch_began": 0.0}
-    _check_names(kept, PROGRESS)
-    at = Progress(**kept)
-    rows = at.history if isinstance(at.history, list) else [None]
-    for values, names in [(kept, PROGRESS), *((row, ROW) for row in rows)]:
-        _check_names(values, names)
-        for name in set(names) - {"history"}:
-            if name == "train_nll" and values["epoch"] == 0 and values[name] is None:
-                continue  # the loss of a model that training starts from
-            kind, lowest, highest = (int, 0, 2**53) if name in COUNTS else ((int, float), -1e300, 1e300)
-            value = values[name]
-            if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value <= highest:
-                raise ValueError(f"its {name} is {reprlib.repr(value)}")
-    epochs = [row["epoch"] for row in rows]
-    ascending = all(before < after for before, after in zip(epochs, [*epochs[1:], at.epoch + 1]))
-    if at.epoch > n_epochs or not ascending or not set(range(every, at.epoch + 1, every)) <= set(epochs):
-        raise ValueError(f"its history does not fit epoch {reprlib.repr(at.epoch)}: {reprlib.repr(at.history)}")
-    if is_older and at.history:
-        at.epoch_began = at.history[-1]["seconds"]  # right if every epoch was validated
-    return at
-
-
-def _check_names(values: object, names: tuple[str, ...]) -> None:
-    """Raise ValueError unless `values` is a dict with exactly these keys."""
-    if not isinstance(values, dict) or values.keys() != set(names):
-        found = list(values) if isinstance(values, dict) else values
-        raise ValueError(f"expected the entries {', '.join(names)}, not {reprlib.repr(found)}")
-
-
-def validate_settings(settings: object) -> None:
-    """Raise ValueError unless settings from JSON are a dict from names to numbers or short texts."""
-    if not isinstance(settings, dict):
-        raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
-    for name, value in settings.items():
-        text = isinstance(value, str) and len(value) <= LONGEST_SETTING
-        if not name.isidentifier() or not (text or (isinstance(value, (int, float)) and not math.isnan(value))):
-            raise ValueError(f"{reprlib.repr(name)} cannot be {reprlib.repr(value)}")
-
-
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """Return the state of an optimizer as named tensors."""
     return {
@@ -243,14 +125,6 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
         for name, value in values.items()
         if value is not None
     }
-
-
-def write_log(path: Path, history: list[dict]) -> None:
-    """Write a history as a CSV file."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ROW)
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def _read_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer, updates: int) -> dict:
@@ -306,13 +180,3 @@ def _flat(nested: object, name: str = "") -> dict:
     if not isinstance(nested, dict):
         return {name.removeprefix("."): nested}
     return {path: value for key, inner in nested.items() for path, value in _flat(inner, f"{name}.{key}").items()}
-
-
-def check_record(record: dict) -> None:
-    """Raise ValueError if the progress, history or settings in a record have wrong types or values."""
-    for name in ("training", "windows"):
-        validate_settings(record.get(name, {}))
-    if not isinstance(record.get("data", {}), dict):
-        raise ValueError("its description of the data is not a dict")
-    if "progress" in record:
-        validate_progress(record["progress"], every=_validated_every(record))

@@ -1,8 +1,9 @@
 """A training run on a corpus: makes a trainer from rolls, settings and, optionally, a trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from musicgen.training.checkpoint import Checkpoint, load_checkpoint
 from musicgen.training.device_windows import DeviceWindows
 from musicgen.training.trainer import TrainConfig, Trainer
 from musicgen.utils.devices import choose_device
+from musicgen.utils.settings import only_fields
 
 # What training from a trained model takes unless told otherwise: small steps that do not undo what was learned.
 FINE_TUNING = {
@@ -25,6 +27,7 @@ FINE_TUNING = {
     "max_transpose": 2,
 }
 
+MOST_EPOCHS = 100_000
 ADDABLE = ("home", "probe")  # parts that a trained model can be given
 
 
@@ -93,6 +96,36 @@ def make_trainer(
         progress=progress,
         validate_first=checkpoint is not None,
     )
+
+
+def settings_of_run(
+    values: Mapping[str, Any], start: ModelConfig | None = None
+) -> tuple[ModelConfig, WindowConfig, TrainConfig, dict]:
+    """Return the settings of a run from the values that a user gave; all others have their defaults.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        By the names of the fields. Other names are ignored.
+    start : ModelConfig, optional
+        The sizes of a trained model that the run starts from. Then `FINE_TUNING` has the defaults of the recipe.
+
+    Returns
+    -------
+    sizes : ModelConfig
+    windows : WindowConfig
+    recipe : TrainConfig
+        If only ``minutes`` was given, and not ``n_epochs``, the time alone ends the run.
+    chosen : dict
+        The values of `FINE_TUNING` that were taken.
+    """
+    chosen = {name: value for name, value in FINE_TUNING.items() if name not in values} if start else {}
+    sizes = replace(start or ModelConfig(), **only_fields(ModelConfig, values))
+    windows = WindowConfig(**only_fields(WindowConfig, {**chosen, **values}))
+    recipe = TrainConfig(**only_fields(TrainConfig, {**chosen, **values}))
+    if "minutes" in values and "n_epochs" not in values:
+        recipe = replace(recipe, n_epochs=MOST_EPOCHS)
+    return sizes, windows, recipe, chosen
 
 
 def make_batches(rolls: RollCache, windows: WindowConfig, model: AttentionLSTM) -> Batches:

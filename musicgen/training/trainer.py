@@ -25,9 +25,9 @@ from musicgen.training.optim import (
     parse_rates,
     rate_factor,
 )
+from musicgen.training.progress import Progress, write_log
 from musicgen.training.resume import (
     RUN_FILES,
-    Progress,
     check_same,
     files_of_run,
     optimizer_tensors,
@@ -36,7 +36,6 @@ from musicgen.training.resume import (
     read_average,
     restore_random_states,
     run_lock,
-    write_log,
 )
 from musicgen.utils.inference import modes_kept
 from musicgen.utils.progress import print_above_bar, progress_bar
@@ -211,7 +210,7 @@ class Trainer:
 
     # Hooks of musicgen.scaling; the defaults train on one machine.
 
-    def _broadcast(self) -> None:
+    def _broadcast_weights(self) -> None:
         """Copy the weights of the first process to all others."""
 
     def _shard(self, batch: Batch) -> Batch:
@@ -221,11 +220,11 @@ class Trainer:
     def _all_reduce(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its sum over all processes."""
 
-    def _any(self, flag: bool) -> bool:
+    def _any_process(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
         return flag
 
-    def _mean(self, value: float) -> float:
+    def _mean_of_processes(self, value: float) -> float:
         """Return the mean of a number over all processes."""
         return value
 
@@ -238,7 +237,7 @@ class Trainer:
             self._restore(found)
         else:
             torch.manual_seed(self.config.seed)
-        self._broadcast()
+        self._broadcast_weights()
         if not found:
             self.average = WeightAverage(self.model, self.config.average_decay) if self.average else None
         self.clock = Clock(self.progress.seconds)
@@ -247,7 +246,7 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Return whether the run is stopped or complete."""
-        return self._any(self._is_complete() or self.ended or self.stop.is_set())
+        return self._any_process(self._is_complete() or self.ended or self.stop.is_set())
 
     def _is_complete(self) -> bool:
         """Return whether all epochs are done, or the minutes are over."""
@@ -255,44 +254,44 @@ class Trainer:
 
     def _is_unvalidated(self) -> bool:
         """Return whether an epoch has just ended without a validation."""
-        at = self.progress
-        validated = at.history[-1]["epoch"] if at.history else 0
-        return not at.batch and at.epoch > validated
+        progress = self.progress
+        validated = progress.history[-1]["epoch"] if progress.history else 0
+        return not progress.batch and progress.epoch > validated
 
     def _share_of_time(self, seconds: float) -> float:
         """Return the share of `TrainConfig.minutes` that has passed, equal in all processes; 0 without a time limit."""
         if not self.config.minutes:
             return 0.0
-        return self._mean(seconds / (60 * self.config.minutes))
+        return self._mean_of_processes(seconds / (60 * self.config.minutes))
 
     def _run_epoch(self) -> None:
         """Train the rest of an epoch. Save a checkpoint every few minutes, when the run is stopped, and at the end."""
-        at = self.progress
+        progress = self.progress
         batches = self._batches_of_epoch()
-        n_batches = batches.n_batches(at.epoch)
-        name = f"epoch {at.epoch + 1}/{self.config.n_epochs}"
-        with progress_bar(name, n_batches, "batch", self.show_progress and self.writes, at.batch) as bar:
-            for batch in islice(batches.epoch(at.epoch), at.batch, None):
-                if self._any(self.ended or self.stop.is_set()):
+        n_batches = batches.n_batches(progress.epoch)
+        name = f"epoch {progress.epoch + 1}/{self.config.n_epochs}"
+        with progress_bar(name, n_batches, "batch", self.show_progress and self.writes, progress.batch) as bar:
+            for batch in islice(batches.epoch(progress.epoch), progress.batch, None):
+                if self._any_process(self.ended or self.stop.is_set()):
                     self._save_latest()
                     return
                 share_of_time = self._share_of_time(self.clock.seconds())
-                if share_of_time >= 1 and at.batch:  # an epoch has at least one update
+                if share_of_time >= 1 and progress.batch:  # an epoch has at least one update
                     break
-                share_of_epochs = (at.epoch + at.batch / n_batches) / self.config.n_epochs
+                share_of_epochs = (progress.epoch + progress.batch / n_batches) / self.config.n_epochs
                 self.update(batch, max(share_of_epochs, share_of_time))
                 self.ended = self.callback(self)
-                bar.set_postfix_str(f"nll {at.loss_sum / max(1, at.n_frames):.3f}", refresh=False)
+                bar.set_postfix_str(f"nll {progress.loss_sum / max(1, progress.n_frames):.3f}", refresh=False)
                 bar.update()
-                if self.clock.is_time_to_save() and at.batch < n_batches:
+                if self.clock.is_time_to_save() and progress.batch < n_batches:
                     self._save_latest()
         self._finish_epoch()
         self.ended = self.callback(self) or self.ended
 
     def _batches_of_epoch(self) -> Batches:
         """Return the batches of this epoch, with longer windows if it began in the last part of the run."""
-        at = self.progress
-        done = max(at.epoch / self.config.n_epochs, self._share_of_time(at.epoch_began))
+        progress = self.progress
+        done = max(progress.epoch / self.config.n_epochs, self._share_of_time(progress.epoch_began))
         long_share = self.config.long_share
         is_last_part = long_share > 0 and done >= 1 - long_share
         return self.batches.longer() if is_last_part else self.batches
@@ -307,8 +306,8 @@ class Trainer:
             The finished share of the run, from 0 to 1, on which the learning rate depends.
         """
         config = self.config
-        at = self.progress
-        factor = rate_factor(config.schedule, done, at.updates, config.warm_up, config.final_rate)
+        progress = self.progress
+        factor = rate_factor(config.schedule, done, progress.updates, config.warm_up, config.final_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * factor * group["factor"]  # of its part: see `parameter_groups`
         self.model.train()  # in whatever mode the model came, or a callback left it
@@ -323,23 +322,23 @@ class Trainer:
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         self._all_reduce([loss, nll, *gradients])
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()} at update {at.updates + 1}: {ADVICE}")
+            raise ValueError(f"the loss is {loss.item()} at update {progress.updates + 1}: {ADVICE}")
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
-            raise ValueError(f"the norm of the gradient is {norm.item()} at update {at.updates + 1}: {ADVICE}")
+            raise ValueError(f"the norm of the gradient is {norm.item()} at update {progress.updates + 1}: {ADVICE}")
         if norm > config.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.weights, config.clip_norm, norm)
         self.optimizer.step()
-        at.add(nll.item(), n_frames)
+        progress.add(nll.item(), n_frames)
         if self.average:
-            self.average.update(at.updates)
+            self.average.update(progress.updates)
 
     def _finish_epoch(self) -> None:
         """Count the epoch, validate if a validation is due, and save the latest checkpoint."""
-        at = self.progress
-        at.finish_epoch(self.clock.seconds())
-        is_last = at.epoch >= self.config.n_epochs or self._share_of_time(at.seconds) >= 1
-        if is_last or at.epoch % self.config.validate_every == 0:
+        progress = self.progress
+        progress.finish_epoch(self.clock.seconds())
+        is_last = progress.epoch >= self.config.n_epochs or self._share_of_time(progress.seconds) >= 1
+        if is_last or progress.epoch % self.config.validate_every == 0:
             self._validate(self._learning_rate())
         else:
             self._save_latest()
@@ -351,17 +350,17 @@ class Trainer:
 
     def _validate(self, learning_rate: float) -> None:
         """Validate, save the latest checkpoint, write the log, and keep the best model."""
-        at = self.progress
+        progress = self.progress
         precision = autocast(self.device.type, self.config.precision)
         with modes_kept(self.model), self.averaged_model() as model, precision:
             validation_nll = self.validate(model.eval())
         if not math.isfinite(validation_nll):
-            raise ValueError(f"the validation loss is {validation_nll} after epoch {at.epoch}: {ADVICE}")
-        at.seconds = self.clock.seconds()
-        at.add_row(learning_rate, validation_nll)
+            raise ValueError(f"the validation loss is {validation_nll} after epoch {progress.epoch}: {ADVICE}")
+        progress.seconds = self.clock.seconds()
+        progress.add_row(learning_rate, validation_nll)
         self._save_latest()  # before the log: a run that is killed in between restores it from the checkpoint
         if self.writes:
-            write_log(self.log_path, at.history)
+            write_log(self.log_path, progress.history)
         if self.best is None or validation_nll < self.best["validation_nll"]:
             self._save_best()
 
@@ -396,12 +395,12 @@ class Trainer:
         path, checkpoint = self._load(found)
         try:
             self._check_settings(checkpoint)
-            at, state = progress_from_checkpoint(
+            progress, state = progress_from_checkpoint(
                 checkpoint.record, checkpoint.tensors, self.optimizer, self.config.n_epochs
             )
             means = read_average(checkpoint.tensors, self.average) if self.average else {}
-            if at.batch and at.batch >= self.batches.n_batches(at.epoch):
-                raise ValueError(f"cannot be resumed: its epoch has no batch {at.batch}")
+            if progress.batch and progress.batch >= self.batches.n_batches(progress.epoch):
+                raise ValueError(f"cannot be resumed: its epoch has no batch {progress.batch}")
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{str(path)!r} {error}") from error
         best = self._read_best()
@@ -410,8 +409,8 @@ class Trainer:
         if self.average:
             self.average.load(means)
         restore_random_states(checkpoint.tensors, self.device)
-        self.progress = at
-        self.clock = Clock(at.seconds)
+        self.progress = progress
+        self.clock = Clock(progress.seconds)
         self._restore_results(best)
 
     def _load(self, found: list[str]) -> tuple[Path, Checkpoint]:

@@ -1,7 +1,7 @@
 """The base class of all configs, and their fields, which have a description and allowed values."""
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
@@ -78,6 +78,11 @@ def check_setting(each: Field, value: Any) -> None:
     if not number or not lowest <= value <= highest:
         allowed = f"be a whole number from {lowest} to {highest}" if whole else f"lie in {lowest:g}..{highest:g}"
         raise ValueError(f"{each.name} must {allowed}, not {value!r}")
+
+
+def only_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values whose names are fields of a config of class `kind`."""
+    return {each.name: values[each.name] for each in fields(kind) if each.name in values}
 
 
 def check_names(field_name: str, names: Sequence[str]) -> tuple[str, ...]:

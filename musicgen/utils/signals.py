@@ -36,6 +36,23 @@ def catch_signals() -> Iterator[StopSignal]:
             signal.signal(number, handler)
 
 
+class Stopped(Exception):
+    """Raised by a command that a signal stopped, once it has saved its work.
+
+    Parameters
+    ----------
+    number : int
+        The signal.
+    advice : str
+        The rest of the message: how to go on, or what was written.
+    """
+
+    def __init__(self, number: int, advice: str = ""):
+        super().__init__(number, advice)
+        self.number = number
+        self.advice = advice
+
+
 class Terminated(BaseException):
     """Raised when SIGTERM arrives."""
 
@@ -43,7 +60,7 @@ class Terminated(BaseException):
 def terminate_by_exception() -> None:
     """Make SIGTERM raise `Terminated`, so that files are closed and worker processes end."""
 
-    def leave(number: int, _frame) -> None:
+    def raise_terminated(number: int, _frame) -> None:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, raise_terminated)

@@ -6,7 +6,7 @@ import pytest
 
 from musicgen.lab.panels.runs import Run, compare_runs, load_runs, runs_table, show_runs
 from musicgen.training import save_checkpoint
-from musicgen.training.resume import Progress
+from musicgen.training.progress import Progress
 
 
 def history(*nlls):

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from musicgen.model import features as history
-from musicgen.model.features import PitchHistory, pedal_history, recent_velocities, velocities_below
+from musicgen.model.features import PitchHistory, pedal_history, recent_velocities
 
 
 def random_velocity(n_frames, n_pitches=7, seed=0, share=0.3):
@@ -81,13 +81,6 @@ def test_recent_velocities_are_those_of_recent_notes_nearby():
     assert means[10, 1] < means[30, 1] < means[50, 1]
     assert not recent[0, 2].any()
     assert recent_velocities(torch.zeros(1, 4, 2, 9)).shape == (1, 2, 9, 4)
-
-
-def test_lower_velocities_are_the_nearest_and_the_mean_of_the_notes_below():
-    found = velocities_below(torch.tensor([0, 0.5, 0, 0.25, 0, 1.0]))
-    assert found[:, 0].tolist() == [0, 0, 0.5, 0.5, 0.25, 0.25]
-    torch.testing.assert_close(found[:, 1], torch.tensor([0, 0, 0.5, 0.5, 0.375, 0.375]))
-    assert found[:, 2].tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_the_pedal_and_its_age_go_on_from_part_to_part():

@@ -222,3 +222,10 @@ def test_a_velocity_sees_those_below_it_and_not_those_above():
         (gradient,) = torch.autograd.grad(logits[note, 3], velocity, retain_graph=True)
         assert not gradient[0, pitch:].any()
         assert gradient[0, [below for below in (1, 3, 5) if below < pitch]].all()
+
+
+def test_lower_velocities_are_the_nearest_and_the_mean_of_the_notes_below():
+    found = heads.velocities_below(torch.tensor([0, 0.5, 0, 0.25, 0, 1.0]))
+    assert found[:, 0].tolist() == [0, 0, 0.5, 0.5, 0.25, 0.25]
+    torch.testing.assert_close(found[:, 1], torch.tensor([0, 0, 0.5, 0.5, 0.375, 0.375]))
+    assert found[:, 2].tolist() == [0, 0, 1, 1, 1, 1]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,8 +81,7 @@ class Listener:
         self._label = torch.tensor([model.config.label_of(composer)])
         self._velocity = torch.from_numpy(median_velocity(prime.velocity[None])[0])
         self._frames = list(torch.tensor(prime.velocity))  # (K,) each
-        pedal = np.zeros(prime.n_frames) if prime.pedal is None else prime.pedal
-        self._pedal = list(torch.tensor(pedal).float())
+        self._pedal = list(torch.tensor(prime.pedal_down).float())
         self._home = torch.tensor(home_of(prime))[None] if model.config.home else None
         self._state = None
         self._hear(torch.stack(self._frames), torch.stack(self._pedal))

@@ -236,10 +236,10 @@ def chord_at(
     following = roll[later[0] : later[0] + 1]
     struck = np.flatnonzero(roll.onsets[later[0]])
     played = torch.tensor(following.active, dtype=features.active.dtype, device=frames.device)
-    pedal = torch.tensor(0.0 if following.pedal is None else following.pedal, dtype=played.dtype, device=frames.device)
+    pedal = torch.tensor(following.pedal_down, dtype=played.dtype, device=frames.device)
     chances = {}
     for name, lower in {"given the notes below": played, "if none below is struck": played * features.active}.items():
-        chance = teacher_forced_logits(model.output, features, lower, pedal.expand(1))[0][0].sigmoid()
+        chance = teacher_forced_logits(model.output, features, lower, pedal)[0][0].sigmoid()
         chances[name] = {pitch_name(i + LOWEST_PITCH): float(chance[i]) for i in struck.tolist()}
     return chances
 
@@ -259,10 +259,9 @@ def _inputs(model: AttentionLSTM, roll: PianoRoll, seconds: float, composer: str
         raise ValueError(f"the moment must be from 0 to below {roll.duration_seconds:g} s, not {seconds:g} s")
     n_frames = int(seconds * roll.fps) + 1
     device = next(model.parameters()).device
-    pedal = np.zeros(roll.n_frames) if roll.pedal is None else roll.pedal
     given = {
         "composers": np.array([model.config.label_of(composer)]),
-        "pedal": pedal[None, :n_frames].astype(np.float32),
+        "pedal": roll.pedal_down[None, :n_frames].astype(np.float32),
         "beats": beat_features(roll.beats, n_frames + 1, roll.fps)[None, 1:],  # one frame ahead
     }
     frames = torch.tensor(roll.velocity[None, :n_frames], device=device) / 127

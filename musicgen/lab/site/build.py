@@ -126,13 +126,12 @@ def initial_states(model: AttentionLSTM) -> list[dict]:
 def opening(name: str, composers: Sequence[str]) -> dict:
     """Return a bundled opening for the page: arrays as base64, beats in seconds."""
     roll = shipped_prime(name)
-    pedal = np.zeros(roll.n_frames, bool) if roll.pedal is None else roll.pedal
     return {
         "title": f"{name}: {PRIMES[name].title}",
         "composer": next((composer for composer in composers if composer.split()[-1] == name), ""),
         "frames": roll.n_frames,
         "velocity": b64encode(roll.velocity.tobytes()).decode(),
-        "pedal": b64encode(pedal.astype(np.uint8).tobytes()).decode(),
+        "pedal": b64encode(roll.pedal_down.astype(np.uint8).tobytes()).decode(),
         "beats": None if roll.beats is None else roll.beats.tolist(),
     }
 
