@@ -62,5 +62,5 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
     commands       what each command does; ``__main__`` has their options and the entry point
 
 ``utils`` has helpers that know nothing about music: files, limits, locks, processes, signals, devices, settings,
-inference, progress. `musicgen.checkpoint` is the former name of a module of `training`.
+inference, arrays, progress. `musicgen.checkpoint` is the former name of a module of `training`.
 """

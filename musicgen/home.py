@@ -40,7 +40,7 @@ def home_features(opening: PianoRoll) -> np.ndarray:
 
 
 def _of_each_pitch(pitches: np.ndarray) -> list[np.ndarray]:
-    """Return the features that differ from key to key, shape (K,) each, given the pitches of all notes."""
+    """Return the features that differ between pitches, shape (K,) each, given the pitches of all notes."""
     keys = np.arange(LOWEST_PITCH, LOWEST_PITCH + N_PITCHES)
     counts = np.bincount(pitches.astype(int) % 12, minlength=12) + 0.5  # additive smoothing
     share = 12 * counts[keys % 12] / counts.sum()  # 1 where all pitch classes are equally frequent
@@ -54,7 +54,7 @@ def _of_each_pitch(pitches: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_all_pitches(opening: PianoRoll) -> list[float]:
-    """Return the features that all keys share: density, velocities, texture; each roughly between -1 and 1."""
+    """Return the features that all pitches share: density, velocities, texture; each roughly between -1 and 1."""
     notes = opening.notes
     velocities = notes["velocity"] / 127
     lengths = (notes["end_frame"] - notes["start_frame"]) / opening.fps

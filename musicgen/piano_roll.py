@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from musicgen.beats import check_beats
 from musicgen.utils.arrays import read_only
@@ -200,6 +201,36 @@ class PianoRoll:
         for column, start, end, value in zip(pitches - LOWEST_PITCH, starts, ends, notes["velocity"]):
             velocity[start:end, column] = value
         return cls(velocity, fps)
+
+
+def as_roll(matrix: PianoRoll | ArrayLike, fps: int = DEFAULT_FPS, velocity: int = 80) -> PianoRoll:
+    """Return a matrix of your own as a roll, to draw it, play it or write it; a roll is returned as it is.
+
+    Parameters
+    ----------
+    matrix : PianoRoll or array_like, shape (n_frames, 88)
+        True or 1 where a pitch sounds (a bool matrix, or numbers 0 and 1), or velocities from 0 to 127. Column 0 is
+        pitch 21 (A0). A tensor is fine.
+    fps : int
+        Frames per second.
+    velocity : int
+        How hard the notes are struck, if the matrix does not tell.
+
+    Raises
+    ------
+    ValueError
+        If the matrix has another shape, or other values.
+    """
+    if isinstance(matrix, PianoRoll):
+        return matrix
+    values = np.asarray(matrix)
+    if values.ndim != 2 or values.shape[1] != N_PITCHES:
+        advice = ": transpose it" if values.ndim == 2 and values.shape[0] == N_PITCHES else ""
+        raise ValueError(f"a roll is a matrix of shape (n_frames, {N_PITCHES}), not {values.shape}{advice}")
+    if values.dtype.kind not in "biuf" or not np.isin(values, np.arange(128)).all():
+        raise ValueError("a roll holds 0 and 1, or velocities up to 127: draw notes from probabilities first")
+    is_binary = values.max(initial=0) <= 1
+    return PianoRoll((values * (velocity if is_binary else 1)).astype(np.uint8), fps)
 
 
 def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:

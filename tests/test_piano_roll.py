@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from raw_midi import steady
 
-from musicgen.piano_roll import NOTE_DTYPE, PianoRoll, check_fps, pad
+from musicgen.piano_roll import NOTE_DTYPE, PianoRoll, as_roll, check_fps, pad
 
 
 def roll_of(keys, fps=20):
@@ -239,3 +239,39 @@ def test_each_lift_of_the_pedal_is_left_in_a_stretched_roll(pedal, factor):
     for lift in 1 + np.flatnonzero(pedal[:-1] & ~pedal[1:]):
         where = int(lift * factor)
         assert not roll.pedal[where : where + 2].all() or where >= roll.n_frames - 1
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32])
+def test_a_matrix_of_ones_own_becomes_a_roll(kind):
+    matrix = np.zeros((50, 88), kind)
+    matrix[10:20, 60 - 21] = 1
+    roll = as_roll(matrix, fps=10, velocity=90)
+    assert (roll.fps, roll.notes.tolist()) == (10, [(60, 90, 10, 20)])
+    assert as_roll(roll) is roll
+
+
+def test_a_matrix_of_velocities_keeps_them():
+    assert as_roll(SOME.velocity, fps=8) == SOME
+    assert as_roll(SOME.velocity.astype(int).tolist(), fps=8) == SOME
+
+
+@pytest.mark.parametrize(
+    ("matrix", "fault"),
+    [
+        (np.zeros((88, 50)), "transpose"),
+        (np.zeros((1, 50, 88)), "shape"),
+        (np.full((50, 88), 0.5), "probabilities"),
+        (np.full((50, 88), -1), "velocities"),
+        (np.full((50, 88), 128), "velocities"),
+        (np.full((50, 88), np.nan), "velocities"),
+    ],
+)
+def test_what_is_no_piano_roll_is_refused(matrix, fault):
+    with pytest.raises(ValueError, match=fault):
+        as_roll(matrix)
+
+
+def test_an_unknown_pedal_counts_as_up():
+    pedal = np.array([True, False, True, True])
+    assert PianoRoll(SOME.velocity, pedal=pedal).pedal_down.tolist() == [True, False, True, True]
+    assert SOME.pedal is None and SOME.pedal_down.tolist() == [False] * 4

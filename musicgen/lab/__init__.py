@@ -9,7 +9,7 @@ _HOMES = {
     "course.notebook": ("open_corpus", "choose_piece", "choose_prime", "train", "baseline_nlls", "verdict"),
     "course.exercises": ("check",),
     "player": ("Player",),
-    "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison", "to_roll"),
+    "figures.rolls": ("plot_roll", "plot_rolls", "plot_comparison"),
     "figures.architecture": ("plot_architecture", "plot_loop"),
     "figures.moment_plots": (
         "plot_gates",

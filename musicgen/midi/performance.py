@@ -174,7 +174,23 @@ class Performance:
 def read_midi(
     path: Path | str, fps: int = DEFAULT_FPS, sustain: bool = False, max_seconds: float = MAX_SECONDS
 ) -> PianoRoll:
-    """Read a MIDI file and sample it: `read_performance`, then `Performance.to_roll`."""
+    """Read a MIDI file and sample it: `read_performance`, then `Performance.to_roll`.
+
+    Parameters
+    ----------
+    path : Path or str
+    fps : int
+        Frames per second; the poster samples at 20 Hz.
+    sustain : bool
+        Let notes sound while the pedal is down.
+    max_seconds : float
+        Notes that begin later are dropped, and longer ones are cut off; the poster truncates at seven minutes.
+
+    Raises
+    ------
+    MidiError
+        If the file cannot be read, or holds no note of a piano within that time.
+    """
     return read_performance(path).to_roll(fps, sustain, max_seconds)
 
 

@@ -231,7 +231,7 @@ def tempo_map_of_beats(beats: np.ndarray | None) -> TempoMap | None:
 
 
 def _bars(is_downbeat: np.ndarray) -> list[tuple[int, int]]:
-    """Return the first beat and the length of each bar; none if no bar is complete."""
+    """Return the first beat and the number of beats of each bar; an empty list if no bar is complete."""
     downbeats = np.flatnonzero(is_downbeat).tolist()
     if len(downbeats) < 2:
         return []

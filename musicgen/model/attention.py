@@ -61,8 +61,8 @@ class KVCache(NamedTuple):
 
     def select(self, indices: Tensor) -> "KVCache":
         """Return a cache with copies of the given rows of the batch."""
-        keys = self._used(self.keys).index_select(0, indices)
-        values = self._used(self.values).index_select(0, indices)
+        keys = self._still_needed(self.keys).index_select(0, indices)
+        values = self._still_needed(self.values).index_select(0, indices)
         return KVCache(keys, values, keys.shape[-2], self.span)
 
     def as_ring(self) -> "RingCache":
@@ -70,13 +70,13 @@ class KVCache(NamedTuple):
         resized = self._resized(self.span)
         return RingCache(resized.keys, resized.values, resized.keys.new_full((), resized.end))
 
-    def _used(self, buffer: Tensor) -> Tensor:
+    def _still_needed(self, buffer: Tensor) -> Tensor:
         return buffer[..., max(0, self.end - (self.span - 1)) : self.end, :]
 
     def _resized(self, capacity: int) -> "KVCache":
         """Return a cache with new buffers of `capacity` frames that begin with the frames that are still needed."""
-        keys = self._used(self.keys)
-        values = self._used(self.values)
+        keys = self._still_needed(self.keys)
+        values = self._still_needed(self.values)
         padding = (0, 0, 0, capacity - keys.shape[-2])
         return KVCache(F.pad(keys, padding), F.pad(values, padding), keys.shape[-2], self.span)
 

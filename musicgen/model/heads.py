@@ -197,7 +197,7 @@ class PitchConv(nn.Module):
         self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * radius + 1 if above else radius))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_pitches, n_features) to (..., n_pitches, pitch_size), with zero padding at both ends."""
+        """Convolve features (..., K, n_features) along the pitches, zero-padded, to (..., K, pitch_size)."""
         K = features.shape[-2]
         flat = features.flatten(-2)  # (..., K * F)
         few = torch.compiler.is_exporting() or flat.shape[:-1].numel() <= FEW_FRAMES

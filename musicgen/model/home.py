@@ -26,5 +26,5 @@ class Home(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., n_pitches, N_HOME_FEATURES) to (..., n_pitches, pitch_size); 0 where the opening is unknown."""
+        """Embed profiles (..., n_pitches, N_HOME_FEATURES): (..., n_pitches, pitch_size); 0 for an unknown opening."""
         return self.network(features) * features[..., KNOWN:]

@@ -145,33 +145,3 @@ def test_stacked_rolls_share_their_axes_and_keep_strange_titles():
     assert [ax.get_title() for ax in upper.figure.axes[:2]] == ["real", r"\$x { �"]
     assert upper.get_xlim() == upper.figure.axes[1].get_xlim() == pytest.approx((0, 3))
     pixels_of(upper)
-
-
-@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32])
-def test_a_matrix_of_ones_own_becomes_a_roll(kind):
-    matrix = np.zeros((50, 88), kind)
-    matrix[10:20, 60 - 21] = 1
-    roll = plots.to_roll(matrix, fps=10, velocity=90)
-    assert (roll.fps, roll.notes.tolist()) == (10, [(60, 90, 10, 20)])
-    assert plots.to_roll(roll) is roll
-
-
-def test_a_matrix_of_velocities_keeps_them():
-    assert plots.to_roll(ROLL.velocity) == ROLL
-    assert plots.to_roll(ROLL.velocity.astype(int).tolist()) == ROLL
-
-
-@pytest.mark.parametrize(
-    ("matrix", "fault"),
-    [
-        (np.zeros((88, 50)), "transpose"),
-        (np.zeros((1, 50, 88)), "shape"),
-        (np.full((50, 88), 0.5), "probabilities"),
-        (np.full((50, 88), -1), "velocities"),
-        (np.full((50, 88), 128), "velocities"),
-        (np.full((50, 88), np.nan), "velocities"),
-    ],
-)
-def test_what_is_no_piano_roll_is_refused(matrix, fault):
-    with pytest.raises(ValueError, match=fault):
-        plots.to_roll(matrix)

@@ -6,11 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from IPython.display import HTML
 
 from musicgen.generation import GenerationConfig
 from musicgen.lab.figures.charts import plot_runs
-from musicgen.lab.figures.html import table
 from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 
 # Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
@@ -30,12 +28,6 @@ def read_results(name: str) -> list[dict[str, str]]:
     if name not in tables:
         raise ValueError(f"there are no results {name!r}, only {', '.join(sorted(tables))}")
     return list(csv.DictReader(tables[name].read_text(encoding="utf-8").splitlines()))
-
-
-def show_results(name: str, columns: tuple[str, ...]) -> HTML:
-    """Show some columns of a table from `read_results` as an HTML table."""
-    rows = [[row[column] for column in columns] for row in read_results(name)]
-    return HTML(table(rows, [column.replace("_", " ") for column in columns]))
 
 
 def plot_auc() -> Axes:

@@ -283,7 +283,7 @@ def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = 
 
 
 def _with_descendants(ancestors: np.ndarray) -> np.ndarray:
-    """Return which candidates have descendants at the end, shape (n_steps + 1, n_candidates)."""
+    """Mark the candidates that have descendants at the end: bool, shape (n_steps + 1, n_candidates)."""
     lives = np.zeros((len(ancestors) + 1, ancestors.shape[1]), bool)
     lives[-1] = True
     for number in range(len(ancestors) - 1, -1, -1):

@@ -9,41 +9,11 @@ from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike
 
 from musicgen.lab.figures.style import COLOURS, SKY, VELOCITY, axes_for, describe, literal, subplots
-from musicgen.piano_roll import DEFAULT_FPS, HIGHEST_PITCH, N_PITCHES, PianoRoll, pitch_name
+from musicgen.piano_roll import HIGHEST_PITCH, PianoRoll, as_roll, pitch_name
 
 MOST_LINES = 150  # beats, or bars, in one figure
 PEDAL_TOP = 0.03  # height of the pedal strip, as a share of that of the axes
 ROOM = 0.09  # the space below the lowest note
-
-
-def to_roll(matrix: PianoRoll | ArrayLike, fps: int = DEFAULT_FPS, velocity: int = 80) -> PianoRoll:
-    """Turn a matrix of your own into a roll, to draw it, play it or write it.
-
-    Parameters
-    ----------
-    matrix : PianoRoll or array_like, shape (n_frames, 88)
-        True or 1 where a pitch sounds (a bool matrix, or numbers 0 and 1), or velocities from 0 to 127. Column 0 is
-        pitch 21 (A0). A tensor is fine; a roll is returned as it is.
-    fps : int
-        Frames per second.
-    velocity : int
-        How hard the notes are struck, if the matrix does not tell.
-
-    Raises
-    ------
-    ValueError
-        If the matrix has another shape, or other values.
-    """
-    if isinstance(matrix, PianoRoll):
-        return matrix
-    values = np.asarray(matrix)
-    if values.ndim != 2 or values.shape[1] != N_PITCHES:
-        advice = ": transpose it" if values.ndim == 2 and values.shape[0] == N_PITCHES else ""
-        raise ValueError(f"a roll is a matrix of shape (n_frames, {N_PITCHES}), not {values.shape}{advice}")
-    if values.dtype.kind not in "biuf" or not np.isin(values, np.arange(128)).all():
-        raise ValueError("a roll holds 0 and 1, or velocities up to 127: draw notes from probabilities first")
-    is_binary = values.max(initial=0) <= 1
-    return PianoRoll((values * (velocity if is_binary else 1)).astype(np.uint8), fps)
 
 
 def plot_roll(
@@ -63,7 +33,7 @@ def plot_roll(
     Parameters
     ----------
     roll : PianoRoll or array_like
-        Of any length: even a note of one frame is drawn at least half a point wide. A matrix goes through `to_roll`.
+        Of any length: even a note of one frame is drawn at least half a point wide. A matrix goes through `as_roll`.
     ax : Axes, optional
         By default a new figure.
     title : str
@@ -74,7 +44,7 @@ def plot_roll(
     velocity_bar : bool
         Draw the scale of the colours.
     """
-    roll = to_roll(roll)
+    roll = as_roll(roll)
     ax = axes_for(ax, 10, 4)
     bars = _draw_notes(ax, roll)
     _draw_beats(ax, roll)

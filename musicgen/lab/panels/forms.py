@@ -157,7 +157,10 @@ def _choice(each: Field, start: Settings) -> list:
 
 
 def _number(each: Field, start: Settings) -> list:
-    """Return a number box, and the widgets to show: the box, and a slider unless the usual range is too wide."""
+    """Return the number box of a setting, then the widgets of its row.
+
+    These are the box and, unless the usual range is too wide, a slider.
+    """
     whole = isinstance(each.default, int)
     value = getattr(start, each.name)
     largest = LARGEST_EXACT if whole else sys.float_info.max

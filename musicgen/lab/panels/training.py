@@ -188,7 +188,7 @@ class TrainingPanel(Panel):
         thread.start()
 
     def _work(self, trainer: Trainer, stop: threading.Event, resume: bool) -> None:
-        """Train; this runs in a thread of its own.
+        """Run the training and show its progress; called in a thread of its own.
 
         Figures are drawn without pyplot, and nothing is printed, because neither works in a thread.
         """

@@ -66,7 +66,10 @@ def render(roll: PianoRoll) -> Sound:
 
 
 def render_wav(roll: PianoRoll, path: Path | str) -> None:
-    """Write the sound of `render` as a WAV file atomically. The memory use does not grow with the piece."""
+    """Write the sound of `render` as a WAV file atomically.
+
+    The memory use does not grow with the piece.
+    """
     with atomic_write(path) as temporary, _stored(roll, temporary.parent) as (sound, gain):
         starts = range(0, len(sound.samples), BLOCK_SECONDS * sound.rate)
         blocks = (sound.samples[start : start + starts.step] * gain for start in starts)
@@ -74,7 +77,9 @@ def render_wav(roll: PianoRoll, path: Path | str) -> None:
 
 
 def render_mp3(roll: PianoRoll) -> tuple[bytes, int, float]:
-    """Return the sound of `render` as MP3. Only the MP3 itself grows with the piece.
+    """Return the sound of `render` as MP3.
+
+    Of the memory, only that of the MP3 itself grows with the piece.
 
     Returns
     -------

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.lab.figures.html import escape, png_bytes, readable
-from musicgen.lab.figures.rolls import beats_within, plot_rolls, to_roll
+from musicgen.lab.figures.rolls import beats_within, plot_rolls
 from musicgen.lab.figures.style import COLOURS, Figure
 from musicgen.lab.player.sound import render_mp3
 from musicgen.midi import midi_bytes
-from musicgen.piano_roll import PianoRoll
+from musicgen.piano_roll import PianoRoll, as_roll
 
 FILES = {"STYLE": "player.css", "CANVAS": "canvas.js", "SCRIPT": "player.js"}  # by their places in player.html
 EXPORTS = re.compile(
@@ -44,7 +44,7 @@ class Player:
     Parameters
     ----------
     rolls : mapping of str to PianoRoll or array_like
-        The pieces by title. A matrix of your own, shape (n_frames, 88), is turned into a roll by `to_roll`.
+        The pieces by title. A matrix of your own, shape (n_frames, 88), is turned into a roll by `as_roll`.
         A title may come from anywhere: it is shown as plain text.
     prime_frames : int
         Length of the opening that the pieces share, which is shaded; 0 for none.
@@ -66,7 +66,7 @@ class Player:
     def __post_init__(self):
         if not self.rolls:
             raise ValueError("a player needs at least one piece")
-        object.__setattr__(self, "rolls", {title: to_roll(roll) for title, roll in self.rolls.items()})
+        object.__setattr__(self, "rolls", {title: as_roll(roll) for title, roll in self.rolls.items()})
 
     @cached_property
     def page(self) -> str:

@@ -26,19 +26,19 @@ class Exercise:
     def hint(self, value: object, attempt: int) -> str | None:
         """Return a hint: for the type, for a known mistake, or general hint `attempt` (0 to 2); None after the last."""
         known = next((hint for wrong, hint in self.mistakes if self._same(value, wrong)), None)
-        if _kind(value) != _kind(self.answer):
-            known = f"The answer is a {_kind(self.answer)}, not a {_kind(value)}."
+        if _type_word(value) != _type_word(self.answer):
+            known = f"The answer is a {_type_word(self.answer)}, not a {_type_word(value)}."
         return known or (self.hints[attempt] if attempt < N_HINTS else None)
 
     def _same(self, value: object, other: object) -> bool:
-        if _kind(value) == _kind(other) == "number":
+        if _type_word(value) == _type_word(other) == "number":
             return abs(float(value) - other) <= self.tolerance
         if isinstance(value, str) and isinstance(other, str):
             return value.strip().lower() == other
         return type(value) is type(other) and value == other
 
 
-def _kind(value: object) -> str:
+def _type_word(value: object) -> str:
     """Return "number" or "string", otherwise the name of the type."""
     name = type(value).__name__
     return {"int": "number", "float": "number", "str": "string"}.get(name, name)

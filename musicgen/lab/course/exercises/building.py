@@ -143,11 +143,6 @@ def _lowest(histories, column="validation_nll"):
     return {name: min(row[column] for row in rows) for name, rows in histories.items()}
 
 
-def _best_run(histories):
-    lowest = _lowest(histories)
-    return min(lowest, key=lowest.get)
-
-
 def _mean_validation(rows):
     return sum(row["validation_nll"] for row in rows) / len(rows)
 

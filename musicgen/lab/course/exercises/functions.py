@@ -170,7 +170,7 @@ class FunctionExercise:
         if callable(expected):
             return f" returns {_short(result)}"
         as_list = isinstance(expected, list) and isinstance(result, np.ndarray)  # counts as one
-        if _kind(result) != _kind(expected) and not _is_number(expected) and not as_list:
+        if _value_kind(result) != _value_kind(expected) and not _is_number(expected) and not as_list:
             return f" should be {_described(expected)}, not {_described(result)}"
         if shape(result) != shape(expected) and not as_list:
             return f" should have the shape {shape(expected)}, not {shape(result)}"
@@ -196,7 +196,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float, np.generic)) or (_is_array(value) and not shape(value))
 
 
-def _kind(value: object) -> str:
+def _value_kind(value: object) -> str:
     """Return the kind of a value: "array", "number", or the name of its type."""
     if _is_number(value):
         return "number"
