@@ -178,7 +178,10 @@ def _read_track(data: bytes, number: int, is_cut: bool) -> tuple[MidiEvents, int
     running = None  # the status of the last channel message, which the next one may leave out
     try:
         while position < len(data):
-            delta, position = _read_number(data, position)
+            delta = data[position]
+            position += 1
+            if delta >= 0x80:  # rare: a delta time of more than one byte
+                delta, position = _read_number(data, position - 1)
             tick += delta
             status = running
             if data[position] >= 0x80:

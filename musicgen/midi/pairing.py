@@ -82,10 +82,10 @@ def pedal_moves(messages: Messages) -> tuple[tuple[int, bool], ...]:
     """
     moves = []
     held = set()  # the channels whose pedal is down
-    controls = [m for m in messages if m[1] >> 4 == CONTROL and m[1] & 0x0F != DRUM_CHANNEL]
-    if not any(number == SUSTAIN for _, _, number, _, _ in controls):
+    controls = [m for m in messages if m[1] >> 4 == CONTROL and m[2] in (SUSTAIN, RESET_ALL_CONTROLLERS)]
+    pedal = [m for m in controls if m[1] & 0x0F != DRUM_CHANNEL]
+    if not any(number == SUSTAIN for _, _, number, _, _ in pedal):
         return ()
-    pedal = [m for m in controls if m[2] in (SUSTAIN, RESET_ALL_CONTROLLERS)]
     for tick, together in groupby(pedal, key=itemgetter(0)):
         lifted = set()
         for _, status, number, value, _ in together:

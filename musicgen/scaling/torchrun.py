@@ -81,8 +81,9 @@ class DistributedTrainer(Trainer):
         return rank() == 0
 
     def _broadcast_weights(self) -> None:
+        first = torch.tensor(self.progress.updates)  # of the first process, after the broadcast
         with _or_lost(), torch.no_grad():
-            distributed.broadcast(first := torch.tensor(self.progress.updates), 0)
+            distributed.broadcast(first, 0)
             for weight in self.model.parameters():
                 distributed.broadcast(weight, 0)
         if self._any_process(first.item() != self.progress.updates):
@@ -105,8 +106,9 @@ class DistributedTrainer(Trainer):
         all_reduce(tensors)
 
     def _any_process(self, flag: bool) -> bool:
-        all_reduce([raised := torch.tensor(float(flag))])
-        return bool(raised)
+        n_raised = torch.tensor(float(flag))
+        all_reduce([n_raised])
+        return bool(n_raised)
 
     def _mean_of_processes(self, value: float) -> float:
         return mean_of(value, 1.0)
@@ -128,7 +130,8 @@ def all_reduce(tensors: Sequence[Tensor]) -> None:
 
 def mean_of(total: float, count: float) -> float:
     """Return the mean over all processes, given the sum and count of each."""
-    all_reduce([sums := torch.tensor([total, count], dtype=torch.float64)])
+    sums = torch.tensor([total, count], dtype=torch.float64)
+    all_reduce([sums])
     return float(sums[0] / sums[1])
 
 
