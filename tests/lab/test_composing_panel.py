@@ -142,5 +142,32 @@ def test_the_small_panel_begins_with_any_style(tiny_model):
     assert panel.composer.label == "any"
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("no sound font"), MemoryError()]
+)
+def test_a_piece_whose_sound_fails_is_not_lost(panel, tiny_model, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("musicgen.lab.player.web_player.render_mp3", fail)
+    small = ComposePanel(tiny_model(n_pitches=88))
+    small.seconds.value = 10
+    small._compose()
+    panel.go.click()
+    for each in (small, panel):
+        assert "no sound here" in each.shown.value and "download" in each.shown.value and "<svg" in each.shown.value
+        assert "notes" in each.message.value and "Traceback" not in each.message.value
+        assert each.take.roll.n_notes > 0
+
+
+def test_a_computer_with_too_little_memory_gets_one_line(panel, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("musicgen.lab.panels.composing.compose", fail)
+    panel.go.click()
+    assert "not enough memory" in panel.message.value and "Traceback" not in panel.message.value
+
+
 def test_a_thumbnail_has_a_line_for_each_note(music):
     assert thumbnail(music, 20, "<b>").count("M") == music.n_notes == 2

@@ -1,6 +1,7 @@
 """A panel to compose with: the prime, the composer, the settings, the player and a gallery."""
 
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -29,7 +30,7 @@ from musicgen.lab.panels.panel import FRAME, Message, Panel, button, labelled
 from musicgen.lab.panels.takes import Take, compose
 from musicgen.lab.player import player
 from musicgen.lab.player.keyboard import PianoKeyboard
-from musicgen.midi import Performance, read_performance
+from musicgen.midi import Performance, midi_bytes, read_performance
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 
@@ -158,8 +159,7 @@ class GenerationPanel(Panel):
     def show(self, take: Take) -> None:
         """Show a piece in the player, without its prime if "only what is new" is ticked."""
         self.take = take
-        heard = take.continuation if self.only_new.value else take
-        self.shown.value = player(heard.roll, heard.title, heard.prime_frames).html
+        self.shown.value = player_of(take.continuation if self.only_new.value else take)
 
     def _compose(self) -> None:
         with self.message.errors():
@@ -169,11 +169,12 @@ class GenerationPanel(Panel):
             prime, name = self.prime.opening()
             self.message.tell("composing ...")
             started = time.perf_counter()
-            take = compose(self.model, prime, name, config, self.composer.value or None)
+            take = compose(self.model, prime, name, config, self.composer.value or None, self.message.tell)
             made = time.perf_counter()
             self.show(take)
             took = f"made in {made - started:.1f} s, its sound in {time.perf_counter() - made:.1f} s"
-            made_of = f"{take.roll.duration_seconds:g} s of music, {take.roll.n_notes} notes: {took}"
+            stopped = "" if take.roll.duration_seconds > config.seconds - 0.1 else "stopped early: "
+            made_of = f"{stopped}{take.roll.duration_seconds:g} s of music, {take.roll.n_notes} notes: {took}"
             self.message.tell("; ".join([made_of, *self.prime.warnings]))
 
     def _compose_another(self) -> None:
@@ -197,10 +198,16 @@ class ComposePanel(Panel):
     Parameters
     ----------
     model : AttentionLSTM
+
+    Attributes
+    ----------
+    take : Take or None
+        The last piece; ``panel.take.save("outputs")`` saves it.
     """
 
     def __init__(self, model: AttentionLSTM):
         self.model = model
+        self.take: Take | None = None
         self.message = Message()
         self.shown = HTML(layout=Layout(width="100%"))
         wide = {"layout": Layout(width="480px"), "style": {"description_width": "110px"}}
@@ -221,9 +228,10 @@ class ComposePanel(Panel):
             self.message.tell("composing ...")
             config = GenerationConfig(float(self.seconds.value), self.temperature.value, seed=self.seed.value)
             prime = shipped_prime(self.opening.value, fps=self.model.config.fps)
-            take = compose(self.model, prime, PRIMES[self.opening.value].title, config, self.composer.value or None)
-            self.shown.value = player(take.roll, take.title, take.prime_frames).html
-            self.message.tell(f"{take.roll.n_notes} notes")
+            title, style = PRIMES[self.opening.value].title, self.composer.value or None
+            self.take = compose(self.model, prime, title, config, style, self.message.tell)
+            self.shown.value = player_of(self.take)
+            self.message.tell(f"{self.take.roll.n_notes} notes")
 
 
 class GalleryItem(Box):
@@ -257,6 +265,17 @@ class GalleryItem(Box):
 
     def _remove(self) -> None:
         self.panel.gallery.children = tuple(each for each in self.panel.gallery.children if each is not self)
+
+
+def player_of(take: Take) -> str:
+    """Return a piece in a player as HTML; if its sound cannot be rendered, a picture, the reason and its MIDI file."""
+    try:
+        return player(take.roll, take.title, take.prime_frames).html
+    except Exception as error:  # of whatever renders it: the piece is not lost
+        reason = escape(f"The piece has no sound here ({error or type(error).__name__}).")
+        file = f"data:audio/midi;base64,{b64encode(midi_bytes(take.roll)).decode()}"
+        picture = thumbnail(take.roll, take.prime_frames, take.title)
+        return f'{picture}<p role="alert">{reason} <a href="{file}" download="piece.mid">Save it as MIDI</a></p>'
 
 
 def thumbnail(roll: PianoRoll, prime_frames: int, title: str) -> str:

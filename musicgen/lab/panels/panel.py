@@ -9,6 +9,7 @@ import anywidget
 from ipywidgets import HTML, Box, Button, Layout, VBox, Widget
 
 from musicgen.lab.figures.html import escape
+from musicgen.utils.devices import device_errors
 
 FRAME = {"border": "1px solid var(--jp-border-color2, #ccc)", "padding": "10px 12px"}
 
@@ -66,7 +67,8 @@ class Message(HTML):
         Otherwise an exception in the callback of a widget would appear only in JupyterLab's log.
         """
         try:
-            yield
+            with device_errors():
+                yield
         except (ValueError, OSError) as error:
             self.complain(str(error))
         except Exception:

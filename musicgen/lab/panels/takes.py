@@ -3,7 +3,9 @@
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from musicgen.generation import GenerationConfig, generate
@@ -13,6 +15,9 @@ from musicgen.midi import write_midi
 from musicgen.model import AttentionLSTM
 from musicgen.piano_roll import PianoRoll
 from musicgen.utils.files import atomic_write
+from musicgen.utils.signals import catch_signals
+
+TELL_SECONDS = 5  # of new music between two messages
 
 
 @dataclass(frozen=True)
@@ -52,23 +57,47 @@ class Take:
         return replace(self, roll=roll, prime_frames=0)
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Save the piece as MIDI, sound and settings under an unused name, and return the paths."""
+        """Save the piece as MIDI, settings and sound under an unused name, and return the paths.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written. If only the sound is missing, the message names what was written.
+        """
         plain = unicodedata.normalize("NFKD", f"{self.begun_with} {self.composer or ''}")  # é becomes e and an accent
         words = re.findall("[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
         stem = "-".join(words)[:40].rstrip("-") or "piece"
-        number = next(n for n in range(1, 10_000) if not (Path(folder) / f"{stem}-{n}.json").exists())
-        midi, wav, settings = (Path(folder) / f"{stem}-{number}{suffix}" for suffix in (".mid", ".wav", ".json"))
+        names = ([Path(folder) / f"{stem}-{n}{end}" for end in (".mid", ".json", ".wav")] for n in count(1))
+        midi, settings, wav = next(paths for paths in names if not any(path.exists() for path in paths))
         write_midi(self.roll, midi)
-        render_wav(self.roll, wav)
         about = {"begun_with": readable(self.begun_with), "prime_frames": self.prime_frames, "composer": self.composer}
         with atomic_write(settings) as temporary:
             temporary.write_text(json.dumps(about | asdict(self.config), indent=1, ensure_ascii=False), "utf-8")
-        return [midi, wav, settings]
+        try:
+            render_wav(self.roll, wav)
+        except Exception as error:  # of whatever renders it
+            raise OSError(f"saved {midi.name} and {settings.name}, but not the sound: {error}") from error
+        return [midi, settings, wav]
 
 
 def compose(
-    model: AttentionLSTM, prime: PianoRoll | None, begun_with: str, config: GenerationConfig, composer: str | None
+    model: AttentionLSTM,
+    prime: PianoRoll | None,
+    begun_with: str,
+    config: GenerationConfig,
+    composer: str | None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Take:
-    """Continue a prime with `generate`, and return the piece with its settings."""
-    roll = generate(model, prime, config, composer)
+    """Continue a prime with `generate`, and return the piece with its settings.
+
+    `tell` gets a line about the progress now and then. The notebook's stop button ends the piece early.
+    """
+    with catch_signals() as stop:
+
+        def after_frame(n_new: int) -> bool:
+            if n_new % (TELL_SECONDS * model.config.fps) == 0:
+                tell(f"composing ... {n_new // model.config.fps} s of new music so far")
+            return stop.is_set()
+
+        roll = generate(model, prime, config, composer, after_frame)
     return Take(roll, prime.n_frames if prime else 0, begun_with, composer, config)
