@@ -1,10 +1,15 @@
 """The command line: ``python -m musicgen COMMAND --help``."""
 
+import signal
+
+# Ctrl-C while the modules below are loaded ends the process without a traceback. (A shell may have it ignored.)
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import os
-import signal
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from dataclasses import fields
 
 from musicgen import commands
@@ -45,7 +50,9 @@ def add_device(parser: ArgumentParser) -> None:
 
 def add_data_dir(parser: ArgumentParser) -> None:
     """Add the positional argument DATA_DIR."""
-    parser.add_argument("data_dir", metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv")
+    parser.add_argument(
+        "data_dir", type=path, metavar="DATA_DIR", help="a folder of MIDI files, with or without MAESTRO's csv"
+    )
 
 
 def add_max_seconds(parser: ArgumentParser) -> None:
@@ -55,8 +62,10 @@ def add_max_seconds(parser: ArgumentParser) -> None:
 
 def sample_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.sample_command`."""
-    parser.add_argument("file", metavar="FILE.mid", help="a MIDI file")
-    parser.add_argument("--out", required=True, metavar="ROLL.npz", help="file to write: velocity, fps, pedal, beats")
+    parser.add_argument("file", type=path, metavar="FILE.mid", help="a MIDI file")
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="ROLL.npz", help="file to write: velocity, fps, pedal, beats"
+    )
     parser.add_argument("--fps", type=int, default=DEFAULT_FPS, help="frames per second (default: %(default)s)")
     parser.add_argument("--sustain", action="store_true", help="let notes sound while the pedal is down")
     add_max_seconds(parser)
@@ -70,11 +79,16 @@ def prepare_options(parser: ArgumentParser) -> None:
 
 def train_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.train_command`."""
-    parser.add_argument("data_dirs", metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
-    parser.add_argument("--out", required=True, metavar="RUN_DIR", help="folder for the checkpoints and log.csv")
+    parser.add_argument("data_dirs", type=path, metavar="DATA_DIR", nargs="+", help="folders of MIDI files")
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="RUN_DIR", help="folder for the checkpoints and log.csv"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, also with more epochs")
     parser.add_argument(
-        "--start", metavar="CHECKPOINT", help="train this model further, with AdamW and a small learning rate"
+        "--start",
+        type=path,
+        metavar="CHECKPOINT",
+        help="train this model further, with AdamW and a small learning rate",
     )
     names = "composers whose style the model learns, such as Bach,Chopin,Liszt"
     parser.add_argument("--composers", dest="composer_names", default="", metavar="NAMES", help=names)
@@ -85,7 +99,7 @@ def train_options(parser: ArgumentParser) -> None:
 
 def evaluate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.evaluate_command`."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
+    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="a .safetensors file of a training run")
     add_data_dir(parser)
     parser.add_argument("--split", default="test", choices=SPLITS, help="pieces to score (default: %(default)s)")
     add_device(parser)
@@ -97,14 +111,16 @@ def generate_options(parser: ArgumentParser) -> None:
     from musicgen.generation import GenerationConfig
     from musicgen.generation.engines import ENGINES
 
-    parser.add_argument("--out", required=True, metavar="OUT.mid", help="MIDI file to write")
-    parser.add_argument("--wav", metavar="OUT.wav", help="also write the sound")
-    parser.add_argument("--png", metavar="OUT.png", help="also draw a figure")
-    parser.add_argument("--prime", metavar="FILE.mid", help="the piece whose opening is continued")
+    parser.add_argument("--out", type=path, required=True, metavar="OUT.mid", help="MIDI file to write")
+    parser.add_argument("--wav", type=path, metavar="OUT.wav", help="also write the sound")
+    parser.add_argument("--png", type=path, metavar="OUT.png", help="also draw a figure")
+    parser.add_argument("--prime", type=path, metavar="FILE.mid", help="the piece whose opening is continued")
     known = ", ".join(PRIMES)
     parser.add_argument("--composer", help=f"write in this style; without --prime, continue an opening of {known}")
     parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")
-    parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
+    parser.add_argument(
+        "--checkpoint", type=path, help="a .safetensors file (default: the one that comes with musicgen)"
+    )
     parser.add_argument(
         "--n", type=int, default=1, metavar="N", help="continuations to compose at once: OUT-1.mid, ..."
     )
@@ -116,6 +132,13 @@ def generate_options(parser: ArgumentParser) -> None:
     config_options(parser, GenerationConfig, "bpm", "beat")
     text = "Tempo after the prime in beats per minute, or none to play freely. Default: the prime's own."
     parser.add_argument("--bpm", action=StoreTempo, default=SUPPRESS, metavar="N|none", help=text)
+
+
+def path(text: str) -> str:
+    """Return a path; refuse an empty one, which is a variable of a script that was not set."""
+    if not text:
+        raise ArgumentTypeError("the path is empty")
+    return text
 
 
 class StoreTempo(Action):
@@ -132,7 +155,9 @@ class StoreTempo(Action):
 
 def download_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.download_command`."""
-    parser.add_argument("--out", default="data", metavar="FOLDER", help="where to put it (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=path, default="data", metavar="FOLDER", help="where to put it (default: %(default)s)"
+    )
     parser.add_argument("--chorales", action="store_true", help="write the Bach chorales to FOLDER instead")
 
 
@@ -140,9 +165,9 @@ def export_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.export_command`."""
     from musicgen.generation.export import PRECISIONS
 
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file of a training run")
+    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="a .safetensors file of a training run")
     text = "file for the graph of a step; the others lie beside it. generate looks for CHECKPOINT's name with .onnx"
-    parser.add_argument("--out", required=True, metavar="FILE.onnx", help=text)
+    parser.add_argument("--out", type=path, required=True, metavar="FILE.onnx", help=text)
     text = "precision of the weights; int8 is faster, and four times smaller (default: %(default)s)"
     parser.add_argument("--precision", default="int8", choices=PRECISIONS, help=text)
 
@@ -193,6 +218,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         commands.say(f"musicgen: {error}")
         return 2
+    except (ImportError, MemoryError) as error:  # a library that this system cannot load
+        commands.say(f"musicgen: {str(error) or 'there is not enough memory'}; is everything installed (make setup)?")
+        return 2
     except (KeyboardInterrupt, Terminated) as stop:
         return report_stop(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     except Stopped as stop:
@@ -200,7 +228,18 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in result.items():
         commands.say(f"{name}: {value}")
     if args.json and result:
-        print(json.dumps(result))
+        return print_line(json.dumps(result))
+    return 0
+
+
+def print_line(text: str) -> int:
+    """Print a line to standard output, and return the exit code: 2 if it cannot be written."""
+    try:
+        print(text, flush=True)
+    except OSError as error:  # a full disk, or a reader that has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (what is left in the old stream cannot be written either)
+        commands.say(f"musicgen: standard output: {error}")
+        return 2
     return 0
 
 
@@ -217,5 +256,7 @@ def report_stop(number: int, advice: str = "") -> int:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     terminate_by_exception()
     sys.exit(main())

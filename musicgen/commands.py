@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +27,9 @@ MOST_FILES = 100  # pieces of one `generate`
 
 
 def say(text: str) -> None:
-    """Print a message to standard error."""
-    print(printable(text)[:300], file=sys.stderr)
+    """Print a message to standard error, if anyone can still read it."""
+    with suppress(OSError):  # a full disk, or a reader that has gone, as in `2>&1 | head -1`
+        print(printable(text)[:300], file=sys.stderr, flush=True)
 
 
 def check_output(path: str | None, endings: tuple[str, ...], inputs: tuple = ()) -> None:
@@ -118,6 +120,8 @@ def _train(args: Namespace) -> tuple[dict, int | None]:
         raise ValueError(f"leave --composers out, or give those of {args.start!r}: {theirs}")
     if not start:
         sizes = replace(sizes, composers=composers)
+    if rank() == 0:
+        tell_without_effect(training_without_effect(sizes, recipe), args)
     several = n_ranks() > 1
     trainer = make_trainer(
         rolls,
@@ -199,8 +203,7 @@ def generate_command(args: Namespace) -> dict:
     asked = (args.composer or "").strip()
     style = choose_style(asked, checkpoint.model.config.composers, performance)
     prime, title = choose_prime(performance, args, style, asked, fps)
-    for option, reason in without_effect(args, checkpoint.model, style, prime).items():
-        say(f"--{option.replace('_', '-')} has no effect: {reason}")
+    tell_without_effect(without_effect(args, checkpoint.model, style, prime), args)
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
     started = time.perf_counter()
@@ -242,8 +245,10 @@ def generate_command(args: Namespace) -> dict:
 
 
 def shortened(files: list[str]) -> str:
-    """Return a text that names the first two files and counts the others."""
-    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+    """Return a text that names the first two files, by the ends of long paths, and counts the others."""
+    most = 120 // len(files[:2])
+    names = [file if len(file) <= most else f"...{file[3 - most :]}" for file in files]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def output_files(args: Namespace) -> list[dict[str, str]]:
@@ -330,14 +335,14 @@ def choose_prime(
 
 
 def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll | None) -> dict[str, str]:
-    """Return the given options that have no effect, and the reason for each."""
+    """Return the options of `generate` and why they have no effect; "" for those that have one."""
     config = model.config
     bpm = vars(args).get("bpm")
     no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
     no_probe = "" if config.probe else "the model has no probe to choose by"
     no_home = "" if config.home else "the model knows no home"
     no_style = "" if style else "it needs --composer, and a model that knows this composer"
-    reasons = {
+    return {
         "guidance_scale": no_style,
         "pedal_temperature": no_pedal,
         "pedal": no_pedal,
@@ -349,7 +354,43 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
         "bpm": "" if config.beats or not bpm else "the model knows no beats",
         "only_new": "" if prime or not args.only_new else "there is no opening to leave out",
     }
-    return {option: reason for option, reason in reasons.items() if reason and option in vars(args)}
+
+
+def training_without_effect(sizes, recipe) -> dict[str, str]:
+    """Return options of `train` and why they have no effect; "" for those that have one."""
+    no_attention = "" if sizes.n_attending_layers else "there are no attention cells"
+    independent = "--output independent has no such part" if sizes.output == "independent" else ""
+    no_copies = independent or ("" if sizes.copies else "there are no copy heads")
+    no_pedal = independent or ("" if sizes.pedal else "--no-pedal switches it off")
+    only_sgd = "" if recipe.optimizer == "sgd" else f"it belongs to sgd, not to {recipe.optimizer}"
+    only_adamw = "" if recipe.optimizer == "adamw" else f"it belongs to adamw, not to {recipe.optimizer}"
+    return {
+        "attention_size": no_attention,
+        "attention_span": no_attention,
+        "copy_heads": independent,
+        "copy_span": no_copies,
+        "pitch_size": independent,
+        "pitch_reach": independent,
+        "velocity_context": independent,
+        "velocity_weight": independent,
+        "pedal": independent,
+        "pedal_weight": no_pedal,
+        "beat_dropout": "" if sizes.beats else "--no-beats switches the beats off",
+        "home_dropout": "" if sizes.home else "it needs --home",
+        "composer_dropout": "" if sizes.composers else "it needs --composers",
+        "momentum": only_sgd,
+        "beta1": only_adamw,
+        "beta2": only_adamw,
+        "weight_decay": only_adamw,
+        "final_rate": "" if recipe.schedule == "cosine" else "it needs --schedule cosine",
+    }
+
+
+def tell_without_effect(reasons: dict[str, str], args: Namespace) -> None:
+    """Print the options that were given and have no effect, each with its reason."""
+    for option, reason in reasons.items():
+        if reason and option in vars(args):
+            say(f"--{option.replace('_', '-')} has no effect: {reason}")
 
 
 def write_pieces(
@@ -378,9 +419,8 @@ def write_pieces(
     except (ValueError, OSError, MemoryError) as error:
         if not written:
             raise
-        raise ValueError(
-            f"{error or 'there is not enough memory'}; written before that: {shortened(written)}"
-        ) from error
+        reason = str(error) or "there is not enough memory"
+        raise ValueError(f"{reason[:120]}; written before that: {shortened(written)}") from error
 
 
 def draw_piece(piece: PianoRoll, path: str, recording: PianoRoll | None, title: str | None, n_prime: int) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -240,6 +241,28 @@ def test_an_option_that_changes_nothing_is_told_before_composing(
     assert "now it composes" in last
 
 
+def test_an_option_that_changes_nothing_in_training_is_told_before_it(folder, tmp_path, monkeypatch, capsys):
+    def run(*_):
+        raise ValueError("now it trains")
+
+    monkeypatch.setattr("musicgen.training.Trainer.run", run)
+    told = {
+        "--optimizer adamw --momentum 0.5 --beta1 0.8": ["momentum"],
+        "--weight-decay 0.5 --final-rate 0.1": ["weight-decay", "final-rate"],
+        "--no-beats --beat-dropout 0.7 --composer-dropout 0.1": ["beat-dropout", "composer-dropout"],
+        "--output independent --pedal --pitch-reach 3 --pedal-weight 2": ["pitch-reach", "pedal", "pedal-weight"],
+        "--attention none --attention-span 20": ["attention-span"],
+        "--copy-heads 0 --copy-span 20 --home-dropout 0.5": ["copy-span", "home-dropout"],
+        "--schedule cosine --final-rate 0.1 --composers Unknown --composer-dropout 0.1": [],
+    }
+    for typed, options in told.items():
+        assert main(["train", str(folder), "--out", str(tmp_path / "run"), "--hidden-size", "8", *typed.split()]) == 2
+        *lines, last = capsys.readouterr().err.splitlines()
+        lines = [line for line in lines if "has no effect" in line]
+        assert [line.partition(" has no effect: ")[0] for line in lines] == [f"--{option}" for option in options]
+        assert "now it trains" in last
+
+
 def test_a_prime_that_begins_after_seven_minutes_is_drawn(run, tiny, tmp_path):
     late = midi_bytes([note(480 * 960, 480 * 964, 60)])  # at 8 minutes
     (tmp_path / "late.mid").write_bytes(late)
@@ -259,6 +282,18 @@ def test_what_fails_after_composing_says_what_was_written(tiny, tmp_path, monkey
     assert said.count("\n") == 1
     assert "No space left" in said and said.endswith(f"written before that: {tmp_path / 'new.mid'}\n")
     assert read_midi(tmp_path / "new.mid").n_notes
+
+
+def test_a_long_error_does_not_hide_what_was_written(tiny, tmp_path, monkeypatch, capsys):
+    def fail(*_arguments):
+        raise ValueError("x" * 400)
+
+    monkeypatch.setattr("musicgen.lab.player.sound.render_wav", fail)
+    out = tmp_path / f"{'long' * 50}.mid"
+    files = ["--out", str(out), "--wav", str(tmp_path / "new.wav")]
+    assert main(["generate", *files, "--seconds", "6", "--checkpoint", str(tiny)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("musicgen: xxx") and said.endswith("longlong.mid\n") and "written before that: ..." in said
 
 
 def test_a_composer_that_the_model_does_not_know_is_still_a_prime(run, tiny_model, tmp_path):
@@ -326,6 +361,10 @@ BAD = {
     "train good --out run --composers Mozart": "no composers that are known",
     "train pair --out run": "three or more",
     "generate --out a.mid --sedd 3": "sedd",
+    "generate --out a.mid --prime ''": "argument --prime: the path is empty",
+    "generate --out ''": "argument --out: the path is empty",
+    "prepare ''": "the path is empty",
+    "train good '' --out run": "the path is empty",
     "generate": "--out",
     "compose": "compose",
     "": "COMMAND",
@@ -351,7 +390,7 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp
         save_checkpoint(f"{name}.safetensors", tiny_model(pitch_reach=2, **size), {}, {})
     (tmp_path / "silent.mid").write_bytes(midi_bytes([[]]))
     try:
-        code = main(line.format(folder=folder).split())
+        code = main(shlex.split(line.format(folder=folder)))
     except SystemExit as stopped:
         code = stopped.code
     said = [text for text in capsys.readouterr().err.splitlines() if text and "sampling" not in text]
@@ -535,3 +574,37 @@ def test_without_standard_streams_a_command_runs_as_usual(folder, tmp_path, monk
     assert main(["sample", str(folder / "piece 1.mid"), "--out", str(tmp_path / "a.npz"), "--json"]) == 0
     assert main(["sample", "missing.mid", "--out", str(tmp_path / "a.npz")]) == 2
     assert (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_cannot_be_written_to_ends_in_no_traceback(folder, tmp_path, stream):
+    command = [
+        sys.executable,
+        "-m",
+        "musicgen",
+        "sample",
+        folder / "piece 1.mid",
+        "--out",
+        tmp_path / "a.npz",
+        "--json",
+    ]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full})
+    assert (tmp_path / "a.npz").exists()
+    if stream == "stdout":
+        assert ended.returncode == 2
+        assert ended.stderr.splitlines()[-1] == b"musicgen: standard output: [Errno 28] No space left on device"
+    else:
+        assert ended.returncode == 0 and json.loads(ended.stdout)["n_frames"]
+
+
+@pytest.mark.parametrize("error", [ImportError("libtorch_cpu.so: cannot open"), MemoryError()])
+def test_a_library_that_cannot_be_loaded_gets_one_line(monkeypatch, capsys, error):
+    def fail(_command):
+        raise error
+
+    monkeypatch.setattr("musicgen.__main__.make_parser", fail)
+    assert main(["generate", "--out", "a.mid"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and (str(error) or "not enough memory") in said

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ import pytest
 from forked import PROCESSES
 from raw_midi import midi_bytes, note
 
+import musicgen
 from musicgen.__main__ import main
 from musicgen.midi import read_midi
 from musicgen.training import save_checkpoint
@@ -142,3 +144,18 @@ def test_a_stopped_generate_keeps_what_was_composed(tmp_path, tiny_model, monkey
     assert told.err == f"musicgen: stopped by {number.name} after 2 s of new music; wrote {out}\n"
     assert told.out == ""
     assert 1.5 < read_midi(out).duration_seconds <= 2
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("import sys, time; print('loading', flush=True); time.sleep(60)")
+    path = os.pathsep.join([str(tmp_path), str(Path(musicgen.__file__).parents[1])])
+    started = subprocess.Popen(
+        [sys.executable, "-m", "musicgen", "sample", "a.mid", "--out", "a.npz"],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdout.readline() == b"loading\n"
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=30)
+    assert (started.returncode, said) == (-signal.SIGINT, b"")
