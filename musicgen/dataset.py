@@ -20,7 +20,7 @@ from musicgen.utils.arrays import read_only
 from musicgen.utils.files import content_hash, npz_bytes, printable, read_checked, read_npz, write_checked
 from musicgen.utils.limits import OverLimit, bounded
 from musicgen.utils.processes import run_parallel
-from musicgen.utils.progress import progress_bar
+from musicgen.utils.progress import print_above_bar, progress_bar
 from musicgen.utils.settings import Settings, setting
 
 SAMPLER_VERSION = 7  # part of the cache key: raise it when the sampler changes
@@ -162,20 +162,24 @@ def prepare(
     Each piece has its own entry in `cache_dir` (by default the user's cache folder), found by a hash of the file's
     content, the settings and the sampler's version. So adding a file samples one file, an interrupted call continues,
     and processes may share a cache. `fps`, `sustain` and `max_seconds` are as in `midi.read_midi`. Raises ValueError
-    if none of the files could be sampled.
+    if none of the files could be sampled. If the cache cannot be written, a line on standard error says so.
     """
     check_fps(fps)
     settings = {"version": SAMPLER_VERSION, "fps": int(fps), "sustain": sustain, "max_seconds": max_seconds}
     folder = Path(cache_dir) if cache_dir is not None else _user_cache()
-    keys = [content_hash(piece.path, MAX_FILE_BYTES, json.dumps(settings)) for piece in pieces]
-    paths = [folder / f"{key[:40]}.roll" for key in keys]
+    paths = [_entry_path(folder.absolute(), piece.path.absolute(), settings) for piece in pieces]
     found = {path: read_checked(path) for path in dict.fromkeys(paths)}
     todo = {path: piece.path for path, piece in zip(paths, pieces) if found[path] is None}
-    jobs = [(path.absolute(), source.absolute(), settings) for path, source in todo.items()]
+    jobs = [(path, source.absolute(), settings) for path, source in todo.items()]
+    problems = []
     with progress_bar("sampling", len(jobs), "piece", progress and bool(jobs)) as bar:
-        for (path, *_), entry in zip(jobs, run_parallel(_sample_file, jobs)):
-            found[folder / path.name] = entry
+        for (path, *_), (entry, problem) in zip(jobs, run_parallel(_sample_file, jobs)):
+            found[path] = entry
+            problems += filter(None, [problem])
             bar.update()
+    if problems:
+        advice = "the files will be sampled again next time; XDG_CACHE_HOME chooses another folder"
+        print_above_bar(f"the cache cannot be written ({problems[0]}): {advice}")
     return _collect(pieces, [found[path] for path in paths], settings)
 
 
@@ -189,8 +193,15 @@ def _user_cache() -> Path:
         return Path(tempfile.gettempdir()) / "musicgen"
 
 
-def _sample_file(path: Path, source: Path, settings: dict) -> bytes:
-    """Sample one file within limits of time and memory, and write and return its cache entry."""
+def _sample_file(path: Path, source: Path, settings: dict) -> tuple[bytes, str]:
+    """Sample one file within limits of time and memory, and write its cache entry.
+
+    Returns
+    -------
+    entry : bytes
+    problem : str
+        Why the entry could not be written; empty if it was.
+    """
     fps, max_seconds = settings["fps"], settings["max_seconds"]
     roll = b""
     try:
@@ -211,9 +222,18 @@ def _sample_file(path: Path, source: Path, settings: dict) -> bytes:
         report = {"reason": str(error)}
         is_final = False  # as is what took too much: another computer, or this one on another day, may have more
     entry = json.dumps(report).encode() + b"\n" + roll
-    if is_final:
-        write_checked(path, entry)
-    return entry
+    # A file that was replaced between its hash and its sampling must not stay in the cache as what it was before.
+    if is_final and path == _entry_path(path.parent, source, settings):
+        try:
+            write_checked(path, entry)
+        except OSError as error:  # a full disk or a read-only folder: the work is not lost
+            return entry, str(error)
+    return entry, ""
+
+
+def _entry_path(folder: Path, source: Path, settings: dict) -> Path:
+    """Return where the entry of a file lies, by a hash of its content and of the settings."""
+    return folder / f"{content_hash(source, MAX_FILE_BYTES, json.dumps(settings))[:40]}.roll"
 
 
 def _collect(pieces: Sequence[Piece], entries: list[bytes], settings: dict) -> RollCache:

@@ -274,6 +274,31 @@ def test_without_a_home_folder_the_cache_lies_with_the_temporary_files(tmp_path,
     assert len(list((tmp_path / "temporary" / "musicgen").iterdir())) == 3
 
 
+def test_a_cache_that_cannot_be_written_is_told_and_the_rolls_are_not_lost(tmp_path, capsys):
+    (tmp_path / "cache").write_text("no folder")
+    for _ in range(2):
+        assert len(prepare(write(tmp_path / "data", CONTENTS), tmp_path / "cache", progress=False)) == 3
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and str(tmp_path / "cache") in told and "XDG_CACHE_HOME" in told
+
+
+def test_a_file_that_is_replaced_while_it_is_read_leaves_no_wrong_entry(tmp_path, monkeypatch):
+    one, other = list(CONTENTS.values())[:2]
+    pieces = write(tmp_path / "data", {"a.mid": one})
+    path = pieces[0].path
+    read = dataset.read_performance
+
+    def replaced(source):
+        path.write_bytes(other)
+        return read(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "read_performance", replaced)
+        prepare(pieces, tmp_path / "cache", progress=False)
+    path.write_bytes(one)
+    assert prepare(pieces, tmp_path / "cache", progress=False)[0] == read_midi(path)
+
+
 def test_a_slice_is_a_cache_of_those_pieces(prepared):
     rolls = prepared()
     for part in (slice(1, None), slice(None, None, -1), slice(-1, -9, -2), slice(5, 9)):
