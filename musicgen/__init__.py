@@ -4,6 +4,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
 
     beats          beats: checks, features of a frame, a metronome
     piano_roll     the note x time matrix, with pedal and beats
+    beat_candidates  candidates for the beats of a roll, from its onsets
     home           the profile of an opening
     midi           the mido sampler
         events         bytes of a MIDI file -> messages, tolerant of faults
@@ -18,6 +19,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         features       what each pitch and the pedal did recently
         home           embeds the profile of an opening
         heads          output heads, and the likelihood of frames
+        given_beats    the likelihood of a roll given each of several candidates for its beats
         probe          tells from the hidden states whether a pianist plays
         origin         the checkpoint that a model was read from
     evaluation     how good a model and its music are
@@ -25,6 +27,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         markov         a piece from the Markov baseline
         statistics     measures of one piece: rhythm, pulse, pitch, velocity, repetition, memory, continuity
         likeness       means over many pieces; a classifier that tells generated from real music
+        beat_tracking  the beats of a whole recording, found by a model; how well they agree with annotated ones
         novelty        the longest run of notes that a piece shares with the training pieces
     training       the training loop
         trainer        the settings, the loop, stopping

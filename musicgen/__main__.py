@@ -105,6 +105,15 @@ def evaluate_options(parser: ArgumentParser) -> None:
     add_device(parser)
 
 
+def beats_options(parser: ArgumentParser) -> None:
+    """Add the options of `commands.beats_command`."""
+    add_data_dir(parser)
+    text = "file to write; recordings that have beats in it keep them (default: beats.npz in DATA_DIR)"
+    parser.add_argument("--out", metavar="BEATS.npz", help=text)
+    parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
+    add_device(parser)
+
+
 def generate_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.generate_command`."""
     from musicgen.corpora.primes import PRIMES
@@ -175,6 +184,7 @@ def export_options(parser: ArgumentParser) -> None:
 COMMANDS = {
     "sample": (commands.sample_command, sample_options),
     "prepare": (commands.prepare_command, prepare_options),
+    "beats": (commands.beats_command, beats_options),
     "train": (commands.train_command, train_options),
     "evaluate": (commands.evaluate_command, evaluate_options),
     "generate": (commands.generate_command, generate_options),

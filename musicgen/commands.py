@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.beats import in_strict_time
-from musicgen.corpora.folder import load_corpus, match_composer
+from musicgen.corpora.folder import BEATS, load_corpus, match_composer, normal_name, read_beats, write_beats
 from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import Performance, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
+from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import only_fields
 from musicgen.utils.signals import Stopped
 
@@ -86,6 +87,38 @@ def prepare_command(args: Namespace) -> dict:
     warnings = [{"file": name, "warning": warning} for name, warning in rolls.warnings]
     counts = {"n_files": len(pieces), "n_sampled": len(rolls), "hours": rolls.summary()["hours"]}
     return counts | {"skipped": skipped, "warnings": warnings, "missing": pieces.missing, "dropped": rolls.dropped}
+
+
+def beats_command(args: Namespace) -> dict:
+    """Find the beats of a folder's recordings, so that a model can be trained with them. Those that are there stay."""
+    from musicgen.evaluation.beat_tracking import track_beats
+    from musicgen.training import SHIPPED_CHECKPOINT
+    from musicgen.utils.devices import choose_device
+
+    started = time.perf_counter()
+    path = Path(args.out or Path(args.data_dir) / BEATS)
+    check_output(str(path), (".npz",), (args.checkpoint,))
+    checkpoint = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT)
+    if not checkpoint.model.config.beats:
+        raise ValueError(f"{args.checkpoint!r}: its model knows no beats, so it cannot find any")
+    model = checkpoint.model.to(choose_device(args.device))
+    beats = read_beats(path)
+    n_before = len(beats)
+    rolls = load_rolls([args.data_dir], model.config.fps)
+    names = [normal_name(piece.name) for piece in rolls.pieces]
+    todo = {name: number for number, name in enumerate(names) if name not in beats}
+    without = []
+    with progress_bar("finding beats", len(todo), "piece") as bar:
+        for name, number in todo.items():
+            found = track_beats(model, rolls[number])
+            if found is None:
+                without.append(name)
+            else:
+                beats[name] = found
+                write_beats(path, beats)  # after each, so that an interrupted command goes on where it was
+            bar.update()
+    counts = {"path": str(path), "n_found": len(beats) - n_before, "n_kept": n_before}
+    return counts | {"without_beats": without, "seconds": round(time.perf_counter() - started, 1)}
 
 
 def train_command(args: Namespace) -> dict:
@@ -274,7 +307,6 @@ def output_files(args: Namespace) -> list[dict[str, str]]:
 def compose(model, prime: PianoRoll | None, config, style: str | None, device, args: Namespace):
     """Return the generated pieces, and the number of the signal that stopped composing early, or None."""
     from musicgen.generation import generate_several
-    from musicgen.utils.progress import progress_bar
     from musicgen.utils.signals import catch_signals
 
     n_seconds = int(config.seconds - (prime.duration_seconds if prime else 0))

@@ -15,6 +15,7 @@ import soundfile
 from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
 from musicgen.__main__ import COMMANDS, main
+from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation.beat_search import FoundBeats
 from musicgen.midi import read_midi, read_performance, write_midi
@@ -70,6 +71,40 @@ def test_prepare_names_what_it_skips(run, folder):
     assert (said["n_files"], said["n_sampled"]) == (10, 9)
     assert [skipped["file"] for skipped in said["skipped"]] == ["piece 3.mid"]
     assert "MThd" in said["skipped"][0]["reason"]
+
+
+def test_beats_are_found_once_and_training_reads_them(run, folder, checkpoint, tmp_path, monkeypatch):
+    asked = []
+
+    def track_beats(model, roll):
+        asked.append(roll.n_frames)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return np.array([[0.5, 1], [0.9 + roll.n_frames, 0]])
+
+    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", track_beats)
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in (0, 1, 2, 4):
+        (data / f"{index}.mid").write_bytes((folder / f"piece {index}.mid").read_bytes())
+    np.savez(data / "beats.npz", **{"2.mid": np.array([[0.25, 1.0], [0.75, 0.0]])})
+    n_frames = [read_midi(data / f"{index}.mid").n_frames for index in (0, 1, 4)]
+    assert main(["beats", str(data), "--checkpoint", str(checkpoint)]) == 130  # Ctrl-C in the third piece
+    said = run("beats", data, "--checkpoint", checkpoint)
+    assert asked == [*n_frames, n_frames[2]]
+    assert (said["n_found"], said["n_kept"], said["without_beats"]) == (1, 3, [])
+    times = {piece.name: piece.beats[:, 0].tolist() for piece in load_corpus(data)}
+    assert times == {"2.mid": [0.25, 0.75]} | {
+        f"{index}.mid": [0.5, 0.9 + n] for index, n in zip((0, 1, 4), n_frames)
+    }
+
+
+def test_recordings_without_beats_are_named(run, folder, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda model, roll: None)
+    said = run("beats", folder, "--checkpoint", checkpoint, "--out", tmp_path / "found.npz")
+    assert len(said["without_beats"]) == 9
+    assert (said["n_found"], said["n_kept"]) == (0, 0)
+    assert not (tmp_path / "found.npz").exists()
 
 
 def test_a_finished_run_is_resumed_without_a_change(run, folder, checkpoint):
@@ -353,6 +388,10 @@ BAD = {
     "generate --out folder.mid": "'folder.mid' is a folder",
     "export piano.safetensors --out graph.txt": "'graph.txt' does not end in .onnx",
     "export piano.safetensors --out text.mid/a.onnx": "text.mid",
+    "beats missing": "missing",
+    "beats good --out beats.mid": "'beats.mid' does not end in .npz",
+    "beats good --checkpoint deaf.safetensors": "knows no beats",
+    "beats garbled": "beats.npz': cannot be read as beats",
     "train missing --out text.mid": "text.mid",  # told before the corpus is looked at
     "train missing --out old": "holds a run already (log.csv)",
     "generate --out a.mid --n 0": "--n must lie in 1..100, not 0",
@@ -385,7 +424,10 @@ def test_bad_input_is_explained_in_one_line(line, named, folder, tiny_model, tmp
         (tmp_path / name).write_bytes((folder / "piece 1.mid").read_bytes())
     for name in ("text.mid", "broken/text.mid"):
         (tmp_path / name).write_text("hello")
-    sizes = {"small": {}, "plain": {"n_pitches": 88}, "piano": {"n_pitches": 88, "composers": ("Liszt", "Bach")}}
+    (tmp_path / "garbled").mkdir()
+    (tmp_path / "garbled" / "beats.npz").write_text("hello")
+    sizes = {"small": {}, "plain": {"n_pitches": 88}, "deaf": {"n_pitches": 88, "beats": False}}
+    sizes |= {"piano": {"n_pitches": 88, "composers": ("Liszt", "Bach")}}
     for name, size in sizes.items():
         save_checkpoint(f"{name}.safetensors", tiny_model(pitch_reach=2, **size), {}, {})
     (tmp_path / "silent.mid").write_bytes(midi_bytes([[]]))
@@ -550,7 +592,7 @@ def test_long_work_shows_its_progress_in_a_terminal(folder, checkpoint, tiny, tm
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
-def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys):
+def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, monkeypatch, capsys):
     name = os.fsdecode(b"caf\xe9 \xff.mid")
     for index in range(4):
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -564,6 +606,10 @@ def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, capsys
     assert run("generate", "--prime", prime, "--seconds", 5, "--checkpoint", checkpoint, *files)["n_notes"]
     assert (tmp_path / f"{name}.png").stat().st_size > 1000
     run("train", tmp_path / "data", "--out", tmp_path / f"run {name}", *TINY, 1)
+    beats = np.array([[0.5, 0], [1.25, 1]])
+    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda model, roll: beats)
+    assert run("beats", tmp_path / "data", "--checkpoint", checkpoint)["n_found"] == 4
+    np.testing.assert_array_equal(load_corpus(tmp_path / "data")[0].beats, beats)
     assert main(["sample", str(tmp_path / "data" / f"broken {name}"), "--out", str(tmp_path / "a.npz")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].isprintable()
 

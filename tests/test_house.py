@@ -18,6 +18,7 @@ FORBIDDEN = {
     "utils": ABOVE | {"beats", "piano_roll", "midi", "model"},
     "beats": ABOVE | {"piano_roll", "midi", "model"},
     "piano_roll": ABOVE | {"midi", "model"},
+    "beat_candidates": ABOVE | {"midi", "model"},
     "home": ABOVE | {"midi", "model"},
     "midi": ABOVE | {"model"},
     "model": ABOVE | {"midi"},

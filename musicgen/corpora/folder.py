@@ -16,6 +16,7 @@ import numpy as np
 from musicgen.corpora.splits import SPLITS, group_versions, split_by_hash
 from musicgen.dataset import FILE_BYTES, FILE_SECONDS, CorpusError, Piece
 from musicgen.midi import MidiError, read_performance
+from musicgen.utils.files import atomic_write, npz_bytes
 from musicgen.utils.limits import OverLimit, bounded
 
 UNKNOWN = "unknown"  # the composer of a file without a table
@@ -162,7 +163,7 @@ def _check_columns(table: Path, names: Collection[str]) -> None:
 
 def _listed_pieces(table: Path) -> Corpus:
     """Read the table of a corpus. Return the pieces whose files exist, and the names of missing files."""
-    beats = _load_beats(table.parent)
+    beats = read_beats(table.parent / BEATS)
     present = cache(lambda: _present_files(table.parent))  # called only if a name is spelt in another way
     pieces = []
     missing = []
@@ -174,29 +175,33 @@ def _listed_pieces(table: Path) -> Corpus:
             raise CorpusError(table, f"line {line}: midi_filename {name!r} is not a path inside the folder")
         if split not in SPLITS:
             raise CorpusError(table, f"line {line}: split {split!r} is none of {', '.join(SPLITS)}")
-        if splits.setdefault(_normal(name), split) != split:
+        if splits.setdefault(normal_name(name), split) != split:
             raise CorpusError(table, f"line {line}: {name!r} is in two splits")
         path = table.parent / name
         if not os.path.lexists(path):
-            path = present().get(_normal(name))
+            path = present().get(normal_name(name))
         if path is None:
             missing.append(name)
             continue
         composer = row["canonical_composer"]
         title = row["canonical_title"]
-        pieces.append(Piece(path, name, composer, title, split, beats.get(_normal(name))))
+        pieces.append(Piece(path, name, composer, title, split, beats.get(normal_name(name))))
     if not pieces:
         raise CorpusError(table, f"lists {len(missing)} MIDI files, and none of them is in the folder")
     return Corpus(sorted(pieces, key=lambda piece: piece.name), missing)
 
 
-def _normal(name: str) -> str:
-    """Return a file name in Unicode normal form (NFC), with forward slashes and without "./"."""
-    return PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).as_posix()
+def normal_name(name: str) -> str:
+    """Return a file name in Unicode normal form (NFC), with forward slashes and without "./".
+
+    Bytes that are not UTF-8 are escaped, since names in an npz file cannot have them.
+    """
+    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).as_posix()
+    return path.encode(errors="xmlcharrefreplace").decode()
 
 
 def _present_files(folder: Path) -> dict[str, Path]:
-    return {_normal(path.relative_to(folder).as_posix()): path for path in _walk(folder, [])}
+    return {normal_name(path.relative_to(folder).as_posix()): path for path in _walk(folder, [])}
 
 
 def _walk(folder: Path, unreadable: list[str]) -> Iterator[Path]:
@@ -231,9 +236,9 @@ def _found_pieces(folder: Path) -> Corpus:
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     contents = {name: digest for name, path in names.items() if (digest := _content_hash(path))}
     splits = _splits_of_readable(contents, names)
-    beats = _load_beats(folder)
+    beats = read_beats(folder / BEATS)
     pieces = [
-        Piece(path, name, UNKNOWN, path.stem, splits.get(name, "train"), beats.get(_normal(name)))
+        Piece(path, name, UNKNOWN, path.stem, splits.get(name, "train"), beats.get(normal_name(name)))
         for name, path in names.items()
     ]
     return Corpus(sorted(pieces, key=lambda piece: piece.name), unreadable=unreadable)
@@ -281,19 +286,31 @@ def _content_hash(path: Path) -> str | None:
     return hashlib.sha256(content).hexdigest() if content.startswith(MAGICS) else None
 
 
-def _load_beats(folder: Path) -> dict[str, np.ndarray]:
-    """Return a dict from normalised file names to annotated beats; invalid annotations are left out."""
-    path = folder / BEATS
+def read_beats(path: Path) -> dict[str, np.ndarray]:
+    """Return a dict from normalised file names to beats (n_beats, 2); empty if there is no such file.
+
+    Raises
+    ------
+    CorpusError
+        If the file cannot be read as beats.
+    """
     beats = {}
     if not path.is_file():
         return beats
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
-                beats[_normal(name)] = _clean_beats(np.asarray(arrays[name], np.float64))
+                beats[normal_name(name)] = _clean_beats(np.asarray(arrays[name], np.float64))
     except Exception as error:  # numpy and zipfile raise many types for a broken file
         raise CorpusError(path, "cannot be read as beats; it must be an npz file of arrays (n_beats, 2)") from error
     return beats
+
+
+def write_beats(path: Path, beats: dict[str, np.ndarray]) -> None:
+    """Write beats as `read_beats` reads them, atomically."""
+    content = npz_bytes(beats)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _clean_beats(beats: np.ndarray) -> np.ndarray:

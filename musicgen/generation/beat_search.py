@@ -1,36 +1,23 @@
 """The beats of a prime, found by the model itself.
 
 The model takes beats as input. So the beats under which it finds a prime most likely are a maximum likelihood estimate.
-A classical beat tracker proposes candidates: for each tempo, dynamic programming [1]_ finds the beats that meet most
-onsets while the tempo changes little. The model chooses among them.
-
-References
-----------
-.. [1] Ellis, "Beat Tracking by Dynamic Programming", Journal of New Music Research, 2007.
+A classical beat tracker proposes candidates (`musicgen.beat_candidates`). The model chooses among them.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from musicgen.beats import beat_features
+from musicgen.beat_candidates import beat_paths, extend_beats, onset_strength, smooth_times
 from musicgen.model import AttentionLSTM
-from musicgen.model.heads import teacher_forced_logits
+from musicgen.model.given_beats import nll_given_beats
 from musicgen.piano_roll import PianoRoll
 
 PERIODS = 0.3 * 1.12 ** np.arange(13)  # seconds, 0.3 to 1.17: 200 to 51 beats per minute
 N_PHASES = 4  # candidates per period: beats that end at different points of the last period
 LONGEST = 4.0  # seconds: of a longer prime the end is searched
 MOST_CANDIDATES = 24  # for the model to choose among: those that meet most onsets
-# Dynamic programming
-TIGHTNESS = 30.0  # cost of a squared logarithmic deviation from the period, in standard deviations of the onsets
-SHORTEST_BEAT, LONGEST_BEAT = 0.67, 1.5  # of a beat, in periods
-SMOOTHING = 1.0  # onsets are rounded to frames; this takes the jitter out of the beats
-BASS, BASS_WEIGHT = 36, 1.5  # pitches below column 36 (F sharp 3) count more
 # Priors, in nats
 USUAL_PERIOD, PERIOD_SPREAD = 0.5, 0.8  # seconds, octaves
 RUBATO = 0.1  # standard deviation of the logarithmic ratio of neighbouring beats
@@ -104,97 +91,16 @@ def find_beats(model: AttentionLSTM, prime: PianoRoll) -> FoundBeats:
     )
 
 
-@torch.inference_mode()
-def nll_given_beats(model: AttentionLSTM, roll: PianoRoll, candidates: list[np.ndarray | None]) -> np.ndarray:
-    """Return the negative log-likelihood of a roll's pitches for each candidate's beats, computed as one batch.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n_candidates,)
-        In nats, summed over the pitches and over all frames but the first.
-    """
-    B = len(candidates)
-    device = next(model.parameters()).device
-    velocity = torch.tensor(roll.velocity, device=device).expand(B, -1, -1)  # (B, T, K)
-    down = np.zeros(roll.n_frames) if roll.pedal is None else roll.pedal
-    pedal = torch.tensor(down, dtype=torch.float32, device=device).expand(B, -1)  # (B, T)
-    features = np.stack([beat_features(beats, roll.n_frames, roll.fps) for beats in candidates])
-    frames = velocity[:, :-1] / 127
-    beats = torch.from_numpy(features).to(device)
-    target = (velocity[:, 1:] > 0).float()
-    past, _ = model(frames, pedal=pedal[:, :-1], beats=beats[:, 1:])
-    logits, _ = teacher_forced_logits(model.output, past, target, pedal[:, 1:])
-    nll: Tensor = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=(1, 2))
-    return nll.double().cpu().numpy()
-
-
 def propose_beats(roll: PianoRoll) -> list[np.ndarray]:
     """Return at most 24 candidates for the beats of a roll. They cover its whole length, and have no bars."""
     strength = onset_strength(roll)
     totals: dict[tuple[int, ...], float] = {}
     for period in PERIODS:
-        totals |= _beat_paths(strength, period * roll.fps)
+        totals |= beat_paths(strength, period * roll.fps, N_PHASES)
     # By chance, a path of n beats meets onsets whose sum varies with sqrt(n).
     best = sorted(totals, key=lambda path: totals[path] / math.sqrt(len(path)), reverse=True)[:MOST_CANDIDATES]
-    return [_extend(_smooth(np.array(path, float)) / roll.fps, roll.duration_seconds) for path in sorted(best)]
-
-
-def onset_strength(roll: PianoRoll) -> np.ndarray:
-    """Return the strength of the onsets in each frame, in standard deviations, shape (n_frames,)."""
-    weight = np.where(np.arange(roll.velocity.shape[1]) < BASS, BASS_WEIGHT, 1.0)
-    struck = (roll.onsets * np.sqrt(roll.velocity / 127)) @ weight
-    strength = np.sqrt(struck)  # a chord of nine notes counts three times as much as one note
-    return strength / (strength.std() + 1e-6)
-
-
-def _beat_paths(strength: np.ndarray, period: float) -> dict[tuple[int, ...], float]:
-    """Return the best sequence of beats that ends in each quarter of the last period, and its total.
-
-    `period` is in frames. The total is the sum of the strengths less the cost of deviations from the period.
-    """
-    n_frames = len(strength)
-    lags = np.arange(max(2, math.floor(SHORTEST_BEAT * period)), math.ceil(LONGEST_BEAT * period) + 1)
-    cost = TIGHTNESS * np.log(lags / period) ** 2
-    total = np.zeros(n_frames)  # of the best beats that end in each frame
-    previous = np.full(n_frames, -1)
-    for t in range(n_frames):
-        before = t - lags[lags <= t]
-        gains = total[before] - cost[: len(before)]
-        may_be_first = t < 1.2 * period
-        if len(gains) and (not may_be_first or gains.max() > 0):
-            previous[t] = before[gains.argmax()]
-            total[t] = gains.max()
-        elif not may_be_first:
-            total[t] = -math.inf
-        total[t] += strength[t]
-    last_period = np.arange(max(0, n_frames - round(period)), n_frames)
-    paths = {}
-    for ends in np.array_split(last_period, N_PHASES):
-        if len(ends):
-            end = int(ends[total[ends].argmax()])
-            path = [end]
-            while previous[path[0]] >= 0:
-                path.insert(0, int(previous[path[0]]))
-            if len(path) > 1:
-                paths[tuple(path)] = float(total[end])
-    return paths
-
-
-def _smooth(times: np.ndarray) -> np.ndarray:
-    """Make times more evenly spaced, by penalised least squares (Whittaker smoothing)."""
-    curvature = np.diff(np.eye(len(times)), n=2, axis=0)  # second differences; none for two times
-    return np.linalg.solve(np.eye(len(times)) + SMOOTHING * curvature.T @ curvature, times)
-
-
-def _extend(times: np.ndarray, seconds: float) -> np.ndarray:
-    """Add beats at the first and last tempo, to begin before 0 and end after `seconds`; return (n_beats, 2)."""
-    first, last = times[1] - times[0], times[-1] - times[-2]
-    n_before = math.ceil(times[0] / first) + 1
-    n_after = math.ceil((seconds - times[-1]) / last) + 1
-    before = times[0] - first * np.arange(n_before, 0, -1)
-    after = times[-1] + last * np.arange(1, n_after + 1)
-    times = np.concatenate([before, times, after])
-    return np.column_stack([times, np.zeros(len(times))])
+    times = [smooth_times(np.array(path, float)) / roll.fps for path in sorted(best)]
+    return [extend_beats(each, roll.duration_seconds) for each in times]
 
 
 def _prior(beats: np.ndarray, seconds: float) -> float:
