@@ -18,7 +18,6 @@ from musicgen.piano_roll import PianoRoll
 TIGHTNESS = 30.0  # cost of a squared logarithmic deviation from the period, in standard deviations of the onsets
 SHORTEST_BEAT, LONGEST_BEAT = 0.67, 1.5  # of a beat, in periods
 SMOOTHING = 1.0  # onsets are rounded to frames; this takes the jitter out of the beats
-BLOCK, OVERLAP = 128, 8  # beats that are made smooth at once, and beyond them on either side
 BASS, BASS_WEIGHT = 36, 1.5  # pitches below column 36 (F sharp 3) count more
 
 
@@ -75,16 +74,10 @@ def beat_paths(strength: np.ndarray, period: float, n_ends: int) -> dict[tuple[i
     return paths
 
 
-def smooth_times(times: np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
-    """Make times more evenly spaced, by penalised least squares (Whittaker smoothing), block by block."""
-    smooth = []
-    for first in range(0, len(times), BLOCK):
-        start = max(0, first - OVERLAP)
-        block = times[start : first + BLOCK + OVERLAP]
-        curvature = np.diff(np.eye(len(block)), n=2, axis=0)  # second differences; none for two times
-        solution = np.linalg.solve(np.eye(len(block)) + smoothing * curvature.T @ curvature, block)
-        smooth.append(solution[first - start :][:BLOCK])
-    return np.concatenate(smooth)
+def smooth_times(times: np.ndarray) -> np.ndarray:
+    """Make times more evenly spaced, by penalised least squares (Whittaker smoothing)."""
+    curvature = np.diff(np.eye(len(times)), n=2, axis=0)  # second differences; none for two times
+    return np.linalg.solve(np.eye(len(times)) + SMOOTHING * curvature.T @ curvature, times)
 
 
 def extend_beats(times: np.ndarray, seconds: float) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from musicgen.beats import in_strict_time
 from musicgen.corpora.folder import BEATS, load_corpus, match_composer, normal_name, read_beats, write_beats
 from musicgen.dataset import RollCache, WindowConfig, prepare
-from musicgen.midi import Performance, read_performance, write_midi
+from musicgen.midi import Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
 from musicgen.utils.progress import progress_bar
@@ -25,6 +25,7 @@ from musicgen.utils.signals import Stopped
 
 MOST_BEATS = 10_000  # of a recording
 MOST_FILES = 100  # pieces of one `generate`
+FINER = 5  # times the frame rate of the model, to find beats
 
 
 def say(text: str) -> None:
@@ -110,7 +111,8 @@ def beats_command(args: Namespace) -> dict:
     without = []
     with progress_bar("finding beats", len(todo), "piece") as bar:
         for name, number in todo.items():
-            found = track_beats(model, rolls[number])
+            fine = read_midi(rolls.pieces[number].path, FINER * rolls.fps)
+            found = track_beats(model, rolls[number], fine)
             if found is None:
                 without.append(name)
             else:

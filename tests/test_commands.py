@@ -76,7 +76,8 @@ def test_prepare_names_what_it_skips(run, folder):
 def test_beats_are_found_once_and_training_reads_them(run, folder, checkpoint, tmp_path, monkeypatch):
     asked = []
 
-    def track_beats(model, roll):
+    def track_beats(model, roll, fine):
+        assert fine == read_midi(data / f"{(0, 1, 4)[min(len(asked), 2)]}.mid", fps=100)
         asked.append(roll.n_frames)
         if len(asked) == 3:
             raise KeyboardInterrupt
@@ -100,7 +101,7 @@ def test_beats_are_found_once_and_training_reads_them(run, folder, checkpoint, t
 
 
 def test_recordings_without_beats_are_named(run, folder, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda model, roll: None)
+    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda *rolls: None)
     said = run("beats", folder, "--checkpoint", checkpoint, "--out", tmp_path / "found.npz")
     assert len(said["without_beats"]) == 9
     assert (said["n_found"], said["n_kept"]) == (0, 0)
@@ -607,7 +608,7 @@ def test_file_names_that_are_not_utf_8(run, folder, checkpoint, tmp_path, monkey
     assert (tmp_path / f"{name}.png").stat().st_size > 1000
     run("train", tmp_path / "data", "--out", tmp_path / f"run {name}", *TINY, 1)
     beats = np.array([[0.5, 0], [1.25, 1]])
-    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda model, roll: beats)
+    monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda *rolls: beats)
     assert run("beats", tmp_path / "data", "--checkpoint", checkpoint)["n_found"] == 4
     np.testing.assert_array_equal(load_corpus(tmp_path / "data")[0].beats, beats)
     assert main(["sample", str(tmp_path / "data" / f"broken {name}"), "--out", str(tmp_path / "a.npz")]) == 2

@@ -12,22 +12,26 @@ References
        C4DM-TR-09-06, Queen Mary University of London, 2009.
 """
 
+import math
+
 import numpy as np
 
-from musicgen.beat_candidates import beat_paths, extend_beats, onset_strength, smooth_times
+from musicgen.beat_candidates import beat_paths, extend_beats, onset_strength
 from musicgen.model import AttentionLSTM
 from musicgen.model.given_beats import frame_nlls_given_beats
 from musicgen.piano_roll import PianoRoll
 from musicgen.utils.inference import for_inference
 
 PERIODS = 0.18 * 1.2 ** np.arange(14)  # seconds, 0.18 to 1.93: 333 to 31 beats per minute
-SMOOTHING = 0.2  # less than for a prime: the model hears whether a beat is 20 ms late
-N_ROUNDS = 3  # of new tracks
+N_ROUNDS = 2  # of new tracks
 METRES = (2, 3, 4)
 # The path, in nats
 SWITCH = 8.0  # cost of each change of the track
 TRIED = (8.0, 3.0, 1.0)  # costs under which paths become new tracks
-RUBATO = 0.1  # standard deviation of the logarithmic change of the tempo where the track changes
+SWITCH_RUBATO = 0.1  # standard deviation of the logarithmic change of the tempo where the track changes
+# Priors, in nats
+RUBATO, MOST_RUBATO = 0.14, 4.0  # the same within a track; the highest cost of one change
+USUAL_PERIOD, PERIOD_SPREAD = 0.5, 1.4  # seconds, octaves; of one second of music
 MIN_GAIN = 2.0  # by which beats must be better than no beats
 SHORTEST = 1.0  # seconds: in a shorter recording no beats are looked for, nor among fewer notes than MIN_NOTES
 MIN_NOTES = 4
@@ -36,7 +40,11 @@ TOLERANCE = 0.07  # seconds
 
 
 def track_beats(
-    model: AttentionLSTM, roll: PianoRoll, n_rounds: int = N_ROUNDS, with_bars: bool = True
+    model: AttentionLSTM,
+    roll: PianoRoll,
+    fine: PianoRoll | None = None,
+    n_rounds: int = N_ROUNDS,
+    with_bars: bool = True,
 ) -> np.ndarray | None:
     """Find the beats of a whole recording under which a model finds it most likely.
 
@@ -46,6 +54,9 @@ def track_beats(
         With ``config.beats``.
     roll : PianoRoll
         Its own beats are not used.
+    fine : PianoRoll, optional
+        The same recording at a higher frame rate, so that beats lie exactly at its onsets. The model hears whether a
+        beat is 20 ms late: it tells beats from others with it much better than without.
     n_rounds : int
         Of new tracks; fewer rounds take less time.
     with_bars : bool
@@ -69,15 +80,18 @@ def track_beats(
     if roll.duration_seconds < SHORTEST or roll.n_notes < MIN_NOTES:
         return None
     model = for_inference(model)
-    tracks = propose_tracks(roll)
-    free, *nll = frame_nlls_given_beats(model, roll, [None, *tracks])
-    gains = free - np.array(nll)  # (n_tracks, n_frames), in nats
-    for _ in range(n_rounds):
-        more = [track for track in related_tracks(tracks, gains, roll) if not _contains(tracks, track)]
-        if not more:
-            break
-        tracks += more
-        gains = np.concatenate([gains, free - frame_nlls_given_beats(model, roll, more)])
+    onsets = Onsets(roll, fine)
+    tracks: list[np.ndarray] = []
+    gains = np.zeros((0, roll.n_frames))
+    (free,) = frame_nlls_given_beats(model, roll, [None])
+    more = propose_tracks(onsets)
+    for number in range(n_rounds + 1):
+        if number:
+            more = new_tracks(related_tracks(tracks, gains, onsets), tracks)
+        if more:
+            nll = frame_nlls_given_beats(model, roll, more)
+            gains = np.concatenate([gains, free - nll - tempo_costs(more, roll)])
+            tracks += more
     beats, gain = best_path(tracks, gains, roll.fps)
     if gain < MIN_GAIN:
         return None
@@ -87,7 +101,44 @@ def track_beats(
     return beats
 
 
-def propose_tracks(roll: PianoRoll) -> list[np.ndarray]:
+class Onsets:
+    """The onsets of a roll: their strength in each frame, and the time of the strongest one in it.
+
+    Parameters
+    ----------
+    roll : PianoRoll
+    fine : PianoRoll, optional
+        As in `track_beats`.
+    """
+
+    def __init__(self, roll: PianoRoll, fine: PianoRoll | None = None):
+        self.fps = roll.fps
+        self.seconds = roll.duration_seconds
+        self.strength = onset_strength(roll)  # (n_frames,)
+        self.times = np.arange(roll.n_frames) / roll.fps  # (n_frames,); of a frame without onsets, its own time
+        if fine is not None:
+            strength = onset_strength(fine)
+            struck = np.flatnonzero(strength)
+            frames = np.floor(struck * roll.fps / fine.fps + 0.5).astype(int)  # as the sampler rounds
+            struck = struck[frames < roll.n_frames]
+            for number in np.argsort(strength[struck], kind="stable"):  # the strongest one remains
+                self.times[frames[number]] = struck[number] / fine.fps
+
+    def beats_at(self, frames: np.ndarray) -> np.ndarray:
+        """Return beats (n_beats, 2) at the onsets in the given frames, extended to cover the whole roll."""
+        return extend_beats(self.times[frames], self.seconds)
+
+    def nearest(self, times: np.ndarray) -> np.ndarray:
+        """Move times to the strongest onset within a frame; those without such an onset stay."""
+        near = np.rint(times * self.fps).astype(int)[:, None] + np.array([0, -SAME_BEAT, SAME_BEAT])
+        is_frame = (near >= 0) & (near < len(self.strength))
+        near = near.clip(0, len(self.strength) - 1)
+        strength = self.strength[near] * is_frame
+        strongest = near[np.arange(len(near)), strength.argmax(axis=1)]  # the first of equals: the frame itself
+        return np.where(strength.any(axis=1), self.times[strongest], times)
+
+
+def propose_tracks(onsets: Onsets) -> list[np.ndarray]:
     """Return candidates for the beats of a whole roll: for each period two, of which the second avoids the first.
 
     Returns
@@ -95,30 +146,30 @@ def propose_tracks(roll: PianoRoll) -> list[np.ndarray]:
     list of numpy.ndarray, shape (n_beats, 2)
         They cover the whole roll, and have no bars.
     """
-    strength = onset_strength(roll)
     tracks = []
-    for period in PERIODS * roll.fps:
-        rest = strength.copy()
+    for period in PERIODS * onsets.fps:
+        rest = onsets.strength.copy()
         for _ in range(2):
             paths = beat_paths(rest, period, n_ends=1)
             if paths:
                 frames = np.array(next(iter(paths)))
-                times = smooth_times(frames / roll.fps, SMOOTHING)
-                tracks.append(extend_beats(times, roll.duration_seconds))
-                for near in (-1, 0, 1):
-                    rest[(frames + near).clip(0, roll.n_frames - 1)] = 0
+                tracks.append(onsets.beats_at(frames))
+                for near in (-SAME_BEAT, 0, SAME_BEAT):
+                    rest[(frames + near).clip(0, len(rest) - 1)] = 0
     return tracks
 
 
-def related_tracks(tracks: list[np.ndarray], gains: np.ndarray, roll: PianoRoll) -> list[np.ndarray]:
-    """Return tracks that may be better than the given ones: paths through them, and other levels of the best path."""
-    paths = [best_path(tracks, gains, roll.fps, switch)[0][:, 0] for switch in TRIED]
-    times = paths[0]
-    between = _snap((times[:-1] + times[1:]) / 2, onset_strength(roll), roll.fps)
-    twice = np.sort(np.concatenate([times, between]))
-    levels = [between, twice, *(times[first::step] for step in (2, 3) for first in range(step))]
-    slow_enough = [each for each in levels if len(each) > 1 and np.diff(each).min() > 2 * SAME_BEAT / roll.fps]
-    return [extend_beats(each, roll.duration_seconds) for each in paths + slow_enough]
+def related_tracks(tracks: list[np.ndarray], gains: np.ndarray, onsets: Onsets) -> list[np.ndarray]:
+    """Return tracks that may be better than the given ones: paths through them, and other levels of the best ones."""
+    paths = [best_path(tracks, gains, onsets.fps, switch)[0][:, 0] for switch in TRIED]
+    best_track = tracks[int(gains.sum(axis=1).argmax())][:, 0]
+    levels = []
+    for times in (paths[0], best_track):
+        between = onsets.nearest((times[:-1] + times[1:]) / 2)
+        twice = np.sort(np.concatenate([times, between]))
+        levels += [between, twice, *(times[first::step] for step in (2, 3) for first in range(step))]
+    slow_enough = [each for each in levels if len(each) > 1 and np.diff(each).min() > 2 * SAME_BEAT / onsets.fps]
+    return [extend_beats(each, onsets.seconds) for each in paths + slow_enough]
 
 
 def bars_of(beats: np.ndarray) -> list[np.ndarray]:
@@ -132,17 +183,34 @@ def bars_of(beats: np.ndarray) -> list[np.ndarray]:
     return barred
 
 
-def _snap(times: np.ndarray, strength: np.ndarray, fps: int) -> np.ndarray:
-    """Move times to the strongest onset within a frame."""
-    frames = np.rint(times * fps).astype(int)
-    near = frames[:, None] + np.array([0, -SAME_BEAT, SAME_BEAT])  # the first of equals is chosen
-    onsets = np.where((near >= 0) & (near < len(strength)), strength[near.clip(0, len(strength) - 1)], 0)
-    snapped = near[np.arange(len(near)), onsets.argmax(axis=1)] / fps
-    return np.where(onsets.any(axis=1), snapped, times)
+def tempo_costs(tracks: list[np.ndarray], roll: PianoRoll) -> np.ndarray:
+    """Return the negative log-probability of the tempo in each frame, and of its change at each beat.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_tracks, n_frames)
+        In nats.
+    """
+    now = np.arange(roll.n_frames) / roll.fps
+    costs = np.zeros((len(tracks), roll.n_frames))
+    for cost, beats in zip(costs, tracks):
+        times = beats[:, 0]
+        log_periods = np.log(np.diff(times))
+        beat = (np.searchsorted(times, now, side="right") - 1).clip(0, len(log_periods) - 1)
+        octaves = (log_periods[beat] - math.log(USUAL_PERIOD)) / math.log(2)
+        cost += (octaves / PERIOD_SPREAD) ** 2 / 2 / roll.fps
+        changes = np.minimum(np.diff(log_periods) ** 2 / (2 * RUBATO**2), MOST_RUBATO)
+        _add(cost, np.rint(times[1:-1] * roll.fps).astype(int), changes)
+    return costs
 
 
-def _contains(tracks: list[np.ndarray], track: np.ndarray) -> bool:
-    return any(len(each) == len(track) and np.allclose(each, track, atol=0.01) for each in tracks)
+def new_tracks(proposed: list[np.ndarray], known: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the proposed tracks that differ from the known ones, and from each other, by more than 10 ms."""
+    new: list[np.ndarray] = []
+    for track in proposed:
+        if not any(len(each) == len(track) and np.allclose(each, track, atol=0.01) for each in known + new):
+            new.append(track)
+    return new
 
 
 def best_path(
@@ -186,7 +254,7 @@ def best_path(
         old = np.flatnonzero(~np.isnan(arrives[:, t]))
         if len(new) and len(old):
             change = leaves[new, t][:, None] - arrives[old, t]  # (n_new, n_old)
-            totals = total[old] - switch - change**2 / (2 * RUBATO**2)
+            totals = total[old] - switch - change**2 / (2 * SWITCH_RUBATO**2)
             best = totals.argmax(axis=1)
             totals = totals[np.arange(len(new)), best]
             better = totals > total[new]
@@ -200,6 +268,11 @@ def best_path(
         chosen[t] = track
         track = previous[t, track]
     return _beats_along(tracks, chosen, fps), float(total.max())
+
+
+def _add(row: np.ndarray, frames: np.ndarray, values: np.ndarray) -> None:
+    inside = (frames >= 0) & (frames < len(row))
+    np.add.at(row, frames[inside], values[inside])
 
 
 def _put(row: np.ndarray, frames: np.ndarray, values: np.ndarray) -> None:

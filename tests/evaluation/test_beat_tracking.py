@@ -6,6 +6,7 @@ import pytest
 from musicgen.beats import IN_BAR, IN_BEAT, beat_features
 from musicgen.evaluation import beat_tracking
 from musicgen.evaluation.beat_tracking import (
+    Onsets,
     beat_f_measure,
     best_path,
     metrical_levels,
@@ -24,16 +25,16 @@ def beats_of(periods, metre, first=0.4):
     return np.column_stack([times, np.arange(len(times)) % metre == 0])
 
 
-def recording(beats):
+def recording(beats, fps=FPS):
     """A roll with a chord on each beat, a low one on each downbeat, and a note of a melody between two beats."""
-    onsets = np.rint(beats[:, 0] * FPS).astype(int)
+    onsets = np.rint(beats[:, 0] * fps).astype(int)
     velocity = np.zeros((onsets[-1] + 12, 88), np.uint8)
     for number, (frame, is_downbeat) in enumerate(zip(onsets, beats[:, 1])):
         bass, bass_velocity = (15, 90) if is_downbeat else (31, 70)
         velocity[frame : frame + 4, [bass, 39 + number % 4, 43]] = bass_velocity, 60, 55
     for number, frame in enumerate((onsets[:-1] + onsets[1:]) // 2):
         velocity[frame : frame + 3, 51 + (3 * number) % 7] = 50
-    return PianoRoll(velocity)
+    return PianoRoll(velocity, fps)
 
 
 STEADY = beats_of([0.62] * 31, metre=4)
@@ -91,9 +92,19 @@ def test_beats_reach_beyond_both_ends_and_bars_can_be_left_out(model, knows):
     assert not found[:, 1].any()
 
 
+def test_with_a_finer_roll_beats_lie_exactly_at_its_onsets(model, knows):
+    truth = beats_of([0.613, 0.588] * 12, metre=4)
+    knows(truth)
+    found = track_beats(model, recording(truth), recording(truth, fps=100))[:, 0]
+    nearest = np.abs(found[:, None] - truth[:, 0]).min(axis=0)
+    assert nearest.max() < 0.0051
+    coarse = track_beats(model, recording(truth))[:, 0]
+    assert 0.015 < np.abs(coarse[:, None] - truth[:, 0]).min(axis=0).max() < 0.03
+
+
 def test_among_the_first_tracks_are_the_beats_and_those_between_them():
     beats = beats_of([0.7] * 20, metre=4)
-    tracks = [track[:, 0] for track in propose_tracks(recording(beats))]
+    tracks = [track[:, 0] for track in propose_tracks(Onsets(recording(beats)))]
     between = (beats[:-1, 0] + beats[1:, 0]) / 2
     for wanted in (beats[:, 0], between):
         assert max(beat_f_measure(track[(track > 0.2) & (track < 14.5)], wanted) for track in tracks) > 0.95
