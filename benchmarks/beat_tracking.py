@@ -5,12 +5,14 @@ trackers that hear only the onsets: librosa's dynamic programming (Ellis 2007, `
 default tightness and with one that allows more rubato, and our candidates without the model. All know the onsets to
 10 ms. ``benchmarks/results/beat_tracking.csv`` receives a row for each: the mean F-measure with a tolerance of 70 ms
 (Davies, Degara and Plumbley 2009), as it is and at the best metrical level (the annotated beats, half or twice their
-tempo, or between them), that of the bars, and the processor time per minute of music.
+tempo, or between them), that of the bars, and the processor time per minute of music. The pieces come in a random order
+that is always the same; Ctrl-C ends early.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +71,25 @@ def measure(found: np.ndarray | None, roll: PianoRoll) -> tuple[float, float, fl
     return beat_f_measure(beats, annotated), best, beat_f_measure(bars, annotated_bars)
 
 
+def excerpts(args: argparse.Namespace) -> Iterator[tuple[str, PianoRoll, PianoRoll]]:
+    """Yield the name, the roll and the finer roll of each excerpt with enough beats."""
+    rolls = prepare(load_corpus(args.data)).select(split=args.split)
+    for index in np.random.default_rng(0).permutation(len(rolls)):
+        piece, roll = rolls.pieces[index], rolls[index]
+        length = min(round(args.seconds * roll.fps), roll.n_frames)
+        start = min(round(args.start * roll.fps), roll.n_frames - length)
+        fine = read_midi(piece.path, FINER * roll.fps)[FINER * start : FINER * (start + length)]
+        roll = roll[start : start + length]
+        if roll.beats is not None and len(inside(roll.beats[:, 0], roll)) >= FEWEST:
+            yield piece.name, roll, fine
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--start", type=float, default=20.0, help="first second of the excerpts")
     parser.add_argument("--seconds", type=float, default=1e9, help="of each excerpt; by default whole pieces")
-    parser.add_argument("--most", type=int, default=1000, help="pieces")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = load_checkpoint(SHIPPED_CHECKPOINT).model
@@ -84,44 +98,40 @@ def main() -> None:
         "the candidate that meets most onsets": candidate_with_most_onsets,
         OURS: lambda roll, fine: track_beats(model, roll, fine),
     }
-    scores: dict[str, list] = {name: [] for name in methods}
-    seconds = dict.fromkeys(methods, 0.0)
+    measured = []  # of each piece: the values of each method
     gains = []
-    music = 0.0
-    rolls = prepare(load_corpus(args.data)).select(split=args.split)
-    for piece, roll in list(zip(rolls.pieces, rolls))[: args.most]:
-        length = min(round(args.seconds * roll.fps), roll.n_frames)
-        start = min(round(args.start * roll.fps), roll.n_frames - length)
-        fine = read_midi(piece.path, FINER * roll.fps)[FINER * start : FINER * (start + length)]
-        roll = roll[start : start + length]
-        if roll.beats is None or len(inside(roll.beats[:, 0], roll)) < FEWEST:
-            continue
-        music += roll.duration_seconds
-        for name, track in methods.items():
-            started = time.process_time()
-            found = track(roll, fine)
-            seconds[name] += time.process_time() - started
-            scores[name].append(measure(found, roll))
-        beats = [each if each is None else each * [1, 0] for each in (None, found, roll.beats)]  # without bars
-        free, ours, annotated = nll_given_beats(model, roll, beats)
-        gains.append([free - ours, free - annotated])
-        print(piece.name, *(f"{rows[-1][0]:.2f} {rows[-1][1]:.2f}" for rows in scores.values()), flush=True)
-    for name, rows in scores.items():
-        f, best, bars = np.mean(rows, axis=0)
+    music = []
+    try:
+        for name, roll, fine in excerpts(args):
+            values = []
+            for track in methods.values():
+                started = time.process_time()
+                found = track(roll, fine)
+                values.append([time.process_time() - started, *measure(found, roll)])
+            beats = [each if each is None else each * [1, 0] for each in (None, found, roll.beats)]  # without bars
+            free, ours, annotated = nll_given_beats(model, roll, beats)
+            measured.append(values)
+            gains.append([free - ours, free - annotated])
+            music.append(roll.duration_seconds)
+            print(name, *(f"{f:.2f} {best:.2f}" for _, f, best, _ in values), *np.round(gains[-1]), flush=True)
+    except KeyboardInterrupt:
+        pass
+    for method, values in zip(methods, np.mean(measured, axis=0)):
+        seconds, f, best, bars = values.tolist()
         row = {
-            "method": name,
+            "method": method,
             "split": args.split,
-            "n_pieces": len(rows),
-            "minutes": round(music / 60, 1),
+            "n_pieces": len(measured),
+            "minutes": round(sum(music) / 60, 1),
             "f_measure": round(f, 4),
             "f_at_best_level": round(best, 4),
-            "bars_f_measure": round(bars, 4) if name == OURS else "",
-            "seconds_per_minute": round(60 * seconds[name] / music, 2),
+            "bars_f_measure": round(bars, 4) if method == OURS else "",
+            "seconds_per_minute": round(60 * seconds / np.mean(music), 2),
             "command": " ".join(["python", *sys.argv]),
         }
         append_row(RESULTS, row)
         print(row)
-    ours, annotated = np.sum(gains, axis=0) / music
+    ours, annotated = np.sum(gains, axis=0) / sum(music)
     print(f"gain in nats per second: found beats {ours:.2f}, annotated beats {annotated:.2f}")
 
 
