@@ -100,17 +100,17 @@ class RingCache(NamedTuple):
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, "RingCache"]:
         """Add one frame; return the same as `KVCache.append`, with a distance (1, span) of `span` for empty places."""
         span = self.keys.shape[-2]
-        place = self.n_heard.remainder(span)  # ()
-        n_heard = self.n_heard + 1
-        cache = RingCache(_replace(self.keys, place, keys), _replace(self.values, place, values), n_heard)
+        n_before = self.n_heard.long()  # (): whole numbers have a faster remainder
+        place = n_before.remainder(span)  # ()
+        cache = RingCache(_replace(self.keys, place, keys), _replace(self.values, place, values), self.n_heard + 1)
         distance = (place - torch.arange(span, device=place.device)).remainder(span)  # (span,)
-        distance = torch.where(distance < n_heard, distance, span).long()[None]
+        distance = torch.where(distance <= n_before, distance, span)[None]
         return cache.keys, cache.values, distance, cache
 
 
 def _replace(buffer: Tensor, place: Tensor, new: Tensor) -> Tensor:
     """Return a copy of a buffer (B, ..., span, size) with one frame (B, ..., 1, size) replaced."""
-    return buffer.scatter(-2, place.long().expand_as(new), new)
+    return buffer.scatter(-2, place.expand_as(new), new)
 
 
 def query_blocks(n_frames: int, n_keys: int, span: int) -> Iterator[tuple[slice, slice]]:
@@ -139,8 +139,9 @@ def bias_by_distance(bias: Tensor, distance: Tensor, shortest: int = 0) -> Tenso
         Minus infinity where a query does not see a key.
     """
     span = bias.shape[-1]
-    unseen = (distance < shortest) | (distance >= span)
-    return bias[:, distance.clamp(0, span - 1)].masked_fill(unseen, -torch.inf).movedim(0, -3)
+    padded = F.pad(bias[:, shortest:], (1 + shortest, 1), value=-torch.inf)  # (n_heads, 1 + span + 1), from distance -1
+    index = distance.clamp(-1, span) + 1  # (..., n_queries, n_keys)
+    return padded.index_select(-1, index.flatten()).unflatten(-1, index.shape).movedim(0, -3)
 
 
 class NoAttention(nn.Module):
@@ -191,7 +192,7 @@ class CausalAttention(nn.Module):
     def forward(self, states: Tensor, cache: KVCache | RingCache | None = None) -> tuple[Tensor, KVCache | RingCache]:
         """Return the modulated states (B, T, H), and a cache of keys and values for the next call."""
         cache = cache or self.initial_state(states)
-        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)  # (B, T, A) each
+        query, keys, values = self._project(states)
         # (B, P + T, A) each, (T, P + T); from a RingCache (B, span, A) each, (1, span).
         keys, values, distance, cache = cache.append(keys, values)
         context = []
@@ -203,12 +204,17 @@ class CausalAttention(nn.Module):
 
     def weights(self, states: Tensor) -> Tensor:
         """Return the attention weights within a window, without earlier frames, shape (B, T, T)."""
-        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)
+        query, keys, values = self._project(states)
         keys, _, distance, _ = self.initial_state(states).append(keys, values)
         return self._weigh(query, keys, distance)
 
+    def _project(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys that are scaled for the dot product, and values, shape (B, T, A) each."""
+        query, keys, values = self.query_key_value(states).chunk(3, dim=-1)
+        return query, keys * keys.shape[-1] ** -0.5, values
+
     def _weigh(self, query: Tensor, keys: Tensor, distance: Tensor) -> Tensor:
-        scores = (query * query.shape[-1] ** -0.5) @ keys.mT  # (B, S, P + S)
+        scores = query @ keys.mT  # (B, S, P + S)
         bias = bias_by_distance(self.distance_bias[None], distance).squeeze(-3)  # (S, P + S): one head
         return (scores + bias).softmax(dim=-1)
 
@@ -291,10 +297,10 @@ class CopyAttention(nn.Module):
         """
         B, h, S, _ = weights.shape
         rows = weights.flatten(1, 2)  # (B, h * S, P + S): all heads see the same notes
-        one_later = rows.roll(1, dims=-1) @ notes  # (B, h * S, 2 K)
+        moved = torch.cat([rows.roll(1, dims=-1), rows.roll(2, dims=-1)], dim=1)  # (B, 2 * h * S, P + S)
+        one_later, two_later = (moved @ notes).chunk(2, dim=1)  # (B, h * S, 2 K) each
         onsets, active = one_later.chunk(2, dim=-1)  # (B, h * S, K) each
-        onsets_two_later = rows.roll(2, dims=-1) @ notes[..., : self.n_pitches]  # (B, h * S, K)
-        found = torch.stack([onsets, onsets_two_later, active], dim=-1)  # (B, h * S, K, 3)
+        found = torch.stack([onsets, two_later[..., : self.n_pitches], active], dim=-1)  # (B, h * S, K, 3)
         return found.unflatten(1, (h, S)).permute(0, 2, 3, 1, 4).flatten(-2)
 
     def _bias(self) -> Tensor:
