@@ -3,7 +3,8 @@
 ``python benchmarks/engines.py DATA_DIR [--graphs FILE.onnx] [--checkpoint C] [--split validation] [--pieces N]``
 
 Prints a table in JSON. The likelihood is teacher-forced on whole pieces without composers, beats and home, as in
-``python -m musicgen evaluate``; both engines run frame by frame.
+``python -m musicgen evaluate``; both engines run frame by frame. ``--only-likelihood onnx`` measures that of one engine
+and nothing else.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, continue_rolls
-from musicgen.generation.engines import Graphs, OnnxEngine
+from musicgen.generation.engines import ENGINES, Graphs, OnnxEngine
 from musicgen.generation.steps import TorchEngine, logits_frame_by_frame
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
@@ -31,9 +32,8 @@ TWO_SECONDS = 40  # frames
 ROUNDS = 6
 
 
-def likelihood(model, graphs: Graphs, rolls: list[PianoRoll]) -> dict[str, float]:
+def likelihood(engines: dict, rolls: list[PianoRoll]) -> dict[str, float]:
     """Return the nll of whole rolls with each engine, in nats per frame, and how much the logits differ at most."""
-    engines = {"torch": TorchEngine(model), "onnx": OnnxEngine(model, graphs)}
     sums = dict.fromkeys(engines, 0.0)
     largest = difference = 0.0
     for roll in rolls:
@@ -41,8 +41,9 @@ def likelihood(model, graphs: Graphs, rolls: list[PianoRoll]) -> dict[str, float
         logits = {name: logits_frame_by_frame(engine, replace(roll, beats=None)) for name, engine in engines.items()}
         for name, each in logits.items():
             sums[name] += float(F.binary_cross_entropy_with_logits(each, target, reduction="sum"))
-        difference = max(difference, float((logits["torch"] - logits["onnx"]).abs().max()))
-        largest = max(largest, float(logits["torch"].abs().max()))
+        first, *_, last = [*logits.values()] * 2
+        difference = max(difference, float((first - last).abs().max()))
+        largest = max(largest, float(first.abs().max()))
     n_frames = sum(roll.n_frames - 1 for roll in rolls)
     nll = {f"nll, {name}": total / n_frames for name, total in sums.items()}
     return nll | {"largest difference of two logits": difference, "largest logit": largest, "n_frames": n_frames}
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--continuations", type=int, default=100)
+    parser.add_argument("--only-likelihood", choices=ENGINES, help="of one engine")
     parser.add_argument("--long", action="store_true", help="compare the last minute of ten with the first")
     args = parser.parse_args()
     checkpoint = load_checkpoint(args.checkpoint)
@@ -148,8 +150,13 @@ def main() -> None:
         if args.pieces:
             pieces = [piece for piece in load_corpus(args.data_dir) if piece.split == args.split][: args.pieces]
             rolls = [roll[: round(args.seconds * roll.fps)] for roll in prepare(pieces, progress=False)]
-            result |= likelihood(model, graphs, rolls)
+            engines = {"torch": TorchEngine(model), "onnx": OnnxEngine(model, graphs)}
+            if args.only_likelihood:
+                engines = {args.only_likelihood: engines[args.only_likelihood]}
+            result |= likelihood(engines, rolls)
             print(json.dumps(result), flush=True)
+        if args.only_likelihood:
+            return
         if args.continuations:
             result["same"] = same_continuations(model, graphs, args.continuations)
         result["ms per frame"] = compare_times(model, graphs)

@@ -16,19 +16,19 @@ from musicgen.model.origin import checksum
 from musicgen.utils.files import printable
 
 ENGINES = ("torch", "onnx")
+PASSES = ("pitches", "velocities")
 INSTALL = "pip install onnxruntime"
 # A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
 IN_PLACE = (".keys", ".values")
 
 
 def graph_paths(path: Path | str) -> dict[str, Path]:
-    """Return the paths of a model's graphs by name; `path` is that of the step, and the others lie beside it."""
+    """Return the paths of a model's graphs by name; `path` is that of the step, and the others lie beside it.
+
+    "home" is for a browser: in Python, PyTorch embeds homes.
+    """
     path = Path(path)
-    return {
-        "step": path,
-        "pitches": path.with_suffix(f".pitches{path.suffix}"),
-        "velocities": path.with_suffix(f".velocities{path.suffix}"),
-    }
+    return {"step": path} | {name: path.with_suffix(f".{name}{path.suffix}") for name in (*PASSES, "home")}
 
 
 class Graphs:
@@ -51,7 +51,8 @@ class Graphs:
         if not importlib.util.find_spec("onnxruntime"):
             raise ValueError(f"ONNX Runtime is not installed: {INSTALL}")
         self.sha256 = sha256
-        self.sessions = {name: _open(file, sha256) for name, file in graph_paths(path).items() if _exists(name, file)}
+        paths = graph_paths(path)
+        self.sessions = {name: _open(paths[name], sha256) for name in ("step", *PASSES) if _exists(name, paths[name])}
 
 
 def _exists(name: str, path: Path) -> bool:

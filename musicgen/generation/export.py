@@ -62,7 +62,7 @@ def export_graphs(model: AttentionLSTM, path: Path | str, sha256: str, precision
     }
     written = {}
     for name, file in graph_paths(path).items():
-        if name == "velocities" and model.output.velocity is None:
+        if (name == "velocities" and model.output.velocity is None) or (name == "home" and not model.config.home):
             continue
         with tempfile.TemporaryDirectory() as folder, _quiet(), torch.no_grad():
             temporary = Path(folder) / "graph.onnx"
@@ -78,7 +78,8 @@ def export_graphs(model: AttentionLSTM, path: Path | str, sha256: str, precision
 
 def _export(name: str, model: AttentionLSTM, path: Path) -> None:
     """Export one graph by tracing it with example inputs."""
-    module, inputs, outputs = {"step": _step, "pitches": _pitches, "velocities": _velocities}[name](model)
+    parts = {"step": _step, "pitches": _pitches, "velocities": _velocities, "home": _home}
+    module, inputs, outputs = parts[name](model)
     names = [found for key, value in inputs.items() for found, _ in named_tensors(value, key)]
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
@@ -103,7 +104,7 @@ def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
         pedal=torch.zeros(N_ROWS, 1),
         beats=torch.zeros(N_ROWS, 1, N_BEAT_FEATURES),
         composer=torch.zeros(N_ROWS, dtype=torch.long),
-        home=torch.zeros(N_ROWS, K, N_HOME_FEATURES) if model.config.home else None,
+        home=torch.zeros(N_ROWS, K, model.config.pitch_size) if model.config.home else None,
     )
     absent = {"pedal_logit": model.output.pedal is None, "hidden": model.probe is None}
     outputs = [name for name in Known._fields if not absent.get(name)]
@@ -132,6 +133,11 @@ def _velocities(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
         "velocity": torch.zeros(N_ROWS, model.config.n_pitches),
     }
     return VelocityPass(model), inputs, ["velocity_logits"]
+
+
+def _home(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    profile = torch.zeros(N_ROWS, model.config.n_pitches, N_HOME_FEATURES)
+    return model.output.home, {"profile": profile}, ["home"]
 
 
 def _known(model: AttentionLSTM) -> Known:

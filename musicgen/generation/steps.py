@@ -32,8 +32,8 @@ class Frames(NamedTuple):
         Of the frames to be predicted, one frame ahead.
     composer : Tensor of int, shape (R,)
         From `ModelConfig.label_of`.
-    home : Tensor, shape (R, K, N_HOME_FEATURES), or None
-        Profiles of the openings.
+    home : Tensor, shape (R, K, pitch_size), or None
+        Profiles of the openings, embedded by `Home`. For `GuidedModel` the profiles (R, K, N_HOME_FEATURES).
     """
 
     velocity: Tensor
@@ -78,9 +78,9 @@ class FrameStep(nn.Module):
     def forward(self, frames: Frames, state: ModelState | None) -> tuple[Known, ModelState]:
         """Return the encoding of the past after the last frame, and the new state."""
         velocity, pedal, beats, composer, home = frames
-        features, state = self.model(velocity / 127, state, composer, pedal, beats, home)
+        features, state = self.model(velocity / 127, state, composer, pedal, beats)
         hidden = features.all_hidden  # (R, T, L H)
-        features = features.map(lambda x: x[:, -1])
+        features = features.map(lambda x: x[:, -1])._replace(home=home)
         output = self.model.output
         pedal_logit = None if output.pedal is None else output.pedal.logits(features)  # (R,)
         encoded = output.encode_past(features)  # (R, K, S)
@@ -186,6 +186,8 @@ class GuidedModel:
         self.n_streams = 1 if scale == 1 else 2
         self.predicts_velocity = engine.model.output.velocity is not None
         self.device = next(engine.model.parameters()).device
+        self._home: np.ndarray | None = None
+        self._embedded_home: Tensor | None = None
 
     def encode(self, frames: Frames, state: Any) -> tuple[Any, Any]:
         """Return the encoding of the past after some frames, and the new state, as `FrameStep` does.
@@ -196,7 +198,7 @@ class GuidedModel:
             Of arrays.
         state : ModelState, OnnxState or None
         """
-        tensors = Frames(*(None if each is None else self._rows(each) for each in frames))
+        tensors = Frames(*map(self._rows, frames[:-1]), self._embed(frames.home))
         if self.n_streams == 2:
             tensors.composer[len(frames.composer) :] = 0
         return self.engine.step(tensors, state)
@@ -216,6 +218,13 @@ class GuidedModel:
     def velocity_logits(self, known: Known, conditioned: Any, velocity: np.ndarray, struck: np.ndarray) -> np.ndarray:
         """Return the logits of the velocity bins (n_struck, N_VELOCITIES), given the `velocity` of lower pitches."""
         return self._guide(self.engine.velocity_logits(known, conditioned, self._rows(velocity), self._rows(struck)))
+
+    def _embed(self, home: np.ndarray | None) -> Tensor | None:
+        """Return the embedding of a home. It is kept until another home comes, after two seconds."""
+        if home is not self._home:
+            self._home = home
+            self._embedded_home = None if home is None else self.engine.model.output.home(self._rows(home))
+        return self._embedded_home
 
     def _rows(self, x: np.ndarray) -> Tensor:
         """Return an array as a tensor with its rows once for each stream."""

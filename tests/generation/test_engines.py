@@ -13,7 +13,7 @@ from musicgen.beats import N_BEAT_FEATURES
 from musicgen.corpora.primes import shipped_prime
 from musicgen.generation import GenerationConfig, continue_rolls, generate
 from musicgen.generation.engines import Graphs, OnnxEngine, choose_engine, graph_paths
-from musicgen.generation.steps import Frames, TorchEngine, logits_frame_by_frame
+from musicgen.generation.steps import Frames, GuidedModel, TorchEngine, logits_frame_by_frame
 from musicgen.home import N_HOME_FEATURES
 from musicgen.model.origin import Origin, checksum
 from musicgen.piano_roll import PianoRoll
@@ -123,6 +123,31 @@ def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
         assert np.array_equal(one.pedal, other.pedal)
 
 
+@torch.inference_mode()
+def test_a_home_is_embedded_when_it_changes_and_in_a_browser_by_a_graph(model, path):
+    import onnxruntime
+
+    changed = copy.deepcopy(model)
+    torch.nn.init.normal_(changed.output.home.network[-1].weight)
+    guided = GuidedModel(TorchEngine(changed), 2.0)
+    home = np.random.default_rng(0).random((1, 88, N_HOME_FEATURES), np.float32)
+    frames = Frames(*(x[:1, :1].numpy() for x in inputs_of(1)), np.array([1]), home)
+    off = np.zeros(1, np.float32), np.zeros((1, 88), bool)
+    logits = []
+    for each in (home, None, home):
+        known, _ = guided.encode(frames._replace(home=each), None)
+        logits.append(guided.pitch_logits(known, *off)[0])
+    assert np.array_equal(logits[0], logits[2]) and np.abs(logits[0] - logits[1]).max() > 0.01
+    with patch.object(changed.output.home, "forward", side_effect=AssertionError):
+        guided.encode(frames, None)  # the same home again
+        with pytest.raises(AssertionError):
+            guided.encode(frames._replace(home=home + 1), None)
+    graph = onnxruntime.InferenceSession(graph_paths(path)["home"])
+    (found,) = graph.run(["home"], {"profile": home})
+    assert found.shape == (1, 88, SIZES["pitch_size"]) and found.std() > 0
+    np.testing.assert_allclose(found, model.output.home(torch.from_numpy(home)), atol=1e-5)
+
+
 def test_a_model_with_the_head_of_the_poster_is_exported_with_8_bits(tiny_model, tmp_path, monkeypatch):
     onnx = pytest.importorskip("onnx", reason="the extra [export] is not installed")
     from musicgen.generation import export
@@ -204,7 +229,7 @@ def test_graphs_of_another_checkpoint_are_refused(model, path):
 @torch.inference_mode()
 def test_one_engine_serves_two_pieces_and_says_when_a_state_has_moved_on(model, path):
     engine = OnnxEngine(model, Graphs(path, SHA256))
-    low = frames_of([20, 24], torch.full((1, 88, N_HOME_FEATURES), 0.3))
+    low = frames_of([20, 24], torch.full((1, 88, SIZES["pitch_size"]), 0.3))
     known, state = engine.step(low, None)
     first, _ = engine.pitch_logits(known, torch.zeros(1), torch.zeros(1, 88))
     other, _ = engine.step(frames_of([60, 64], None), None)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import matplotlib.axes
 import matplotlib.figure
-from IPython.display import publish_display_data
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.colorbar import Colorbar
@@ -148,6 +147,8 @@ class Figure(matplotlib.figure.Figure):
         super().draw(renderer)
 
     def _ipython_display_(self) -> None:  # takes precedence over IPython's own formatter of figures
+        from IPython.display import publish_display_data  # not above: the command line needs no IPython
+
         publish_display_data(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:

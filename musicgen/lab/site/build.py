@@ -19,6 +19,7 @@ import torch
 
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
+from musicgen.generation.engines import graph_paths
 from musicgen.generation.steps import named_tensors
 from musicgen.lab.course.pages import export
 from musicgen.lab.figures.html import escape
@@ -33,7 +34,7 @@ HERE = Path(__file__).parent
 PLAYER = HERE.parent / "player"
 SOURCES = ("src", "build.mjs", "package.json", "package-lock.json", "index.html", "site.css")
 SHARED_SCRIPTS = ("canvas.js", "keyboard.js", "keyboard.css")  # of the course's player and keyboard
-GRAPHS = {"step": "maestro.onnx", "pitches": "maestro.pitches.onnx", "velocities": "maestro.velocities.onnx"}
+GRAPHS = {name: path.name for name, path in graph_paths("maestro.onnx").items()}
 LOADED = ("ort-wasm-simd-threaded.wasm", *GRAPHS.values(), "piano.sf2")  # before the page composes
 
 

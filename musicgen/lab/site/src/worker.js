@@ -8,7 +8,7 @@ import { beatFeatures, continueBeats, decide, drawVelocity, onsetGain, randomNum
 const PEDAL_TEMPERATURE = 1.1;
 const SEGMENT = 40; // frames between two looks at how far the music has drifted
 const RECENT = 600; // frames that are looked at
-let model = null; // the three graphs, and what the page knows of them
+let model = null; // its graphs, and what the page knows of them
 let run = 0; // the number of the present piece; another number stops it
 
 onmessage = ({ data }) => {
@@ -41,7 +41,7 @@ async function compose({ opening, settings }, number) {
   const composer = new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]);
   const frames = framesOf(opening);
   const profile = homeFeatures(pieceOf(frames)); // of the opening
-  let home = profile;
+  let home = await embed(profile);
   let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
   const repetition = new RepetitionPenalty();
   for (let frame = 0; frame < total - 1 && run === number; frame++) {
@@ -51,7 +51,7 @@ async function compose({ opening, settings }, number) {
       velocity: float(velocity, 1, 1, N_PITCHES),
       pedal: float([pedal], 1, 1),
       beats: float(beatFeatures(beats, (frame + 1) / FPS), 1, 1, 15), // of the frame to be predicted
-      home: float(home, 1, N_PITCHES, 15),
+      home,
       composer,
       ...state,
     });
@@ -62,13 +62,18 @@ async function compose({ opening, settings }, number) {
     frames.push([next, down]);
     postMessage({ type: "frame", velocity: next, pedal: down });
     if ((frames.length - opening.frames) % SEGMENT === 0) {
-      home = correctHome(profile, homeFeatures(pieceOf(frames.slice(-RECENT))));
+      home = await embed(correctHome(profile, homeFeatures(pieceOf(frames.slice(-RECENT)))));
     }
     await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
   }
 }
 
 const struckColumns = (now, before) => [...now.keys()].filter((column) => now[column] && !before[column]);
+
+async function embed(profile) {
+  const { home } = await model;
+  return (await home.run({ profile: float(profile, 1, N_PITCHES, 15) })).home;
+}
 
 /** Draw all pitches of the next frame, each given the lower ones, by fixed-point iteration; then the velocities. */
 async function drawFrame(heard, velocity, pedal, temperature, penalty, random) {
