@@ -41,9 +41,9 @@ def likelihood(engines: dict, rolls: list[PianoRoll]) -> dict[str, float]:
         logits = {name: logits_frame_by_frame(engine, replace(roll, beats=None)) for name, engine in engines.items()}
         for name, each in logits.items():
             sums[name] += float(F.binary_cross_entropy_with_logits(each, target, reduction="sum"))
-        first, *_, last = [*logits.values()] * 2
-        difference = max(difference, float((first - last).abs().max()))
-        largest = max(largest, float(first.abs().max()))
+        of_pieces = list(logits.values())
+        difference = max(difference, float((of_pieces[0] - of_pieces[-1]).abs().max()))
+        largest = max(largest, float(of_pieces[0].abs().max()))
     n_frames = sum(roll.n_frames - 1 for roll in rolls)
     nll = {f"nll, {name}": total / n_frames for name, total in sums.items()}
     return nll | {"largest difference of two logits": difference, "largest logit": largest, "n_frames": n_frames}
@@ -66,12 +66,13 @@ def ms_per_frame(model, engine: str | Graphs, n_pieces: int, n_candidates: int, 
     """Return the milliseconds of CPU time per frame of some pieces at once."""
     prime = shipped_prime("Bach", 8)
     config = GenerationConfig(seed=1, candidates=n_candidates)
-    times = []
-    for n in (1, n_frames + 1):  # without the start
-        started = time.process_time()
-        continue_rolls(model, [prime] * n_pieces, n, config, [1] * n_pieces, engine=engine)
-        times.append(time.process_time() - started)
-    return 1000 * (times[1] - times[0]) / n_frames
+    times = []  # after each frame
+
+    def after_frame(n_new: int) -> None:
+        times.append(time.process_time())
+
+    continue_rolls(model, [prime] * n_pieces, n_frames + 1, config, [1] * n_pieces, after_frame, engine=engine)
+    return 1000 * (times[-1] - times[0]) / n_frames
 
 
 def compare_times(model, graphs: Graphs) -> dict[str, dict[str, float]]:

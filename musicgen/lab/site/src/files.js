@@ -6,15 +6,18 @@ export async function fetchFiles(sizes, version, report) {
   const total = Object.values(sizes).reduce((sum, size) => sum + size, 0);
   const files = {};
   let done = 0;
+  const count = (chunk, output) => {
+    done += chunk.length;
+    report(done / total, `Loading: ${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
+    output.enqueue(chunk);
+  };
   for (const name of Object.keys(sizes)) {
     const kept = await cache?.match(name);
     const response = kept ?? await fetch(name);
     if (!response.ok) throw new Error(`${name} could not be loaded (${response.status}).`);
-    if (!kept) await cache?.put(name, response.clone());
-    files[name] = await readAll(response, (n) => {
-      done += n;
-      report(done / total, `Loading: ${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
-    });
+    const counted = response.body.pipeThrough(new TransformStream({ transform: count }));
+    files[name] = await new Response(counted).arrayBuffer();
+    if (!kept) await cache?.put(name, new Response(files[name]));
   }
   return files;
 }
@@ -25,17 +28,4 @@ async function openCache(version) {
   const name = `musicgen-${version}`;
   for (const old of await caches.keys()) if (old.startsWith("musicgen-") && old !== name) await caches.delete(old);
   return caches.open(name);
-}
-
-async function readAll(response, count) {
-  const chunks = [];
-  for await (const chunk of iterate(response.body.getReader())) {
-    chunks.push(chunk);
-    count(chunk.length);
-  }
-  return new Blob(chunks).arrayBuffer();
-}
-
-async function* iterate(reader) { // not every browser can loop over a stream itself
-  for (let step = await reader.read(); !step.done; step = await reader.read()) yield step.value;
 }
