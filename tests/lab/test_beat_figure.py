@@ -6,7 +6,7 @@ from musicgen.generation.beat_search import FoundBeats
 from musicgen.lab.course.beats import plot_beat_search
 
 
-def test_the_best_candidate_is_marked_and_told():
+def test_the_best_guess_is_marked_and_told():
     periods, phases = np.array([0.3, 0.5, 0.7]), np.array([0.1, 0.2, 0.0])
     found = FoundBeats(np.array([[0.2, 0], [0.7, 0]]), [None] * 3, periods, phases, np.array([9.0, 4.0, 12.0]), 10.0)
     ax = plot_beat_search(found)

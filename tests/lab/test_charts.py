@@ -5,6 +5,7 @@ from matplotlib.text import Text
 
 from musicgen.generation.steering import SteeringTrace
 from musicgen.lab.figures import charts
+from musicgen.piano_roll import PianoRoll
 
 pytestmark = pytest.mark.usefixtures("pyplot_keeps_nothing")
 
@@ -138,15 +139,38 @@ def test_a_ladder_keeps_the_order_of_its_steps_and_tells_every_loss():
     assert "marginal 11.27, Markov 2.40, worse again 2.60" in ax.figure.alt
 
 
-def test_candidates_are_as_large_as_their_weights_and_those_without_descendants_are_grey():
-    weights = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25]])
-    ancestors = torch.tensor([[0, 1, 1], [2, 2, 2]])  # first the third is dropped, then all but the third
-    trace = [SteeringTrace(40 * i + 40, None, weights[i], ancestors[i], None, None) for i in range(2)]
-    ax = charts.plot_candidates(trace, fps=20)
-    survivors, others = (points.get_offsets().tolist() for points in ax.collections)
-    assert survivors == [[2, 1], [4, 2]]  # seconds, candidate
-    assert others == [[2, 0], [2, 2], [4, 0], [4, 1]]
-    assert np.argsort(ax.collections[1].get_sizes()).tolist() == [1, 0, 3, 2]
-    assert [line.get_ydata()[0] for line in ax.lines] == [0, 1, 1, 2, 2, 2]
-    assert "3 candidates, weighed 2 times; the largest weight is 0.70. 1 of the first 3" in ax.figure.alt
+def played(*pitches):
+    """Return the velocities of candidates that each play another pitch: uint8, shape (n_candidates, 3, 88)."""
+    velocity = torch.zeros(len(pitches), 3, 88, dtype=torch.uint8)
+    for candidate, pitch in enumerate(pitches):
+        velocity[candidate, :, pitch - 21] = 64
+    return velocity
+
+
+def candidates():
+    """Return three candidates that were weighed three times. First the third is dropped, then the first two."""
+    weights = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+    ancestors = torch.tensor([[0, 1, 1], [2, 2, 1], [1, 1, 1]])
+    velocity = played(60, 62, 64)
+    return [SteeringTrace(40 * i + 40, None, weights[i], ancestors[i], velocity, None) for i in range(3)]
+
+
+def test_candidates_are_as_large_as_their_weights_and_those_of_the_piece_are_marked():
+    piece = PianoRoll(np.concatenate([played(62)[0].numpy(), played(67)[0].numpy()]), 20)
+    ax = charts.plot_candidates(candidates(), fps=20, piece=piece)
+    of_the_piece, others = (points.get_offsets().tolist() for points in ax.collections)
+    assert of_the_piece == [[2, 1], [4, 2], [6, 1]]  # seconds, candidate
+    assert others == [[2, 0], [2, 2], [4, 0], [4, 1], [6, 0], [6, 2]]
+    assert np.argsort(ax.collections[0].get_sizes()).tolist() == [1, 2, 0]
+    assert [line.get_ydata()[0] for line in ax.lines] == [0, 1, 1, 2, 2, 1, 1]  # the piece comes last
+    assert max(line.get_xdata()[-1] for line in ax.lines) == 6, "nothing is drawn after the last weighing"
+    assert "3 candidates, weighed 3 times; the largest weight is 0.70" in ax.figure.alt
+    assert "the candidates 2, 3, 2; 2 of them had the largest weight" in ax.figure.alt
+
+
+def test_candidates_without_a_piece_or_a_probe():
+    assert "The piece" not in charts.plot_candidates(candidates(), fps=20).figure.alt
     assert "no probe" in charts.plot_candidates([], fps=20).figure.alt
+    other = PianoRoll(played(65)[0].numpy(), 20)
+    with pytest.raises(ValueError, match="none of the candidates"):
+        charts.plot_candidates(candidates(), fps=20, piece=other)

@@ -18,7 +18,7 @@ def test_the_package_has_the_measured_results(table):
 def test_results_are_read_from_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert {row["split"] for row in results.read_results("likeness")} == {"test", "validation"}
-    with pytest.raises(ValueError, match="only ablation, ablation_shipped, lesions, likeness"):
+    with pytest.raises(ValueError, match="only ablation, ablation_shipped, home, lesions, likeness"):
         results.read_results("secret")
 
 

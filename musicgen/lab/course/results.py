@@ -17,7 +17,7 @@ AUC_OPTIONS = {"split", "seed", "n-per-piece", "composers", "free", "keep", "can
 
 
 def read_results(name: str) -> list[dict[str, str]]:
-    """Return the rows of a table of measured results: "likeness", "lesions", "ablation" or "ablation_shipped".
+    """Return the rows of a table of measured results: "likeness", "home", "lesions", "ablation", "ablation_shipped".
 
     Raises
     ------
@@ -30,13 +30,19 @@ def read_results(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(tables[name].read_text(encoding="utf-8").splitlines()))
 
 
-def plot_auc() -> Axes:
-    """Plot the classifier's AUC on the test split for music from several sources, with a point per seed."""
-    points: dict[str, list[float]] = {}
+def auc_by_source() -> dict[str, list[float]]:
+    """Return the classifier's AUC on the test split for each source of music, one for each seed."""
+    found: dict[str, list[float]] = {}
     for row in read_results("likeness"):
         name = _auc_name(row)
         if name and row["auc"] and row["split"] == "test":
-            points.setdefault(name, []).append(float(row["auc"]))
+            found.setdefault(name, []).append(float(row["auc"]))
+    return found
+
+
+def plot_auc() -> Axes:
+    """Plot the results of `auc_by_source`, with a point per seed and a bar at the mean."""
+    points = auc_by_source()
     _, ax = subplots(size=(8, 1.2 + 0.35 * len(points)))
     for number, values in enumerate(points.values()):
         ax.plot(values, [number] * len(values), "o", color=BLUE, alpha=0.6)

@@ -22,6 +22,7 @@ from musicgen.lab.figures.style import (
     literal,
     subplots,
 )
+from musicgen.piano_roll import PianoRoll
 
 MOST_POINTS = 150  # in the curve of a running training
 
@@ -235,7 +236,7 @@ def plot_runs(
     ax = axes_for(ax, 8, 4.5)
     for colour, (label, runs) in zip(PALETTE, runs_by_label.items()):
         means = np.ma.masked_invalid(runs).mean(axis=0).filled(np.nan)
-        describe(ax, f"{label}: {', '.join(f'{mean:.2f}' for mean in means)}")
+        describe(ax, f"{label}: {_told(x, means)}")
         ax.plot(x, means, color=colour, label=label)
         for run in runs:
             ax.plot(x, run, "o", color=colour, markersize=4, alpha=0.5)
@@ -246,7 +247,17 @@ def plot_runs(
     return ax
 
 
-def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = None) -> Axes:
+def _told(x: list, means: np.ndarray) -> str:
+    """Return a curve in words: all its values, or of more than twelve the highest."""
+    if len(means) <= 12:
+        return ", ".join(f"{mean:.2f}" for mean in means)
+    best = int(np.nanargmax(means))
+    return f"{len(means)} values, the highest {means[best]:.2f} at {x[best]:g}"
+
+
+def plot_candidates(
+    trace: Sequence[SteeringTrace], fps: int, piece: PianoRoll | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw the candidates of a continuation as points sized by weight, joined by lines to their successors.
 
     Parameters
@@ -255,6 +266,8 @@ def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = 
         From `generate`. If nothing was weighed, the axes stay empty.
     fps : int
         Frames per second.
+    piece : PianoRoll, optional
+        What `generate` returned; the candidates that it went on from are marked.
     ax : Axes, optional
     """
     ax = axes_for(ax, 8, 3.5)
@@ -262,30 +275,43 @@ def plot_candidates(trace: Sequence[SteeringTrace], fps: int, ax: Axes | None = 
     if not trace:
         describe(ax, "No candidates were weighed: the model has no probe, or only one candidate played")
         return ax
-    weights, ancestors = (np.stack([getattr(step, name) for step in trace]) for name in ("weights", "ancestors"))
+    weights = np.stack([step.weights for step in trace])
     S, C = weights.shape
     seconds = np.array([step.frame for step in trace]) / fps
-    lives = _with_descendants(ancestors)
-    ends = np.append(seconds, 2 * seconds[-1] - seconds[-2]) if S > 1 else seconds[[0, 0]] * (1, 2)
-    for number in range(S):
-        for after, before in enumerate(ancestors[number]):
-            goes_on = lives[number + 1, after]
-            style = {"color": BLUE, "linewidth": 1.8} if goes_on else {"color": GREY, "linewidth": 0.8}
-            ax.plot(ends[number : number + 2], [before, after], zorder=1 + goes_on, **style)
-    for colour, label, chosen in ((BLUE, "has descendants at the end", lives[:-1]), (GREY, "has none", ~lives[:-1])):
+    for number, step in enumerate(trace[:-1]):
+        for after, before in enumerate(step.ancestors):
+            ax.plot(seconds[number : number + 2], [before, after], color=GREY, linewidth=0.8, zorder=1)
+    is_ancestor = np.zeros((S, C), bool)
+    if piece is not None:
+        ancestors = ancestors_of(piece, trace)
+        is_ancestor[np.arange(S), ancestors] = True
+        ax.plot(seconds, ancestors, color=BLUE, linewidth=2.5, zorder=2)
+    for colour, label, chosen in ((BLUE, "the piece", is_ancestor), (GREY, "other candidates", ~is_ancestor)):
         steps, candidates = np.nonzero(chosen)
         ax.scatter(seconds[steps], candidates, 15 + 700 * weights[chosen], colour, label=label, zorder=3)
-    ax.set(yticks=range(C), yticklabels=range(1, C + 1), ylim=(C - 0.4, -0.6))
+    ax.set(yticks=range(C), yticklabels=range(1, C + 1), ylim=(C - 0.4, -0.6), xticks=seconds)
     legend_below(ax)
     describe(ax, f"{C} candidates, weighed {S} times; the largest weight is {weights.max():.2f}")
-    describe(ax, f"{lives[0].sum()} of the first {C} have descendants at the end")
+    if piece is not None:
+        numbers = ", ".join(str(ancestor + 1) for ancestor in ancestors)
+        n_heaviest = int((weights[np.arange(S), ancestors] == weights.max(axis=1)).sum())
+        describe(ax, f"The piece goes through the candidates {numbers}; {n_heaviest} of them had the largest weight")
     return ax
 
 
-def _with_descendants(ancestors: np.ndarray) -> np.ndarray:
-    """Mark the candidates that have descendants at the end: bool, shape (n_steps + 1, n_candidates)."""
-    lives = np.zeros((len(ancestors) + 1, ancestors.shape[1]), bool)
-    lives[-1] = True
-    for number in range(len(ancestors) - 1, -1, -1):
-        lives[number, ancestors[number][lives[number + 1]]] = True
-    return lives
+def ancestors_of(piece: PianoRoll, trace: Sequence[SteeringTrace]) -> list[int]:
+    """Return the candidate that a piece went on from at each weighing, in order of time.
+
+    Raises
+    ------
+    ValueError
+        If no candidate of the last weighing is the beginning of the piece.
+    """
+    last = trace[-1].velocity.numpy()  # (C, T, K)
+    is_begin = (last == piece.velocity[: last.shape[1]]).all(axis=(1, 2))
+    if not is_begin.any():
+        raise ValueError("the piece is none of the candidates")
+    found = [int(is_begin.argmax())]
+    for step in trace[-2::-1]:
+        found.insert(0, int(step.ancestors[found[0]]))
+    return found

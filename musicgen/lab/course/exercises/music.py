@@ -183,9 +183,9 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
     ),
     "05-9": FunctionExercise(
         '''def effective_sample_size(weights):
-    """Return how many equal weights would differ as little: all if they are equal, 1 if one has everything.
+    """Return how many equal weights have the same sum, and the same sum of squares, as these weights.
 
-    The weights need not sum to 1.
+    All of them if they are equal, 1 if one has everything. The sum need not be 1.
     """''',
         (
             Case((torch.full((8,), 0.125),), 8.0, "Eight equal weights count as eight."),
@@ -205,7 +205,7 @@ EXERCISES: dict[str, Exercise | FunctionExercise] = {
         '''def nll(p, roll):
     """Return the negative log-likelihood in nats per frame: summed over pitches, averaged over frames.
 
-    Both have the shape (frames, pitches): the probability that each pitch sounds, and 1 where it does.
+    Both are NumPy arrays (frames, pitches): the probability that each pitch sounds, and 1 where it does.
     """''',
         (
             Case((_P[:1], _ROLL[:1]), _nll(_P[:1], _ROLL[:1]), "-log p where a pitch sounds, -log(1 - p) where not."),
