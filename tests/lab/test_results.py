@@ -40,3 +40,18 @@ def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
         "a plain file, 4 candidates": 0.75,
         "a plain file, 1 candidate, no home": 0.875,
     }
+
+
+def test_half_minutes_are_those_of_default_settings_on_the_test_split(monkeypatch):
+    table = [
+        ("real", "test", "--seed 0", 0.75),
+        ("real", "test", "--seed 0", 0.5),
+        ("model", "test", "--seed 0", 0.625),
+        ("model", "test", "--seed 1", 0.25),
+        ("model", "test", "--seed 0", 0.125),
+        ("model", "test", "--seed 0 --feedback 2", 0.875),
+        ("model", "validation", "--seed 0", 0.875),
+    ]
+    names = ("source", "split", "command", "pitch_class_correlation")
+    monkeypatch.setattr(results, "read_results", lambda name: [dict(zip(names, row)) for row in table])
+    assert results.by_half_minutes() == {"real": [[0.75, 0.5]], "model": [[0.625, 0.125], [0.25]]}

@@ -14,6 +14,7 @@ from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 # Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
 MEASURED = files("musicgen.lab.course") / "measured"
 AUC_OPTIONS = {"split", "seed", "n-per-piece", "composers", "free", "keep", "candidates", "beat", "home"}  # shown
+HALF_MINUTE_OPTIONS = {"free", "split", "seconds", "most", "half-minutes", "keep", "seed"}
 
 
 def read_results(name: str) -> list[dict[str, str]]:
@@ -71,6 +72,23 @@ def _auc_name(row: dict[str, str]) -> str | None:
     name = "a plain file" if "free" in options else "beats and composer given"
     home = ", no home" if is_older or "--home False" in command else ""
     return f"{name}, {number} candidate{'s' * (number > 1)}{home}"
+
+
+def by_half_minutes() -> dict[str, list[list[float]]]:
+    """Return how well the pitch classes of each half minute agree with the opening's, over three minutes.
+
+    Returns
+    -------
+    dict of str to list of list of float
+        For "real" and "model": for each run on the test split with the default settings, the correlations.
+    """
+    runs: dict[str, dict[str, list[float]]] = {}
+    for row in read_results("home"):
+        options = set(re.findall(r"--([a-z-]+)", row["command"]))
+        if row["split"] == "test" and options <= HALF_MINUTE_OPTIONS:
+            correlations = runs.setdefault(row["source"], {}).setdefault(row["command"], [])
+            correlations.append(float(row["pitch_class_correlation"]))
+    return {source: list(by_command.values()) for source, by_command in runs.items()}
 
 
 def plot_lesions() -> Axes:
