@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen.generation.steps import Frames, FrameStep, Known, TorchEngine, named_tensors
+from musicgen.generation.steps import Engine, Frames, FrameStep, Known, TorchEngine, named_tensors
 from musicgen.model import AttentionLSTM
 from musicgen.model.attention_lstm import ModelState
 from musicgen.model.origin import checksum
@@ -110,15 +110,15 @@ def _check_unchanged(model: AttentionLSTM) -> None:
 
 
 def choose_engine(
-    model: AttentionLSTM, engine: "str | Graphs | Engine | None" = None, device: torch.device | str = "cpu"
-) -> "Engine":
+    model: AttentionLSTM, engine: str | Graphs | Engine | None = None, device: torch.device | str = "cpu"
+) -> Engine:
     """Return the engine that computes a model.
 
     Parameters
     ----------
     model : AttentionLSTM
         In evaluation mode, on the device.
-    engine : {"torch", "onnx"}, Graphs or an engine, optional
+    engine : {"torch", "onnx"}, Graphs or Engine, optional
         By default ONNX Runtime, which is faster, where it is installed and there are graphs of the model. Given graphs
         are compared with the checkpoint of the model, if it comes from one.
     device : torch.device or str
@@ -131,7 +131,7 @@ def choose_engine(
     """
     if engine == "torch":
         return TorchEngine(model)
-    if hasattr(engine, "step"):  # any object with the methods of an engine, for example one that measures another
+    if hasattr(engine, "step"):
         if engine.model is not model:
             raise ValueError("the engine runs another model")
         return engine
@@ -277,9 +277,6 @@ class OnnxEngine:
         """
         known.state.run("velocities", velocity=velocity)
         return torch.from_numpy(known.state.outputs["velocity_logits"][struck.numpy()])
-
-
-Engine = TorchEngine | OnnxEngine
 
 
 def _copied(array: np.ndarray | None) -> Tensor | None:

@@ -108,7 +108,6 @@ def _step(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
     )
     absent = {"pedal_logit": model.output.pedal is None, "hidden": model.probe is None}
     outputs = [name for name in Known._fields if not absent.get(name)]
-    outputs = [{"pedal": "pedal_history"}.get(name, name) for name in outputs]
     outputs += [f"next_{name}" for name, _ in named_tensors(state)]
     return FrameStep(model), {"": frames, "state": state}, outputs
 
@@ -118,7 +117,7 @@ def _pitches(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
     inputs = {
         "encoded": known.encoded,
         "pitches": known.pitches,
-        "pedal_history": known.pedal,
+        "pedal_history": known.pedal_history,
         "next_pedal": torch.zeros(N_ROWS),
         "next_frame": torch.zeros(N_ROWS, model.config.n_pitches),
     }

@@ -311,23 +311,23 @@ def sample_pitches(
     before = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K)
     inactive = ~before
     penalty = pieces.repetition.penalty() * inactive  # (B, K)
-    gain = None
 
     def logits_of(on: np.ndarray) -> tuple[np.ndarray, Any]:
         logits, conditioned = model.pitch_logits(known, pedal, on)
         return logits - penalty, conditioned
 
+    # The gain comes from the first guess, that nothing changes: the passes converge only if they share one gain.
+    first = logits_of(before)
+    p_onset = sampling.sigmoid(first[0]) * inactive
+    temperatures = config.temperature, config.onset_temperature
+    gain, pieces.rate_sums = sampling.onset_gain(p_onset, pieces.rate_sums, *temperatures, config.top_p)
+
     def draw(logits: np.ndarray) -> np.ndarray:
-        nonlocal gain
-        p = sampling.sigmoid(logits)
-        if gain is None:  # from the first guess, once per frame: the passes converge only if they share one gain
-            temperatures = config.temperature, config.onset_temperature
-            gain, pieces.rate_sums = sampling.onset_gain(p * inactive, pieces.rate_sums, *temperatures, config.top_p)
-        p_start = sampling.sharpen(p, config.temperature) * gain
+        p_start = sampling.sharpen(sampling.sigmoid(logits), config.temperature) * gain
         p_hold = sampling.hold_probability(logits, config.release_temperature)
         return uniform < np.where(inactive, p_start, p_hold)
 
-    return decode_frame(logits_of, before, draw)
+    return decode_frame(logits_of, before, draw, first)
 
 
 def sample_velocities(

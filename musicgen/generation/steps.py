@@ -5,7 +5,7 @@ A frame takes one `FrameStep`, a few `PitchPass` and, if notes are struck, a few
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class Known(NamedTuple):
     pitches : Tensor, shape (R, K, N_FEATURES)
         As in `FrameFeatures`, also the next two.
     recent : Tensor, shape (R, K, 4)
-    pedal : Tensor, shape (R, 3)
+    pedal_history : Tensor, shape (R, 3)
     pedal_logit : Tensor, shape (R,), or None
         Of "down" in the next frame, if the head predicts the pedal.
     """
@@ -64,7 +64,7 @@ class Known(NamedTuple):
     encoded: Tensor
     pitches: Tensor
     recent: Tensor
-    pedal: Tensor
+    pedal_history: Tensor
     pedal_logit: Tensor | None
 
 
@@ -95,20 +95,20 @@ class PitchPass(nn.Module):
         self.output = model.output
 
     def forward(
-        self, encoded: Tensor, pitches: Tensor, pedal: Tensor, next_pedal: Tensor, next_frame: Tensor
+        self, encoded: Tensor, pitches: Tensor, pedal_history: Tensor, next_pedal: Tensor, next_frame: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the logit of each pitch (R, K), given the lower ones, and the embeddings conditioned on these.
 
         Parameters
         ----------
-        encoded, pitches, pedal : Tensor
+        encoded, pitches, pedal_history : Tensor
             See `Known`.
         next_pedal : Tensor, shape (R,)
         next_frame : Tensor, shape (R, K)
             The present guess: 1 where a pitch sounds.
         """
         # The hidden state and the recent velocities are not used here: they are in `encoded`, or for `VelocityPass`.
-        features = FrameFeatures(hidden=None, pitches=pitches, recent=None, pedal=pedal)
+        features = FrameFeatures(hidden=None, pitches=pitches, recent=None, pedal=pedal_history)
         encoded = self.output.condition_on_pedal(encoded, features, next_pedal)  # (R, K, S)
         conditioned = self.output.condition(encoded, features, next_frame)  # (R, K, S)
         return self.output.logits(conditioned, features), conditioned
@@ -140,6 +140,26 @@ class VelocityPass(nn.Module):
         return self.output.velocity_logits(conditioned, features, velocity, struck)
 
 
+class Engine(Protocol):
+    """The interface of an engine: an object that runs the steps of a model.
+
+    `TorchEngine` and `OnnxEngine` are engines, as is any object with these members, such as one that measures another.
+    What `step` and `pitch_logits` return is only handed on to the same engine, but for the fields ``hidden`` and
+    ``pedal_logit`` of the first.
+    """
+
+    model: AttentionLSTM
+
+    def step(self, frames: Frames, state: Any) -> tuple[Any, Any]:
+        """Run a `FrameStep`; return the encoding of the past and the new state."""
+
+    def pitch_logits(self, known: Any, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Any]:
+        """Run a `PitchPass`; return its logits (R, K), and what `velocity_logits` needs of it."""
+
+    def velocity_logits(self, known: Any, conditioned: Any, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
+
+
 class TorchEngine:
     """Runs the steps of a model in PyTorch.
 
@@ -159,7 +179,7 @@ class TorchEngine:
 
     def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Tensor]:
         """Run a `PitchPass`, and return its logits and embeddings."""
-        return self._pitch_pass(known.encoded, known.pitches, known.pedal, next_pedal, next_frame)
+        return self._pitch_pass(known.encoded, known.pitches, known.pedal_history, next_pedal, next_frame)
 
     def velocity_logits(self, known: Known, conditioned: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
         """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""
@@ -175,12 +195,12 @@ class GuidedModel:
 
     Parameters
     ----------
-    engine : TorchEngine or OnnxEngine
+    engine : Engine
     scale : float
         The guidance scale.
     """
 
-    def __init__(self, engine: Any, scale: float):
+    def __init__(self, engine: Engine, scale: float):
         self.engine = engine
         self.scale = scale
         self.n_streams = 1 if scale == 1 else 2
@@ -238,17 +258,17 @@ class GuidedModel:
 
 
 @torch.inference_mode()
-def logits_frame_by_frame(engine: Any, roll: PianoRoll) -> Tensor:
+def logits_frame_by_frame(engine: Engine, roll: PianoRoll) -> Tensor:
     """Return the logits of the pitches of each frame but the first, (T - 1, K), frame by frame as in generation.
 
     Parameters
     ----------
-    engine : TorchEngine or OnnxEngine
+    engine : Engine
     roll : PianoRoll
         Each frame is predicted from the true frames before it, without composer and home.
     """
     velocity = torch.from_numpy(roll.velocity.copy())[None]  # (1, T, K)
-    pedal = torch.zeros(1, roll.n_frames) if roll.pedal is None else torch.tensor(roll.pedal)[None].float()  # (1, T)
+    pedal = torch.tensor(roll.pedal_down)[None].float()  # (1, T)
     beats = torch.from_numpy(beat_features(roll.beats, roll.n_frames, roll.fps))[None]  # (1, T, N_BEAT_FEATURES)
     nobody = torch.zeros(1, dtype=torch.long)
     state = None

@@ -293,7 +293,10 @@ def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_fr
 
 
 def decode_frame(
-    logits_of: Callable[[Tensor], tuple[Tensor, Any]], now: Tensor, decide: Callable[[Tensor], Tensor]
+    logits_of: Callable[[Tensor], tuple[Tensor, Any]],
+    now: Tensor,
+    decide: Callable[[Tensor], Tensor],
+    first: tuple[Tensor, Any] | None = None,
 ) -> tuple[Tensor, Tensor, Any]:
     """Decide which pitches of a frame sound, each given the lower ones, by fixed-point iteration.
 
@@ -310,6 +313,8 @@ def decode_frame(
         Whether each pitch sounds in the frame before: bool, or 1.0 and 0.0.
     decide : callable
         Takes logits, returns whether each pitch sounds, in the type of `now`. Each decision uses its own logit only.
+    first : optional
+        What ``logits_of(now)`` returns, if it is known.
 
     Returns
     -------
@@ -319,12 +324,13 @@ def decode_frame(
         The embeddings.
     """
     next_frame = now
-    for _ in range(next_frame.shape[-1] + 1):  # a limit, in case rounding lets a decision oscillate
-        logits, conditioned = logits_of(next_frame)
+    logits, conditioned = first or logits_of(now)
+    for _ in range(next_frame.shape[-1]):  # a limit, in case rounding lets a decision oscillate
         decided = decide(logits)
         if (decided == next_frame).all():
             break
         next_frame = decided
+        logits, conditioned = logits_of(next_frame)
     return next_frame, logits, conditioned
 
 

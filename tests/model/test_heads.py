@@ -172,15 +172,15 @@ def test_without_a_pedal_the_next_frame_has_it_up():
 @torch.no_grad()
 def test_decisions_that_oscillate_come_to_an_end():
     output, features = output_of("joint"), features_of()
-    calls = []
-
-    def contrary(logits):
-        calls.append(1)
-        return torch.full_like(logits, len(calls) % 2)
-
     encoded = output.encode(features, torch.ones(2, 9).double())
-    decode_frame(partial(conditional_logits, output, encoded, features), features.active, contrary)
-    assert len(calls) == 7 + 1
+    passes = []
+
+    def logits_of(guess):
+        passes.append(guess)
+        return conditional_logits(output, encoded, features, guess)
+
+    decode_frame(logits_of, features.active, lambda logits: 1 - passes[-1])  # the contrary of each guess
+    assert len(passes) == 7 + 1  # the pitches, and the first guess
 
 
 def test_all_velocities_of_a_bin_are_equally_likely_and_scored_so():
