@@ -123,3 +123,10 @@ def test_a_notebook_that_was_not_handed_in_is_empty_and_counts_in_the_maximum(tm
     assert [rows[name]["points"] for name in ("ann", "ben", "maximum")] == ["1", "3", "6"]
     assert [rows[name]["00-2"] for name in ("ann", "ben", "maximum")] == ["0", "", "1"]
     assert rows["ben"]["note"] == "00_hello: not handed in"
+
+
+def test_the_columns_are_in_the_order_of_their_numbers(tmp_path):
+    grading.write_points({"ann": grading.Submission({"05_generation": Path("a")})}, tmp_path / "points.csv")
+    header = (tmp_path / "points.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    exercises = header[2:-1]
+    assert exercises[:3] == ["05-1", "05-2", "05-3"] and exercises == sorted(exercises)

@@ -337,6 +337,19 @@ def test_a_missing_or_empty_folder_gives_one_sentence_of_advice(tmp_path, make):
         open_corpus(tmp_path / "data")
 
 
+@pytest.mark.parametrize("start", ["notebooks", "."])
+def test_the_chorales_lie_beside_the_notebooks_also_for_a_program_one_folder_up(tmp_path, monkeypatch, start):
+    from musicgen.lab.course import notebook
+
+    (tmp_path / "project" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / start)
+    asked = []
+    monkeypatch.setattr(notebook, "make_chorales", lambda folder: asked.append(folder.resolve()) or folder)
+    with pytest.raises(ValueError, match="chorales"):
+        notebook.open_corpus("chorales")
+    assert asked == [tmp_path / "project" / "data" / "chorales"]
+
+
 def test_what_was_skipped_and_passed_over_in_a_corpus_is_printed(tmp_path, monkeypatch, capsys):
     from musicgen.lab import open_corpus
 

@@ -278,7 +278,7 @@ def write_points(submissions: dict[str, Submission], out: Path) -> list[str]:
     from musicgen.utils.files import atomic_write
 
     stems = sorted({stem for each in submissions.values() for stem in each.files})
-    names = [name for stem in stems for name in EXERCISES if name.startswith(stem[:2])]
+    names = sorted(name for stem in stems for name in EXERCISES if name.startswith(stem[:2]))
     text = io.StringIO()
     writer = csv.DictWriter(text, ["student", "points", *names, "note"], lineterminator="\n")
     writer.writeheader()

@@ -19,21 +19,20 @@ from musicgen.piano_roll import PianoRoll
 from musicgen.training import TrainConfig, load_checkpoint
 from musicgen.training.run import free_run_dir, make_trainer
 
-CHORALES = Path("../data/chorales")
-
 
 def open_corpus(data: Path | str | None = None) -> RollCache:
     """Open a corpus: the bundled MAESTRO sample (None), ``"chorales"``, or a folder of MIDI files.
 
     It prints the number of pieces, which files are missing or were skipped, and what was passed over in others. While
-    it samples a large corpus, it tells how far it is.
+    it samples a large corpus, it tells how far it is. The chorales are made once, in ``../data/chorales``, as seen from
+    ``notebooks``; a program that was started one folder up finds them in ``data/chorales``.
 
     Raises
     ------
     CorpusError
         If the folder is missing or has no pieces; the message says what to do.
     """
-    folder = sample_corpus() if data is None else make_chorales(CHORALES) if data == "chorales" else Path(data)
+    folder = sample_corpus() if data is None else make_chorales(_chorales()) if data == "chorales" else Path(data)
     try:
         pieces = load_corpus(folder)
     except CorpusError as error:
@@ -49,6 +48,11 @@ def open_corpus(data: Path | str | None = None) -> RollCache:
         if len(notes) > 3:
             print(f"and {len(notes) - 3} more")
     return rolls
+
+
+def _chorales() -> Path:
+    """Return the folder of the chorales: beside that of the notebooks, whether we are in it or one folder up."""
+    return (Path() if Path("notebooks").is_dir() else Path("..")) / "data" / "chorales"
 
 
 def choose_piece(rolls: RollCache, index: int) -> tuple[PianoRoll, str]:
