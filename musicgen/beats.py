@@ -128,13 +128,15 @@ def metronome(
 
 
 def _beats_per_bar(downbeats: np.ndarray, n_beats: int, default: int) -> int:
-    """Return the number of beats per bar: the median over the known bars, or a default.
+    """Return the number of beats per bar: the most frequent of the known bars, or a default.
 
-    The first bar does not count if it may be an upbeat.
+    Of equally frequent lengths, it is that of the latest bar, as after a change of the metre. The first bar does not
+    count if it may be an upbeat.
     """
     lengths = np.diff(downbeats)
     if len(lengths) > 1:
-        return int(np.median(lengths[1:]))
+        latest_first = lengths[:0:-1].tolist()
+        return max(latest_first, key=latest_first.count)  # the first of equals
     n_last = n_beats - downbeats[-1] if len(downbeats) else 0  # beats in the bar that is not complete
     if len(lengths) == 1 and n_last <= lengths[0]:
         return int(lengths[0])

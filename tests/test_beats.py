@@ -22,6 +22,9 @@ def beats_of(pattern, seconds=0.5):
         ("..1..1", 4, "..1..1"),
         ("1.1.1.", 4, "1.1.1."),
         ("...", 3, "1..1.."),  # no bar is known
+        ("1...1...1..1..", 4, "1..1.."),  # the metre changed from 4 to 3: the latest bar counts
+        ("1...11..1.", 4, ".1..1."),  # bars of 1 and 3 beats are not followed by bars of 2
+        ("1...1...1..1...1...", 4, "1...1..."),  # one short bar
     ],
 )
 def test_a_metronome_goes_on_with_the_bars_that_are_known(known, beats_per_bar, goes_on):

@@ -6,6 +6,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
@@ -151,3 +152,23 @@ def test_a_title_in_another_script_is_drawn_with_a_font_that_has_it_or_as_codes_
         assert told.count("\n") == 1 and "楽音" in told
     else:
         assert ax.get_title() == "音楽 Étude" and told == ""
+
+
+def test_a_font_of_any_script_is_found_and_one_that_was_removed_is_passed_over(tmp_path, monkeypatch):
+    thai = font_manager.FontEntry(fname="thai.ttf", name="Noto Sans Thai")
+    removed = font_manager.FontEntry(fname=str(tmp_path / "removed.ttf"), name="Noto Sans Old")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [removed, thai, *font_manager.fontManager.ttflist])
+    characters = fonts._characters
+    monkeypatch.setattr(fonts, "_characters", lambda path: {ord("ไ")} if path == "thai.ttf" else characters(path))
+    fonts._family_with.cache_clear()
+    assert fonts.drawable("ไ\tx") == "ไ x"
+    assert fonts.families_for("ไ") == [fonts.DEFAULT_FAMILY, "Noto Sans Thai"]
+    fonts._family_with.cache_clear()
+
+
+def test_a_roll_without_a_title_leaves_that_of_the_readers_axes():
+    _, (upper, lower) = plt.subplots(2)
+    upper.set_title("my own")
+    roll = PianoRoll(np.full((20, 88), 70, np.uint8))
+    assert [plot_roll(roll, upper).get_title(), plot_roll(roll, lower, "a title").get_title()] == ["my own", "a title"]
+    plt.close("all")

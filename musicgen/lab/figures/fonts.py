@@ -9,10 +9,12 @@ from matplotlib import font_manager
 from musicgen.lab.figures.html import readable
 
 DEFAULT_FAMILY = "DejaVu Sans"  # comes with matplotlib
-# Families that have Chinese, Japanese or Korean characters, on Linux, Windows and macOS. Only these are opened.
-WIDE_FAMILIES = re.compile(
+# Families that have Chinese, Japanese or Korean characters on Linux, Windows and macOS, then those that have other
+# scripts. Only these are opened.
+OTHER_FAMILIES = re.compile(
     "CJK|Han Sans|WenQuanYi|Droid Sans Fallback|Unifont|Gothic|Mincho|Meiryo|Hiragino|PingFang|Heiti|Songti|"
-    "YaHei|SimHei|SimSun|JhengHei|Malgun|Nanum|Arial Unicode"
+    "YaHei|SimHei|SimSun|JhengHei|Malgun|Nanum|Arial Unicode|"
+    "^Noto S|FreeSans|FreeSerif|Leelawadee|Nirmala|Segoe UI|Tahoma|Thonburi|Kohinoor|Apple Symbols"
 )
 TOLD: set[str] = set()  # characters that were reported
 
@@ -22,12 +24,13 @@ def drawable(text: object) -> str:
 
     A line on standard error names them when they occur for the first time.
     """
-    kept = readable(text)
+    kept = readable(text).replace("\t", " ")  # no font has a tab
     missing = {letter for letter in beyond_default(kept) if not _family_with(letter)}
     if missing - TOLD:
         TOLD.update(missing)
         letters = "".join(sorted(missing))
-        print(f"No installed font has {letters}: figures show codes. Install one (fonts-noto-cjk).", file=sys.stderr)
+        advice = "Install one that does, such as Noto, and restart"
+        print(f"No font that figures use has {letters}: they show codes. {advice}.", file=sys.stderr)
     return "".join(ascii(letter)[1:-1] if letter in missing else letter for letter in kept)
 
 
@@ -49,11 +52,15 @@ def beyond_default(text: str) -> set[str]:
 def _family_with(letter: str) -> str | None:
     """Return the first installed font family that has a character, or None."""
     for font in font_manager.fontManager.ttflist:
-        if WIDE_FAMILIES.search(font.name) and ord(letter) in _characters(font.fname):
+        if OTHER_FAMILIES.search(font.name) and ord(letter) in _characters(font.fname):
             return font.name
     return None
 
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    return frozenset(font_manager.get_font(path).get_charmap())
+    """Return the code points that a font file has; none if it cannot be read, or is no longer there."""
+    try:
+        return frozenset(font_manager.get_font(path).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()

@@ -54,7 +54,7 @@ def plot_roll(
         ax.figure.colorbar(bars, ax=ax, label="velocity", ticks=[1, 32, 64, 96, 127], pad=0.01, fraction=0.03)
     if prime_frames:
         _draw_prime(ax, prime_frames / roll.fps, rest)
-    ax.set_title(literal(title), pad=22 if prime_frames else None)
+    ax.set_title(literal(title) or ax.get_title(), pad=22 if prime_frames else None)  # the reader may have set one
     describe(ax, _sentence(roll, prime_frames))
     return ax
 
