@@ -13,6 +13,7 @@ TEXT, END_OF_TRACK, SET_TEMPO, TIME_SIGNATURE = 0x01, 0x2F, 0x51, 0x58
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x8, 0x9, 0xB, 0xC  # the upper half of a status byte; the lower is the channel
 SUSTAIN, ALL_SOUND_OFF, RESET_ALL_CONTROLLERS, ALL_NOTES_OFF = 64, 120, 121, 123
 CONTROLS = (SUSTAIN, ALL_SOUND_OFF, RESET_ALL_CONTROLLERS, ALL_NOTES_OFF)
+OTHER_PEDALS = {66: "sostenuto pedal", 69: "second hold pedal"}  # they hold notes, too, and are left out
 LARGEST_NUMBER = 2**28 - 1  # four bytes of seven bits
 LARGEST_DENOMINATOR = 6  # as a power of two
 N_SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, **dict.fromkeys((0xF6, 0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)}
@@ -224,6 +225,8 @@ def _read_message(data: bytes, position: int, status: int, tick: int, number: in
             raise BrokenFile("broken MIDI file: a data byte above 127")
         if kind <= NOTE_ON or first in CONTROLS:
             track.messages.append((tick, status, first, second, number))
+        elif first in OTHER_PEDALS and second >= 64:
+            track.warn(f"the {OTHER_PEDALS[first]} is left out")
     return position + 2
 
 

@@ -270,6 +270,15 @@ def test_a_pedal_on_a_channel_of_its_own_holds_the_notes_of_all_channels(scratch
     assert read_midi(scratch / "hands.mid", sustain=True).notes.tolist() == [(40, 64, 0, 19), (60, 64, 0, 19)]
 
 
+def test_other_pedals_that_hold_notes_are_told(scratch):
+    moves = [control(0, 66, 127, 0), control(5, 66, 0, 0), control(6, 69, 64, 3), control(7, 67, 127, 0)]
+    (scratch / "three.mid").write_bytes(midi_bytes([note(0, 480, 60), moves, [control(0, 66, 90, 0)]]))
+    told = read_performance(scratch / "three.mid").warnings
+    assert told == ("the sostenuto pedal is left out", "the second hold pedal is left out"), "the soft one holds none"
+    (scratch / "up.mid").write_bytes(midi_bytes([note(0, 480, 60), [control(0, 66, 63, 0)]]))
+    assert read_performance(scratch / "up.mid").warnings == ()
+
+
 def program(tick, number, channel=0):
     return tick, bytes([0xC0 | channel, number])
 
