@@ -109,8 +109,10 @@ def beats_options(parser: ArgumentParser) -> None:
     """Add the options of `commands.beats_command`."""
     add_data_dir(parser)
     text = "file to write; recordings that have beats in it keep them (default: beats.npz in DATA_DIR)"
-    parser.add_argument("--out", metavar="BEATS.npz", help=text)
-    parser.add_argument("--checkpoint", help="a .safetensors file (default: the one that comes with musicgen)")
+    parser.add_argument("--out", type=path, metavar="BEATS.npz", help=text)
+    parser.add_argument(
+        "--checkpoint", type=path, help="a .safetensors file (default: the one that comes with musicgen)"
+    )
     add_device(parser)
 
 

@@ -6,7 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
+from argparse import ArgumentParser
+from dataclasses import fields, replace
 
 import mido
 import numpy as np
@@ -15,6 +16,7 @@ import soundfile
 from raw_midi import metre, midi_bytes, note, pedal, scale, tempo
 
 from musicgen.__main__ import COMMANDS, main
+from musicgen.commands import training_config_classes
 from musicgen.corpora.folder import load_corpus
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation.beat_search import FoundBeats
@@ -95,9 +97,7 @@ def test_beats_are_found_once_and_training_reads_them(run, folder, checkpoint, t
     assert asked == [*n_frames, n_frames[2]]
     assert (said["n_found"], said["n_kept"], said["without_beats"]) == (1, 3, [])
     times = {piece.name: piece.beats[:, 0].tolist() for piece in load_corpus(data)}
-    assert times == {"2.mid": [0.25, 0.75]} | {
-        f"{index}.mid": [0.5, 0.9 + n] for index, n in zip((0, 1, 4), n_frames)
-    }
+    assert times == {"2.mid": [0.25, 0.75]} | {f"{index}.mid": [0.5, 0.9 + n] for index, n in zip((0, 1, 4), n_frames)}
 
 
 def test_recordings_without_beats_are_named(run, folder, checkpoint, tmp_path, monkeypatch):
@@ -447,6 +447,17 @@ def test_every_command_explains_itself(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert COMMANDS[command][0].__doc__.split() == capsys.readouterr().out.split("\n\n")[1].split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_file_and_folder_of_a_command_must_have_a_name(command):
+    parser = ArgumentParser()
+    COMMANDS[command][1](parser)
+    texts = [each for each in parser._actions if each.type in (None, str) and each.nargs != 0 and not each.choices]
+    assert {each.dest for each in texts} <= {
+        *("composer", "composer_names", "bpm"),  # no paths; settings have their own checks
+        *(each.name for kind in training_config_classes() for each in fields(kind)),
+    }
 
 
 def test_commands_that_need_no_model_do_not_wait_for_torch():

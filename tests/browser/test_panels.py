@@ -99,6 +99,17 @@ def test_every_control_has_a_name_and_every_text_enough_contrast(opened, theme, 
     panel.locator("select").first.select_option("a shipped opening")
 
 
+def test_the_keys_of_the_piano_are_buttons_and_messages_are_announced(opened):
+    panel = opened.page.locator(".musicgen-generation")
+    panel.locator("select").first.select_option("what I play")
+    key = panel.get_by_role("button", name="C4", exact=True)
+    key.wait_for()
+    assert key.get_attribute("data-pitch") == "60"
+    opened.click(panel, "Compose")  # nothing has been played
+    panel.get_by_role("status").filter(has_text="nothing has been played").wait_for()
+    panel.locator("select").first.select_option("a shipped opening")
+
+
 def test_a_slider_that_is_moved_changes_the_figure(opened):
     panel = opened.page.locator(".musicgen-follow")
     before = opened.pictures(panel)
