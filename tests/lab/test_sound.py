@@ -1,5 +1,7 @@
 import io
+import os
 import sys
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -135,3 +137,12 @@ def test_the_memory_of_a_players_sound_does_not_grow_with_the_piece(monkeypatch)
         tracemalloc.stop()
         assert seconds == n_seconds + 1.5
     assert peaks[0] < 1.2 * peaks[1] < 60 * 44_100 * 4
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")
+def test_a_full_folder_for_temporary_files_is_named_with_advice(engine, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: open("/dev/full", "w+b"))
+    with pytest.raises(OSError, match=r"No space left on device \(TMPDIR chooses another\)") as error:
+        render_mp3(PianoRoll(np.full((20, 88), 70, np.uint8)))
+    assert error.value.filename == str(tmp_path)

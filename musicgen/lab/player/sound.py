@@ -99,10 +99,15 @@ def _stored(roll: PianoRoll, folder: Path | None = None) -> Iterator[tuple[Sound
     """Yield the sound of a roll, not scaled, with its samples in a temporary file, and the gain that it needs."""
     with tempfile.TemporaryFile(dir=folder) as stream:
         peak = 0.0  # the loudest sample is known only at the end
-        for part in _parts(roll):
-            peak = max(peak, _peak(part.samples))
-            stream.write(part.samples.tobytes())
-        stream.flush()
+        try:
+            for part in _parts(roll):
+                peak = max(peak, _peak(part.samples))
+                stream.write(part.samples.tobytes())
+            stream.flush()
+        except OSError as error:  # of a full disk, which names no file
+            if folder or error.filename:
+                raise
+            raise OSError(error.errno, f"{error.strerror} (TMPDIR chooses another)", tempfile.gettempdir()) from error
         yield Sound(np.memmap(stream, np.float32, mode="r"), part.rate), _gain(peak)
 
 
