@@ -76,7 +76,7 @@ def metronome(
     start: float,
     end: float,
     bpm: float = 0.0,
-    beats_per_bar: int = 4,
+    beats_per_bar: int = 0,
     rubato: float = 0.0,
     random: np.random.Generator | None = None,
     may_be_strict: bool = True,
@@ -92,7 +92,7 @@ def metronome(
     bpm : float
         Beats per minute; 0 for the median tempo of `beats`.
     beats_per_bar : int
-        For `bpm`; otherwise used only if `beats` do not show it.
+        For `bpm`, unless it is 0; otherwise used only if `beats` do not show it. 0 then means 4.
     rubato : float
         Standard deviation of the logarithm of the tempo, which drifts from beat to beat (first-order autoregression).
         Beats in strict time, as in a score, go on in strict time unless `bpm` is given.
@@ -113,8 +113,8 @@ def metronome(
     if not bpm and may_be_strict and in_strict_time(beats):
         rubato = 0.0
     period = 60 / bpm if bpm else float(np.median(np.diff(beats[:, 0])))
-    if not bpm:
-        beats_per_bar = _beats_per_bar(downbeats, len(beats), beats_per_bar)
+    if not bpm or not beats_per_bar:
+        beats_per_bar = _beats_per_bar(downbeats, len(beats), beats_per_bar or 4)
     if not len(beats):
         beats = np.array([[start, 1.0]])
         downbeats = np.array([0])

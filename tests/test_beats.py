@@ -34,6 +34,13 @@ def test_a_metronome_goes_on_with_the_bars_that_are_known(known, beats_per_bar, 
     assert "".join(".1"[int(is_downbeat)] for is_downbeat in more[: len(goes_on), 1]) == goes_on
 
 
+@pytest.mark.parametrize(("beats_per_bar", "goes_on"), [(0, "1..1.."), (4, ".1...1"), (2, ".1.1.1")])
+def test_a_metronome_of_another_tempo_keeps_the_bars_unless_others_are_asked_for(beats_per_bar, goes_on):
+    beats = metronome(beats_of("1..1..1.."), 4.5, 20, bpm=100, beats_per_bar=beats_per_bar)
+    assert np.diff(beats[8:, 0]) == pytest.approx(0.6)
+    assert "".join(".1"[int(is_downbeat)] for is_downbeat in beats[9 : 9 + len(goes_on), 1]) == goes_on
+
+
 def test_the_phase_within_beat_and_bar_is_a_sine_and_a_cosine():
     features = beat_features(beats_of("1..1..", 0.2), 24, fps=20)  # beats of 4 frames; known up to 1 s
     assert features.shape == (24, 15) and features.dtype == np.float32

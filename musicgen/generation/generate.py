@@ -40,7 +40,7 @@ class GenerationConfig(Settings):
     guidance_scale: float = setting("Strength of the style: 0 is none, 1 is as trained.", 1.0, 0, 10, usual=(0, 3))
     pedal: bool = setting("Play with the sustain pedal, if the model knows it.", True)
     bpm: float = setting("Beats per minute after the prime; 0 keeps its tempo.", 0.0, 0, 400, usual=(0, 200))
-    beats_per_bar: int = setting("Beats in a bar for `bpm`.", 4, 1, 16)
+    beats_per_bar: int = setting("Beats in a bar for `bpm`; 0: as in the prime, or 4.", 0, 0, 16)
     rubato: float = setting("How much the tempo of the beats varies; 0 is a metronome.", 0.05, 0, 0.2)
     beat: bool = setting("Play to a beat: the prime's own, or the one that the model finds in it.", True)
     home: bool = setting("Stay near the opening's key, register and texture, if the model knows home.", True)
