@@ -17,7 +17,6 @@ import musicgen
 from musicgen.__main__ import main
 from musicgen.midi import read_midi
 from musicgen.training import save_checkpoint
-from musicgen.utils import progress
 from musicgen.utils.signals import terminate_by_exception
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -135,7 +134,7 @@ def test_a_stopped_generate_keeps_what_was_composed(tmp_path, tiny_model, monkey
 
     bar = Bar()
     bar.enter_result = bar
-    monkeypatch.setattr(progress, "progress_bar", lambda *_arguments: bar)
+    monkeypatch.setattr("musicgen.commands.progress_bar", lambda *_arguments: bar)
     save_checkpoint(tmp_path / "tiny.safetensors", tiny_model(n_pitches=88), {}, {})
     out = tmp_path / "new.mid"
     command = ["generate", "--seconds", "300", "--beats", "0", "--checkpoint", tmp_path / "tiny.safetensors"]
