@@ -42,16 +42,25 @@ def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
     }
 
 
-def test_half_minutes_are_those_of_default_settings_on_the_test_split(monkeypatch):
+def test_half_minutes_are_those_of_the_test_split_by_run_and_settings(monkeypatch):
     table = [
         ("real", "test", "--seed 0", 0.75),
         ("real", "test", "--seed 0", 0.5),
         ("model", "test", "--seed 0", 0.625),
         ("model", "test", "--seed 1", 0.25),
         ("model", "test", "--seed 0", 0.125),
-        ("model", "test", "--seed 0 --feedback 2", 0.875),
-        ("model", "validation", "--seed 0", 0.875),
+        ("model", "test", "--seed 1", 0.5),
+        ("model", "test", "--seed 0 --feedback 2 --candidates 1", 0.875),
+        ("model", "test", "--seed 0 --feedback 2 --candidates 1", 0.75),
+        ("model", "validation", "--seed 0", 0.375),
     ]
     names = ("source", "split", "command", "pitch_class_correlation")
     monkeypatch.setattr(results, "read_results", lambda name: [dict(zip(names, row)) for row in table])
-    assert results.by_half_minutes() == {"real": [[0.75, 0.5]], "model": [[0.625, 0.125], [0.25]]}
+    assert results.half_minutes() == {
+        "the pianists": [[0.75, 0.5]],
+        "the model": [[0.625, 0.125], [0.25, 0.5]],
+        "the model, feedback 2, candidates 1": [[0.875, 0.75]],
+    }
+    ax = results.plot_half_minutes()
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0 to 30", "30 to 60"]
+    assert "the model: 0.44, 0.31" in ax.figure.alt  # means of two runs

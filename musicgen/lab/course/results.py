@@ -14,7 +14,8 @@ from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 # Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
 MEASURED = files("musicgen.lab.course") / "measured"
 AUC_OPTIONS = {"split", "seed", "n-per-piece", "composers", "free", "keep", "candidates", "beat", "home"}  # shown
-HALF_MINUTE_OPTIONS = {"free", "split", "seconds", "most", "half-minutes", "keep", "seed"}
+CLOSENESS_LABELS = "seconds after the prime", "correlation with the prime's pitch classes"
+HALF_MINUTE_SETTINGS = re.compile(r"--(candidates|feedback|home) (\S+)")
 
 
 def read_results(name: str) -> list[dict[str, str]]:
@@ -74,21 +75,31 @@ def _auc_name(row: dict[str, str]) -> str | None:
     return f"{name}, {number} candidate{'s' * (number > 1)}{home}"
 
 
-def by_half_minutes() -> dict[str, list[list[float]]]:
+def half_minutes() -> dict[str, list[list[float]]]:
     """Return how well the pitch classes of each half minute agree with the opening's, over three minutes.
 
     Returns
     -------
     dict of str to list of list of float
-        For "real" and "model": for each run on the test split with the default settings, the correlations.
+        For "the pianists" and "the model", on the test split: the correlations in each run. Settings that a command
+        names stand behind the model, such as "the model, feedback 1".
     """
     runs: dict[str, dict[str, list[float]]] = {}
     for row in read_results("home"):
-        options = set(re.findall(r"--([a-z-]+)", row["command"]))
-        if row["split"] == "test" and options <= HALF_MINUTE_OPTIONS:
-            correlations = runs.setdefault(row["source"], {}).setdefault(row["command"], [])
+        if row["split"] == "test":
+            settings = [f", {name} {value}" for name, value in HALF_MINUTE_SETTINGS.findall(row["command"])]
+            name = "the pianists" if row["source"] == "real" else f"the model{''.join(settings)}"
+            correlations = runs.setdefault(name, {}).setdefault(row["command"], [])
             correlations.append(float(row["pitch_class_correlation"]))
-    return {source: list(by_command.values()) for source, by_command in runs.items()}
+    return {name: list(by_command.values()) for name, by_command in runs.items()}
+
+
+def plot_half_minutes() -> Axes:
+    """Plot the results of `half_minutes` over three minutes, with a point per run."""
+    runs = half_minutes()
+    pianists = {"the pianists": runs.pop("the pianists")[0]}
+    spans = [f"{start} to {start + 30}" for start in range(0, 30 * len(pianists["the pianists"]), 30)]
+    return plot_runs(runs, spans, None, pianists, *CLOSENESS_LABELS)
 
 
 def plot_lesions() -> Axes:
@@ -99,7 +110,7 @@ def plot_lesions() -> Axes:
     seconds = sorted({int(row["seconds"]) for row in read_results("lesions")})
     runs = {variant: np.array(list(seeds.values())) for variant, seeds in curves.items()}
     real = {"real": runs.pop("real")[0]}
-    return plot_runs(runs, seconds, None, real, "seconds after the prime", "correlation with the prime's pitch classes")
+    return plot_runs(runs, seconds, None, real, *CLOSENESS_LABELS)
 
 
 def plot_ablation(
