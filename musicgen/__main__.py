@@ -113,7 +113,6 @@ def beats_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=path, help="a .safetensors file (default: the one that comes with musicgen)"
     )
-    add_device(parser)
 
 
 def generate_options(parser: ArgumentParser) -> None:

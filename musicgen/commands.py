@@ -19,6 +19,7 @@ from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import Performance, read_midi, read_performance, write_midi
 from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
+from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
 from musicgen.utils.settings import only_fields
 from musicgen.utils.signals import Stopped
@@ -92,27 +93,23 @@ def prepare_command(args: Namespace) -> dict:
 
 def beats_command(args: Namespace) -> dict:
     """Find the beats of a folder's recordings, so that a model can be trained with them. Those that are there stay."""
-    from musicgen.evaluation.beat_tracking import track_beats
     from musicgen.training import SHIPPED_CHECKPOINT
-    from musicgen.utils.devices import choose_device
 
     started = time.perf_counter()
     path = Path(args.out or Path(args.data_dir) / BEATS)
     check_output(str(path), (".npz",), (args.checkpoint,))
-    checkpoint = load_piano_model(args.checkpoint or SHIPPED_CHECKPOINT)
-    if not checkpoint.model.config.beats:
+    checkpoint = Path(args.checkpoint or SHIPPED_CHECKPOINT).absolute()
+    config = load_piano_model(checkpoint).model.config
+    if not config.beats:
         raise ValueError(f"{args.checkpoint!r}: its model knows no beats, so it cannot find any")
-    model = checkpoint.model.to(choose_device(args.device))
     beats = read_beats(path)
     n_before = len(beats)
-    rolls = load_rolls([args.data_dir], model.config.fps)
-    names = [normal_name(piece.name) for piece in rolls.pieces]
-    todo = {name: number for number, name in enumerate(names) if name not in beats}
+    pieces = {normal_name(piece.name): piece for piece in load_rolls([args.data_dir], config.fps).pieces}
+    todo = [name for name in pieces if name not in beats]
+    jobs = [(checkpoint, pieces[name].path.absolute()) for name in todo]
     without = []
     with progress_bar("finding beats", len(todo), "piece") as bar:
-        for name, number in todo.items():
-            fine = read_midi(rolls.pieces[number].path, FINER * rolls.fps)
-            found = track_beats(model, rolls[number], fine)
+        for name, found in zip(todo, run_parallel(_beats_of_file, jobs, batch_size=1)):
             if found is None:
                 without.append(name)
             else:
@@ -121,6 +118,17 @@ def beats_command(args: Namespace) -> dict:
             bar.update()
     counts = {"path": str(path), "n_found": len(beats) - n_before, "n_kept": n_before}
     return counts | {"without_beats": without, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _beats_of_file(checkpoint: Path, source: Path) -> np.ndarray | None:
+    """Find the beats of one file, in one thread: each process has its own files."""
+    from musicgen.evaluation.beat_tracking import track_beats
+    from musicgen.utils.inference import single_thread
+
+    model = load_piano_model(checkpoint).model
+    fps = model.config.fps
+    with single_thread():
+        return track_beats(model, read_midi(source, fps), read_midi(source, FINER * fps))
 
 
 def train_command(args: Namespace) -> dict:

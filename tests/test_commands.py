@@ -102,9 +102,11 @@ def test_beats_are_found_once_and_training_reads_them(run, folder, checkpoint, t
 
 def test_recordings_without_beats_are_named(run, folder, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("musicgen.evaluation.beat_tracking.track_beats", lambda *rolls: None)
-    said = run("beats", folder, "--checkpoint", checkpoint, "--out", tmp_path / "found.npz")
-    assert len(said["without_beats"]) == 9
-    assert (said["n_found"], said["n_kept"]) == (0, 0)
+    (tmp_path / "data").mkdir()
+    for index in (5, 6):
+        (tmp_path / "data" / f"{index}.mid").write_bytes((folder / f"piece {index}.mid").read_bytes())
+    said = run("beats", tmp_path / "data", "--checkpoint", checkpoint, "--out", tmp_path / "found.npz")
+    assert (said["n_found"], said["n_kept"], said["without_beats"]) == (0, 0, ["5.mid", "6.mid"])
     assert not (tmp_path / "found.npz").exists()
 
 

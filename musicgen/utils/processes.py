@@ -16,8 +16,8 @@ BATCH = 8  # jobs that are sent to a worker at once
 FEW = 4  # so few jobs are not worth the start of a process
 
 
-def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
-    """Yield ``function(*job)`` for each job, in order.
+def run_parallel(function: Callable, jobs: Sequence[tuple], batch_size: int = BATCH) -> Iterator[Any]:
+    """Yield ``function(*job)`` for each job, in order; workers get `batch_size` jobs at once.
 
     Workers are killed when the caller stops early: by an error, by Ctrl-C or by a signal that raises an exception.
 
@@ -30,7 +30,7 @@ def run_parallel(function: Callable, jobs: Sequence[tuple]) -> Iterator[Any]:
     if len(jobs) <= FEW or n_workers == 1:
         yield from (function(*job) for job in jobs)
         return
-    batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
+    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     # A terminal sends Ctrl-C to all processes. Workers inherit the blocked signals, so that it stops only this one.
     try:
         resource_tracker.ensure_running()  # before signals are blocked: its start would unblock them
