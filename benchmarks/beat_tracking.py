@@ -126,7 +126,7 @@ def main() -> None:
             "f_measure": round(f, 4),
             "f_at_best_level": round(best, 4),
             "bars_f_measure": round(bars, 4) if method == OURS else "",
-            "seconds_per_minute": round(60 * seconds / np.mean(music), 2),
+            "seconds_per_minute": round(60 * seconds / float(np.mean(music)), 2),
             "command": " ".join(["python", *sys.argv]),
         }
         append_row(RESULTS, row)

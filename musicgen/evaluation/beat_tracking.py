@@ -120,7 +120,7 @@ class Onsets:
             strength = onset_strength(fine)
             struck = np.flatnonzero(strength)
             frames = np.floor(struck * roll.fps / fine.fps + 0.5).astype(int)  # as the sampler rounds
-            struck = struck[frames < roll.n_frames]
+            struck = struck[frames < roll.n_frames]  # both ascend
             for number in np.argsort(strength[struck], kind="stable"):  # the strongest one remains
                 self.times[frames[number]] = struck[number] / fine.fps
 
@@ -292,7 +292,7 @@ def _beats_along(tracks: list[np.ndarray], chosen: np.ndarray, fps: int) -> np.n
         last = np.inf if end == n_frames else end
         parts.append(beats[(frames >= first) & (frames < last)])
     beats = np.concatenate(parts)
-    # Where the track changes, both tracks may have the same beat.
+    # Where the track changes, both tracks may have the same beat. Nowhere is a beat shorter than three frames.
     is_new = np.diff(np.rint(beats[:, 0] * fps), prepend=-np.inf) > 2 * SAME_BEAT
     return beats[is_new]
 
