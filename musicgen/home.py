@@ -13,14 +13,17 @@ N_HOME_FEATURES = 15
 KNOWN = -1  # place of the feature that is 1 where the opening is known
 NEIGHBOURHOOD = 3.0  # standard deviation in semitones of "near a pitch"
 SMALLEST_SPREAD = 3.0  # semitones
+SMOOTHING = 0.5  # notes added to each pitch class
 
 
-def home_features(opening: PianoRoll) -> np.ndarray:
+def home_features(opening: PianoRoll, smoothing: float = SMOOTHING) -> np.ndarray:
     """Return the profile of an opening of any length.
 
     Parameters
     ----------
     opening : PianoRoll
+    smoothing : float
+        Notes that are added to each pitch class, above 0.
 
     Returns
     -------
@@ -34,15 +37,15 @@ def home_features(opening: PianoRoll) -> np.ndarray:
     notes = opening.notes
     if not len(notes):
         return np.zeros((N_PITCHES, N_HOME_FEATURES), np.float32)
-    by_pitch = np.column_stack(_of_each_pitch(notes["pitch"].astype(float)))  # (K, 6)
+    by_pitch = np.column_stack(_of_each_pitch(notes["pitch"].astype(float), smoothing))  # (K, 6)
     overall = np.tile(_of_all_pitches(opening), (N_PITCHES, 1))  # (K, 9)
     return np.concatenate([by_pitch, overall], axis=1).astype(np.float32)
 
 
-def _of_each_pitch(pitches: np.ndarray) -> list[np.ndarray]:
+def _of_each_pitch(pitches: np.ndarray, smoothing: float) -> list[np.ndarray]:
     """Return the features that differ between pitches, shape (K,) each, given the pitches of all notes."""
     keys = np.arange(LOWEST_PITCH, LOWEST_PITCH + N_PITCHES)
-    counts = np.bincount(pitches.astype(int) % 12, minlength=12) + 0.5  # additive smoothing
+    counts = np.bincount(pitches.astype(int) % 12, minlength=12) + smoothing
     share = 12 * counts[keys % 12] / counts.sum()  # 1 where all pitch classes are equally frequent
     semitones = keys - pitches.mean()
     octaves = semitones / 12

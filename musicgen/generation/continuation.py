@@ -11,12 +11,13 @@ from musicgen.generation import sampling
 from musicgen.generation.engines import OnnxState
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steps import Frames, GuidedModel, Known
-from musicgen.home import KNOWN, home_features
+from musicgen.home import KNOWN, SMOOTHING, home_features
 from musicgen.model.attention_lstm import ModelState
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
-RECENT_SECONDS = 30  # of music that is compared with home
+RECENT_SECONDS = 30  # at most, of music that is compared with home
+FEWEST_SECONDS = 4
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Continuation:
     fps : int
     has_pedal : bool
         Otherwise the pedal is always up, and the rolls have none.
+    n_prime : int
+        The number of known frames at first, with the silent one.
     n_known : int
     n_silent : int
         Frames before the piece: a piece without a prime follows one frame of silence.
@@ -68,6 +71,7 @@ class Continuation:
     repetition: RepetitionPenalty
     fps: int
     has_pedal: bool
+    n_prime: int = 0
     n_known: int = 0
     n_silent: int = 0
     rate_sums: np.ndarray | None = None
@@ -126,6 +130,7 @@ class Continuation:
             repetition=RepetitionPenalty(shape, max_repeat, fps),
             fps=fps,
             has_pedal=has_pedal,
+            n_prime=n_silent + n_prime,
             n_silent=n_silent,
             opening=homes,
             home=homes,
@@ -181,14 +186,21 @@ class Continuation:
     def correct_home(self, feedback: float) -> None:
         """Correct the home that the model is told, by negative feedback: opening + feedback * (opening - recent).
 
-        If the music of the last half minute has become higher than the opening, the model is told a lower home.
+        If the music since the prime has become higher than the opening, the model is told a lower home. `recent` is
+        the profile of at most the last half minute of that music, but of at least the last four seconds.
         """
         if self.opening is None or not feedback:
             return
-        recent = slice(max(self.n_silent, self.n_known - RECENT_SECONDS * self.fps), self.n_known)
-        velocity = self.velocity[:, recent]
-        pedal = self.pedal[:, recent] > 0
-        profile = np.stack([home_features(PianoRoll(v, self.fps, p)) for v, p in zip(velocity, pedal)])
+        start = min(self.n_prime, self.n_known - FEWEST_SECONDS * self.fps)
+        start = max(start, self.n_known - RECENT_SECONDS * self.fps, self.n_silent)
+        velocity = self.velocity[:, start : self.n_known]
+        pedal = self.pedal[:, start : self.n_known] > 0
+        primes = self.velocity[:, self.n_silent : self.n_prime]
+        profiles = [
+            _profile_like(PianoRoll(prime, self.fps), PianoRoll(v, self.fps, p))
+            for prime, v, p in zip(primes, velocity, pedal)
+        ]
+        profile = np.stack(profiles)  # (B, K, N_HOME_FEATURES)
         both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]  # 1 if both have notes, otherwise 0
         self.home = self.opening + feedback * (self.opening - profile) * both_known
 
@@ -224,3 +236,11 @@ class Continuation:
             PianoRoll(velocity[i], self.fps, pedal[i] if self.has_pedal else None, beats, self.beats_estimated[i])
             for i, beats in enumerate(self.beats)
         ]
+
+
+def _profile_like(prime: PianoRoll, recent: PianoRoll) -> np.ndarray:
+    """Return the profile of recent music, smoothed as much as that of the prime, which may have fewer notes.
+
+    Otherwise a pitch class that neither has would seem to be missing more and more in the recent music.
+    """
+    return home_features(recent, SMOOTHING * max(1, recent.n_notes) / max(1, prime.n_notes))

@@ -78,6 +78,7 @@ def numbers_of_python():
         "velocity": opening.velocity.tolist(),
         "pedal": opening.pedal.tolist(),
         "home": home_features(opening).flatten().tolist(),
+        "smootherHome": home_features(opening, smoothing=1.7).flatten().tolist(),
         "beats": opening.beats.tolist(),
         "beatFeatures": beat_features(opening.beats, opening.n_frames).tolist(),
         "figure": [np.flatnonzero(struck).tolist() for struck in figure],

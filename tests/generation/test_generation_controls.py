@@ -154,18 +154,47 @@ def test_the_largest_seed_can_be_used(model_of):
     assert generate(model_of(), None, config) != generate(model_of(), None, GenerationConfig(seconds=1))
 
 
-def test_the_further_music_has_drifted_the_more_home_pulls_the_other_way():
-    homes = home_features(PRIME)[None]
-    pieces = Continuation.of_primes([PRIME], 700, [None], [0], 8.0, False, homes=homes)
-    pieces.correct_home(1.0)
-    assert pieces.home == pytest.approx(homes)  # nothing has drifted yet
-    for t in range(700):
+def pieces_after(prime, frames):
+    """A piece that goes on from a prime with the given frames, one pitch per frame."""
+    pieces = Continuation.of_primes([prime], len(frames), [None], [0], 8.0, False, homes=home_features(prime)[None])
+    for pitch in frames:
         frame = np.zeros((1, 88), np.uint8)
-        frame[0, 60 + t % 12] = 100
+        frame[0, pitch - 21] = 100
         pieces.append(frame, np.zeros(1))
-    recent = home_features(PianoRoll(pieces.velocity[0, -600:], pedal=np.zeros(600, bool)))
+    return pieces
+
+
+def test_the_further_music_has_drifted_the_more_home_pulls_the_other_way():
+    home = home_features(PRIME)
+    pieces = pieces_after(PRIME, [81 + t % 12 for t in range(700)])
     pieces.correct_home(0.5)
-    assert pieces.home[0] == pytest.approx(homes[0] + 0.5 * (homes[0] - recent))
+    n_recent = 600  # one note per frame
+    recent = PianoRoll(pieces.velocity[0, -n_recent:], pedal=np.zeros(n_recent, bool))
+    profile = home_features(recent, smoothing=0.5 * n_recent / PRIME.n_notes)  # in proportion to the notes
+    assert pieces.home[0] == pytest.approx(home + 0.5 * (home - profile))
+
+
+def test_home_is_compared_with_the_music_after_the_prime_or_with_four_seconds():
+    low = [30 + t % 2 for t in range(400)]
+    prime = pieces_after(PRIME, low).rolls()[0]
+    pieces = pieces_after(prime, [99, 100] * 50)
+    pieces.correct_home(1.0)
+    high = home_features(PianoRoll(pieces.velocity[0, -100:], pedal=np.zeros(100, bool)), 0.5 * 100 / prime.n_notes)
+    assert pieces.home[0] == pytest.approx(2 * home_features(prime) - high)
+    pieces = pieces_after(prime, [99, 100] * 10)
+    pieces.correct_home(1.0)
+    mixed = home_features(PianoRoll(pieces.velocity[0, -80:], pedal=np.zeros(80, bool)), 0.5 * 80 / prime.n_notes)
+    assert pieces.home[0] == pytest.approx(2 * home_features(prime) - mixed)
+
+
+def test_feedback_tells_nothing_of_pitch_classes_that_neither_the_opening_nor_the_music_has():
+    silence = PianoRoll(np.zeros((1, 88), np.uint8))
+    prime = pieces_after(silence, [60, 64] * 20).rolls()[0]
+    pieces = pieces_after(prime, [60, 67] * 150)
+    pieces.correct_home(1.0)
+    c_sharp = 61 - 21
+    log_share = 0
+    assert pieces.home[0, c_sharp, log_share] == pytest.approx(pieces.opening[0, c_sharp, log_share], abs=0.01)
 
 
 def test_no_home_is_made_up_for_an_opening_without_notes():

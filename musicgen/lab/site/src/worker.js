@@ -1,13 +1,14 @@
 // Runs the model frame by frame, away from the page. The page sends {type: "load" | "compose" | "stop"}.
 import * as ort from "onnxruntime-web/wasm";
-import { correctHome, homeFeatures } from "./home.js";
+import { correctHome, homeFeatures, profileLike } from "./home.js";
 import { FPS, N_PITCHES, framesOf, pieceOf } from "./music.js";
 import { RepetitionPenalty } from "./repetition.js";
 import { beatFeatures, continueBeats, decide, drawVelocity, onsetGain, randomNumbers, sigmoid } from "./sampling.js";
 
 const PEDAL_TEMPERATURE = 1.1;
 const SEGMENT = 40; // frames between two looks at how far the music has drifted
-const RECENT = 600; // frames that are looked at
+const RECENT = 600; // frames that are looked at, at most, of those after the opening
+const FEWEST = 80; // frames that are looked at, at least
 let model = null; // its graphs, and what the page knows of them
 let run = 0; // the number of the present piece; another number stops it
 
@@ -40,7 +41,8 @@ async function compose({ opening, settings }, number) {
   if (beats) postMessage({ type: "beats", beats });
   const composer = new ort.Tensor("int64", [BigInt(composers.indexOf(settings.composer) + 1)], [1]);
   const frames = framesOf(opening);
-  const profile = homeFeatures(pieceOf(frames)); // of the opening
+  const openingPiece = pieceOf(frames);
+  const profile = homeFeatures(openingPiece);
   let home = await embed(profile);
   let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
   const repetition = new RepetitionPenalty();
@@ -62,7 +64,8 @@ async function compose({ opening, settings }, number) {
     frames.push([next, down]);
     postMessage({ type: "frame", velocity: next, pedal: down });
     if ((frames.length - opening.frames) % SEGMENT === 0) {
-      home = await embed(correctHome(profile, homeFeatures(pieceOf(frames.slice(-RECENT)))));
+      const start = Math.max(Math.min(opening.frames, frames.length - FEWEST), frames.length - RECENT, 0);
+      home = await embed(correctHome(profile, profileLike(openingPiece, pieceOf(frames.slice(start)))));
     }
     await new Promise((resolve) => setTimeout(resolve)); // let a message arrive
   }

@@ -18,10 +18,11 @@ test("the profile of an opening", () => {
   const piece = new Piece();
   python.velocity.forEach((frame, index) => piece.add(frame, python.pedal[index]));
   assertClose([...homeFeatures(piece)], python.home, "home");
+  assertClose([...homeFeatures(piece, 1.7)], python.smootherHome, "smoother home");
 });
 
 test("music that drifts is pulled back", () => {
-  assert.deepEqual(correctHome([1, 2, 1], [3, 0, 1]), [-1, 4, 1]);
+  assert.deepEqual(correctHome([1, 2, 1], [4, 0, 1]), [-5, 6, 1]);
   assert.deepEqual(correctHome([1, 2, 1], [0, 0, 0]), [1, 2, 1]); // silence is not known
 });
 
