@@ -17,7 +17,7 @@ from musicgen.piano_roll import N_PITCHES, PianoRoll
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
 RECENT_SECONDS = 30  # at most, of music that is compared with home
-FEWEST_SECONDS = 4
+FEWEST_SECONDS = 4  # a profile of less would say little
 
 
 @dataclass
