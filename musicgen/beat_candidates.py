@@ -18,6 +18,7 @@ from musicgen.piano_roll import PianoRoll
 TIGHTNESS = 30.0  # cost of a squared logarithmic deviation from the period, in standard deviations of the onsets
 SHORTEST_BEAT, LONGEST_BEAT = 0.67, 1.5  # of a beat, in periods
 SMOOTHING = 1.0  # onsets are rounded to frames; this takes the jitter out of the beats
+METRES = (2, 3, 4)  # beats per bar
 BASS, BASS_WEIGHT = 36, 1.5  # pitches below column 36 (F sharp 3) count more
 
 
@@ -89,3 +90,14 @@ def extend_beats(times: np.ndarray, seconds: float) -> np.ndarray:
     after = times[-1] + last * np.arange(1, n_after + 1)
     times = np.concatenate([before, times, after])
     return np.column_stack([times, np.zeros(len(times))])
+
+
+def bars_of(beats: np.ndarray) -> list[np.ndarray]:
+    """Return the beats with bars of two, three and four beats, which begin at each possible beat."""
+    barred = []
+    for metre in METRES:
+        for downbeat in range(metre):
+            candidate = beats.copy()
+            candidate[downbeat::metre, 1] = 1
+            barred.append(candidate)
+    return barred

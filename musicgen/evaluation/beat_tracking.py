@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from musicgen.beat_candidates import beat_paths, extend_beats, onset_strength
+from musicgen.beat_candidates import bars_of, beat_paths, extend_beats, onset_strength
 from musicgen.model import AttentionLSTM
 from musicgen.model.given_beats import frame_nlls_given_beats
 from musicgen.piano_roll import PianoRoll
@@ -24,7 +24,6 @@ from musicgen.utils.inference import for_inference
 
 PERIODS = 0.18 * 1.2 ** np.arange(14)  # seconds, 0.18 to 1.93: 333 to 31 beats per minute
 N_ROUNDS = 2  # of new tracks
-METRES = (2, 3, 4)
 # The path, in nats
 SWITCH = 8.0  # cost of each change of the track
 TRIED = (8.0, 3.0, 1.0)  # costs under which paths become new tracks
@@ -170,17 +169,6 @@ def related_tracks(tracks: list[np.ndarray], gains: np.ndarray, onsets: Onsets) 
         levels += [between, twice, *(times[first::step] for step in (2, 3) for first in range(step))]
     slow_enough = [each for each in levels if len(each) > 1 and np.diff(each).min() > 2 * SAME_BEAT / onsets.fps]
     return [extend_beats(each, onsets.seconds) for each in paths + slow_enough]
-
-
-def bars_of(beats: np.ndarray) -> list[np.ndarray]:
-    """Return the beats with bars of two, three and four beats, which begin at each possible beat."""
-    barred = []
-    for metre in METRES:
-        for downbeat in range(metre):
-            candidate = beats.copy()
-            candidate[downbeat::metre, 1] = 1
-            barred.append(candidate)
-    return barred
 
 
 def tempo_costs(tracks: list[np.ndarray], roll: PianoRoll) -> np.ndarray:

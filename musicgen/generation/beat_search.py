@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicgen.beat_candidates import beat_paths, extend_beats, onset_strength, smooth_times
+from musicgen.beat_candidates import bars_of, beat_paths, extend_beats, onset_strength, smooth_times
 from musicgen.model import AttentionLSTM
 from musicgen.model.given_beats import nll_given_beats
 from musicgen.piano_roll import PianoRoll
@@ -21,7 +21,6 @@ MOST_CANDIDATES = 24  # for the model to choose among: those that meet most onse
 # Priors, in nats
 USUAL_PERIOD, PERIOD_SPREAD = 0.5, 0.8  # seconds, octaves
 RUBATO = 0.1  # standard deviation of the logarithmic ratio of neighbouring beats
-METRES = (2, 3, 4)
 MIN_GAIN = 2.0  # nats by which beats must be better than no beats, and bars better than no bars
 SHORTEST = 1.0  # seconds: in a shorter prime no beats are looked for, nor among fewer notes than MIN_NOTES
 MIN_NOTES = 4
@@ -78,7 +77,7 @@ def find_beats(model: AttentionLSTM, prime: PianoRoll) -> FoundBeats:
     beats = None
     if scores.min() + MIN_GAIN < free_nll:
         best = int(scores.argmin())
-        beats = _with_bars(model, part, candidates[best], nll[best])
+        beats = _best_bars(model, part, candidates[best], nll[best])
     offset = [start / prime.fps, 0]
     candidates = [each + offset for each in candidates]
     return FoundBeats(
@@ -111,13 +110,8 @@ def _prior(beats: np.ndarray, seconds: float) -> float:
     return tempo + float((np.diff(np.log(periods)) ** 2).sum()) / (2 * RUBATO**2)
 
 
-def _with_bars(model: AttentionLSTM, roll: PianoRoll, beats: np.ndarray, nll: float) -> np.ndarray:
+def _best_bars(model: AttentionLSTM, roll: PianoRoll, beats: np.ndarray, nll: float) -> np.ndarray:
     """Return the beats with the bars that make a roll most likely, or unchanged if no bars help."""
-    barred = []
-    for metre in METRES:
-        for downbeat in range(metre):
-            candidate = beats.copy()
-            candidate[downbeat::metre, 1] = 1
-            barred.append(candidate)
+    barred = bars_of(beats)
     found = nll_given_beats(model, roll, barred)
     return barred[int(found.argmin())] if found.min() + MIN_GAIN < nll else beats
