@@ -48,6 +48,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         repetition     the repetition penalty
         beat_search    the beats of a prime, found by the model
         steering       several continuations at once, of which the best go on
+        infilling      an opening and an ending are given: the middle that fits best
     corpora        where pieces come from
         folder         any folder of MIDI files, with or without MAESTRO's table
         splits         training, validation and test pieces of a folder without a table

@@ -125,6 +125,8 @@ def generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--wav", type=path, metavar="OUT.wav", help="also write the sound")
     parser.add_argument("--png", type=path, metavar="OUT.png", help="also draw a figure")
     parser.add_argument("--prime", type=path, metavar="FILE.mid", help="the piece whose opening is continued")
+    text = "how the piece ends: of several middles, the one that this follows best (--seconds counts up to the ending)"
+    parser.add_argument("--ending", type=path, metavar="FILE.mid", help=text)
     known = ", ".join(PRIMES)
     parser.add_argument("--composer", help=f"write in this style; without --prime, continue an opening of {known}")
     parser.add_argument("--beats", type=float, default=8.0, help="length of the opening, 0 for none (default: 8)")

@@ -246,14 +246,15 @@ def generate_command(args: Namespace) -> dict:
     asked = (args.composer or "").strip()
     style = choose_style(asked, checkpoint.model.config.composers, performance)
     prime, title = choose_prime(performance, args, style, asked, fps)
+    ending = read_performance(args.ending).first_beats(MOST_BEATS, fps) if args.ending else None
     tell_without_effect(without_effect(args, checkpoint.model, style, prime), args)
     recording = performance.first_beats(MOST_BEATS, fps) if args.png and title and performance else None
 
     started = time.perf_counter()
-    pieces, stopped_by = compose(checkpoint.model, prime, config, style, device, args)
+    pieces, stopped_by = compose(checkpoint.model, prime, ending, config, style, device, args)
     seconds = time.perf_counter() - started
     n_prime = prime.n_frames if prime else 0
-    n_new = pieces[0].n_frames - n_prime
+    n_new = pieces[0].n_frames - n_prime - (ending.n_frames if ending else 0)
     bpm = estimated_bpm(pieces[0], n_prime)
     if bpm:
         say(f"beat found: {bpm:.0f} per minute (--bpm sets another, --bpm none plays freely)")
@@ -309,14 +310,16 @@ def output_files(args: Namespace) -> list[dict[str, str]]:
         if args.n > 1:
             paths = {kind: str(Path(path).with_stem(f"{Path(path).stem}-{number}")) for kind, path in asked.items()}
         for kind, path in paths.items():
-            check_output(path, endings[kind], (args.prime, args.checkpoint))
+            check_output(path, endings[kind], (args.prime, args.ending, args.checkpoint))
         outputs.append(paths)
     return outputs
 
 
-def compose(model, prime: PianoRoll | None, config, style: str | None, device, args: Namespace):
+def compose(
+    model, prime: PianoRoll | None, ending: PianoRoll | None, config, style: str | None, device, args: Namespace
+) -> tuple[list[PianoRoll], int | None]:
     """Return the generated pieces, and the number of the signal that stopped composing early, or None."""
-    from musicgen.generation import generate_several
+    from musicgen.generation import fill_between, generate_several
     from musicgen.utils.signals import catch_signals
 
     n_seconds = int(config.seconds - (prime.duration_seconds if prime else 0))
@@ -328,7 +331,11 @@ def compose(model, prime: PianoRoll | None, config, style: str | None, device, a
                 bar.update(1)
             return stop.is_set()
 
-        pieces = generate_several(model, prime, config, args.n, style, after_frame, device, engine=args.engine)
+        options = {"composer": style, "callback": after_frame, "device": device, "engine": args.engine}
+        if ending:
+            pieces = fill_between(model, prime, ending, config, args.n, **options)
+        else:
+            pieces = generate_several(model, prime, config, args.n, **options)
     return pieces, stop.number
 
 
@@ -382,14 +389,15 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
     bpm = vars(args).get("bpm")
     no_pedal = "" if model.output.pedal is not None else "the model predicts no pedal"
     no_probe = "" if config.probe else "the model has no probe to choose by"
+    single = "with --ending each middle has a single candidate" if args.ending else no_probe
     no_home = "" if config.home else "the model knows no home"
     no_style = "" if style else "it needs --composer, and a model that knows this composer"
     return {
         "guidance_scale": no_style,
         "pedal_temperature": no_pedal,
         "pedal": no_pedal,
-        "candidates": no_probe,
-        "strength": no_probe,
+        "candidates": single,
+        "strength": single,
         "home": no_home,
         "feedback": no_home or ("" if vars(args).get("home", True) else "--no-home switches it off"),
         "beats_per_bar": "" if bpm else "it needs --bpm",

@@ -187,6 +187,26 @@ def test_generate_tells_the_beat_that_it_found_unless_it_shall_play_freely(check
     assert main(["generate", "--bpm", "-3", "--out", str(tmp_path / "new.mid")]) == 2
 
 
+def test_generate_fills_the_middle_between_an_opening_and_an_ending(run, folder, checkpoint, tmp_path):
+    ending = read_performance(folder / "piece 8.mid").first_beats(10_000)
+    wanted = ["--prime", folder / "piece 7.mid", "--beats", 3, "--seconds", 3, "--checkpoint", checkpoint]
+    said = run("generate", *wanted, "--ending", folder / "piece 8.mid", "--n", 2, "--out", tmp_path / "new.mid")
+    for number in (1, 2):
+        piece = read_midi(tmp_path / f"new-{number}.mid")
+        np.testing.assert_array_equal(piece.active[:30], read_midi(folder / "piece 7.mid").active[:30])
+        np.testing.assert_array_equal(piece.active[60:], ending.active)
+    assert said["seconds"] == 3 + ending.duration_seconds
+
+
+def test_an_ending_needs_an_opening_and_must_exist(folder, checkpoint, tmp_path, capsys):
+    command = ["generate", "--out", str(tmp_path / "new.mid"), "--checkpoint", str(checkpoint), "--seconds", "2"]
+    ending = str(folder / "piece 8.mid")
+    assert main([*command, "--ending", ending, "--beats", "0"]) == 2
+    assert "opening" in capsys.readouterr().err
+    assert main([*command, "--ending", str(tmp_path / "no.mid")]) == 2
+    assert "no.mid" in capsys.readouterr().err
+
+
 def test_generate_works_without_a_prime(run, checkpoint, tmp_path):
     wanted = ["--beats", 0, "--seconds", 2, "--seed", 4, "--checkpoint", checkpoint]
     said = run("generate", "--out", tmp_path / "new.mid", *wanted)
