@@ -14,7 +14,7 @@ from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.generation import GenerationConfig, generate_several
 from musicgen.generation.generate import home_of
-from musicgen.generation.infilling import N_MIDDLES, join, last_nlls
+from musicgen.generation.infilling import N_MIDDLES, ending_nlls, join
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
@@ -37,7 +37,7 @@ def main() -> None:
         config = GenerationConfig(seconds=(PRIME + MIDDLE) / roll.fps, candidates=1, seed=seed)
         starts = generate_several(model, prime, config, N_MIDDLES)
         pieces = [join(start, played[PRIME + MIDDLE :]) for start in starts]
-        nlls = last_nlls(model, [*pieces, played], PRIME + MIDDLE, home=home_of(prime))
+        nlls = ending_nlls(model, [*pieces, played], PRIME + MIDDLE, home=home_of(prime))
         rows.append([nlls[:-1].mean(), nlls[:-1].min(), nlls[-1]])
         print("mean of {} middles {:.2f}, the best {:.2f}, the pianist's {:.2f}".format(N_MIDDLES, *rows[-1]))
     print("all pieces:", *np.mean(rows, axis=0).round(2))

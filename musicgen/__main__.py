@@ -147,7 +147,7 @@ def generate_options(parser: ArgumentParser) -> None:
 
 
 def path(text: str) -> str:
-    """Return a path; refuse an empty one, which is a variable of a script that was not set."""
+    """Return a path; refuse an empty one, which an unset variable in a script gives."""
     if not text:
         raise ArgumentTypeError("the path is empty")
     return text
@@ -231,8 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         commands.say(f"musicgen: {error}")
         return 2
-    except (ImportError, MemoryError) as error:  # a library that this system cannot load
-        commands.say(f"musicgen: {str(error) or 'there is not enough memory'}; is everything installed (make setup)?")
+    except ImportError as error:  # a library that this system cannot load
+        commands.say(f"musicgen: {error}; is everything installed (make setup)?")
+        return 2
+    except MemoryError as error:
+        commands.say(f"musicgen: {str(error) or 'there is not enough memory'}")
         return 2
     except (KeyboardInterrupt, Terminated) as stop:
         return report_stop(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)

@@ -27,6 +27,8 @@ from musicgen.utils.signals import Stopped
 MOST_BEATS = 10_000  # of a recording
 MOST_FILES = 100  # pieces of one `generate`
 FINER = 5  # times the frame rate of the model, to find beats
+MOST_FPS = 1000
+SAVE_EVERY = 20  # recordings whose beats were found
 
 
 def say(text: str) -> None:
@@ -109,13 +111,18 @@ def beats_command(args: Namespace) -> dict:
     jobs = [(checkpoint, pieces[name].path.absolute()) for name in todo]
     without = []
     with progress_bar("finding beats", len(todo), "piece") as bar:
-        for name, found in zip(todo, run_parallel(_beats_of_file, jobs, batch_size=1)):
-            if found is None:
-                without.append(name)
-            else:
-                beats[name] = found
-                write_beats(path, beats)  # after each, so that an interrupted command goes on where it was
-            bar.update()
+        try:
+            for number, (name, found) in enumerate(zip(todo, run_parallel(_beats_of_file, jobs, batch_size=1)), 1):
+                if found is None:
+                    without.append(name)
+                else:
+                    beats[name] = found
+                if number % SAVE_EVERY == 0:
+                    write_beats(path, beats)
+                bar.update()
+        finally:  # also after Ctrl-C: the next call goes on from here
+            if len(beats) > n_before:
+                write_beats(path, beats)
     counts = {"path": str(path), "n_found": len(beats) - n_before, "n_kept": n_before}
     return counts | {"without_beats": without, "seconds": round(time.perf_counter() - started, 1)}
 
@@ -128,7 +135,7 @@ def _beats_of_file(checkpoint: Path, source: Path) -> np.ndarray | None:
     model = load_piano_model(checkpoint).model
     fps = model.config.fps
     with single_thread():
-        return track_beats(model, read_midi(source, fps), read_midi(source, FINER * fps))
+        return track_beats(model, read_midi(source, fps), read_midi(source, min(FINER * fps, MOST_FPS)))
 
 
 def train_command(args: Namespace) -> dict:

@@ -146,7 +146,8 @@ def propose_tracks(onsets: Onsets) -> list[np.ndarray]:
         They cover the whole roll, and have no bars.
     """
     tracks = []
-    for period in PERIODS * onsets.fps:
+    periods = PERIODS * onsets.fps  # frames
+    for period in periods[periods > 2 * SAME_BEAT + 1]:
         rest = onsets.strength.copy()
         for _ in range(2):
             paths = beat_paths(rest, period, n_ends=1)
@@ -168,7 +169,8 @@ def related_tracks(tracks: list[np.ndarray], gains: np.ndarray, onsets: Onsets) 
         twice = np.sort(np.concatenate([times, between]))
         levels += [between, twice, *(times[first::step] for step in (2, 3) for first in range(step))]
     slow_enough = [each for each in levels if len(each) > 1 and np.diff(each).min() > 2 * SAME_BEAT / onsets.fps]
-    return [extend_beats(each, onsets.seconds) for each in paths + slow_enough]
+    long_enough = [each for each in paths if len(each) > 1]
+    return [extend_beats(each, onsets.seconds) for each in long_enough + slow_enough]
 
 
 def tempo_costs(tracks: list[np.ndarray], roll: PianoRoll) -> np.ndarray:
@@ -281,8 +283,11 @@ def _beats_along(tracks: list[np.ndarray], chosen: np.ndarray, fps: int) -> np.n
         parts.append(beats[(frames >= first) & (frames < last)])
     beats = np.concatenate(parts)
     # Where the track changes, both tracks may have the same beat. Nowhere is a beat shorter than three frames.
-    is_new = np.diff(np.rint(beats[:, 0] * fps), prepend=-np.inf) > 2 * SAME_BEAT
-    return beats[is_new]
+    kept: list[np.ndarray] = []
+    for beat in beats:
+        if not kept or round(beat[0] * fps) - round(kept[-1][0] * fps) > 2 * SAME_BEAT:
+            kept.append(beat)
+    return np.array(kept)
 
 
 def beat_f_measure(found: np.ndarray, annotated: np.ndarray, tolerance: float = TOLERANCE) -> float:

@@ -109,6 +109,13 @@ def _check_unchanged(model: AttentionLSTM) -> None:
         raise ValueError(f"the model has changed since {str(model.origin.path)!r} was read; its graphs do not fit")
 
 
+def _check_home(model: AttentionLSTM, step) -> None:
+    """Raise ValueError if the step takes the profile of an opening, as in graphs of former versions."""
+    shapes = {node.name: node.shape for node in step.get_inputs()}
+    if "home" in shapes and shapes["home"][-1] != model.config.pitch_size:
+        raise ValueError("the graphs were exported by a former version: export the checkpoint again")
+
+
 def choose_engine(
     model: AttentionLSTM, engine: str | Graphs | Engine | None = None, device: torch.device | str = "cpu"
 ) -> Engine:
@@ -241,6 +248,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, model: AttentionLSTM, graphs: Graphs):
+        _check_home(model, graphs.sessions["step"])
         self.model = model
         self.sessions = graphs.sessions
         self._step_in_torch = FrameStep(model)

@@ -226,6 +226,7 @@ def start_pieces(
 ) -> Continuation:
     """Return primes with room for `n_frames` more, and with what the model is told of the whole pieces."""
     has_home = model.config.home and config.home
+    has_pedal = config.pedal and model.output.pedal is not None
     n_total = primes[0].n_frames + n_frames
     return Continuation.of_primes(
         primes,
@@ -233,8 +234,8 @@ def start_pieces(
         [continue_beats(prime, n_total, config, number) for number, prime in enumerate(primes)],
         composers,
         config.max_repeat,
-        has_pedal=config.pedal and model.output.pedal is not None,
-        homes=np.stack([home_of(prime, config.pedal) for prime in primes]) if has_home else None,
+        has_pedal=has_pedal,
+        homes=np.stack([home_of(prime, has_pedal) for prime in primes]) if has_home else None,
         keep_hidden=keep_hidden,
     )
 

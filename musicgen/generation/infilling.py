@@ -19,6 +19,7 @@ from musicgen.utils.inference import for_inference
 
 N_MIDDLES = 16
 SCORED_SECONDS = 2.0  # of the ending
+CHUNK_FRAMES = 512  # which the model hears at once: more would take more memory
 
 
 def fill_between(
@@ -71,19 +72,25 @@ def fill_between(
     starts = generate_several(model, prime, config, n_middles, composer, callback, device, **options)
     pieces = [join(start, ending) for start in starts]
     home = home_of(prime, config.pedal) if config.home else None
-    nlls = last_nlls(model, pieces, starts[0].n_frames, composer, home, device)
+    nlls = ending_nlls(model, pieces, starts[0].n_frames, composer, home, device)
     return [pieces[number] for number in np.argsort(nlls, kind="stable")[:n_pieces]]
 
 
 def join(start: PianoRoll, ending: PianoRoll) -> PianoRoll:
-    """Return two rolls as one. What sounds at the end of the first is released before the second strikes it again."""
+    """Return two rolls as one. What sounds at the end of the first is released before the second strikes it again.
+
+    If both have beats, so has the result. The last beat of the first is left out if it is closer to the first beat of
+    the second than half a beat.
+    """
     velocity = start.velocity.copy()
     velocity[-1:, ending.active[0]] = 0
     has_pedal = start.pedal is not None or ending.pedal is not None
     beats = start.beats
     if beats is not None and ending.beats is not None:
-        before = beats[beats[:, 0] < start.duration_seconds - 1e-6]
-        beats = np.concatenate([before, ending.beats[ending.beats[:, 0] >= 0] + [start.duration_seconds, 0]])
+        later = ending.beats[ending.beats[:, 0] >= 0] + [start.duration_seconds, 0]
+        half = float(np.median(np.diff(beats[:, 0]))) / 2 if len(beats) > 1 else 0.0
+        before = beats[beats[:, 0] < min([start.duration_seconds, *(later[:1, 0] - half)])]
+        beats = np.concatenate([before, later])
     return replace(
         start,
         velocity=np.concatenate([velocity, ending.velocity]),
@@ -93,15 +100,15 @@ def join(start: PianoRoll, ending: PianoRoll) -> PianoRoll:
 
 
 @torch.inference_mode()
-def last_nlls(
+def ending_nlls(
     model: AttentionLSTM,
     pieces: Sequence[PianoRoll],
-    first: int,
+    n_before: int,
     composer: str | None = None,
     home: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Return the negative log-likelihood of the two seconds from frame `first` on, given all before them.
+    """Return the negative log-likelihood of the first two seconds of the ending, given all before them.
 
     Parameters
     ----------
@@ -109,7 +116,8 @@ def last_nlls(
         As in `generate_several`. The model is not told the beats.
     pieces : sequence of PianoRoll
         All of the same length.
-    first : int
+    n_before : int
+        Frames before the ending.
     home : numpy.ndarray, shape (n_pitches, N_HOME_FEATURES), optional
 
     Returns
@@ -119,14 +127,19 @@ def last_nlls(
     """
     model = for_inference(model, device)
     B = len(pieces)
-    stop = first + round(SCORED_SECONDS * pieces[0].fps)
+    stop = n_before + round(SCORED_SECONDS * pieces[0].fps)
     velocity = torch.tensor(np.stack([piece.velocity[:stop] for piece in pieces]), device=device)  # (B, T, K)
     pedal = torch.tensor(np.stack([piece.pedal_down[:stop] for piece in pieces]), device=device).float()  # (B, T)
     composers = torch.full((B,), model.config.label_of(composer), device=device)
     homes = None
     if home is not None and model.config.home:
         homes = torch.tensor(home, device=device).expand(B, *home.shape)
-    features, _ = model(velocity[:, :-1] / 127, None, composers, pedal[:, :-1], None, homes)
-    features = features.map(lambda x: x[:, first - 1 :].flatten(0, 1))  # frame t predicts frame t + 1
-    scored = frame_nlls(model.output, features, velocity[:, first:].flatten(0, 1), pedal[:, first:].flatten())
+    state = None
+    for begin in range(0, n_before - 1, CHUNK_FRAMES):
+        chunk = slice(begin, min(begin + CHUNK_FRAMES, n_before - 1))
+        _, state = model(velocity[:, chunk] / 127, state, composers, pedal[:, chunk], None, homes)
+    last = slice(n_before - 1, -1)  # frame t predicts frame t + 1
+    features, _ = model(velocity[:, last] / 127, state, composers, pedal[:, last], None, homes)
+    features = features.map(lambda x: x.flatten(0, 1))  # (B T, ...)
+    scored = frame_nlls(model.output, features, velocity[:, n_before:].flatten(0, 1), pedal[:, n_before:].flatten())
     return scored.nll.view(B, -1).mean(dim=1).cpu().numpy()

@@ -218,7 +218,8 @@ class GuidedModel:
             Of arrays.
         state : ModelState, OnnxState or None
         """
-        tensors = Frames(*map(self._rows, frames[:-1]), self._embed(frames.home))
+        home = self._embed(frames.home)
+        tensors = Frames(*map(self._rows, frames[:-1]), home)  # all but the home are copied for each stream
         if self.n_streams == 2:
             tensors.composer[len(frames.composer) :] = 0
         return self.engine.step(tensors, state)
@@ -240,7 +241,7 @@ class GuidedModel:
         return self._guide(self.engine.velocity_logits(known, conditioned, self._rows(velocity), self._rows(struck)))
 
     def _embed(self, home: np.ndarray | None) -> Tensor | None:
-        """Return the embedding of a home. It is kept until another home comes, after two seconds."""
+        """Return the embedding of a home, cached by identity: `Continuation` replaces the array, never changes it."""
         if home is not self._home:
             self._home = home
             self._embedded_home = None if home is None else self.engine.model.output.home(self._rows(home))

@@ -188,7 +188,7 @@ class ModelState(NamedTuple):
         return map_state(self, lambda cache: cache.select(indices), lambda tensor: tensor.index_select(0, indices))
 
     def fixed(self) -> "ModelState":
-        """Return a copy with fixed shapes, whatever the number of frames so far, to continue frame by frame."""
+        """Return a copy of the state whose shapes do not grow with the number of frames, to continue frame by frame."""
         return map_state(self, lambda cache: cache.as_ring(), lambda tensor: tensor.clone())
 
 

@@ -133,8 +133,9 @@ def validate_settings(settings: object) -> None:
     if not isinstance(settings, dict):
         raise ValueError(f"expected settings, not {reprlib.repr(settings)}")
     for name, value in settings.items():
-        text = isinstance(value, str) and len(value) <= LONGEST_SETTING
-        if not name.isidentifier() or not (text or (isinstance(value, (int, float)) and not math.isnan(value))):
+        is_text = isinstance(value, str) and len(value) <= LONGEST_SETTING
+        is_number = isinstance(value, int) or (isinstance(value, float) and not math.isnan(value))
+        if not name.isidentifier() or not (is_text or is_number):
             raise ValueError(f"{reprlib.repr(name)} cannot be {reprlib.repr(value)}")
 
 

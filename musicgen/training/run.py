@@ -123,7 +123,7 @@ def settings_of_run(
     sizes = replace(start or ModelConfig(), **only_fields(ModelConfig, values))
     windows = WindowConfig(**only_fields(WindowConfig, {**chosen, **values}))
     recipe = TrainConfig(**only_fields(TrainConfig, {**chosen, **values}))
-    if "minutes" in values and "n_epochs" not in values:
+    if values.get("minutes") and "n_epochs" not in values:
         recipe = replace(recipe, n_epochs=MOST_EPOCHS)
     return sizes, windows, recipe, chosen
 

@@ -38,11 +38,11 @@ def help_of(each: Field) -> str:
     """Return the description of a `setting` with its allowed values."""
     lowest, highest = each.metadata["limits"]
     choices = each.metadata["choices"]
-    allowed = ", ".join(choices) if choices else "" if lowest is None else f"{_show(lowest)}..{_show(highest)}"
+    allowed = ", ".join(choices) if choices else "" if lowest is None else f"{_as_text(lowest)}..{_as_text(highest)}"
     return each.metadata["text"].replace("`", "").removesuffix(".") + (f" ({allowed})." if allowed else ".")
 
 
-def _show(limit: float) -> str:
+def _as_text(limit: float) -> str:
     return "2**63 - 1" if limit == 2**63 - 1 else f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 

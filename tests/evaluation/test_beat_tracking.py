@@ -159,6 +159,17 @@ def test_a_path_changes_the_track_at_a_common_beat_if_that_gains_more_than_it_co
     assert slower == pytest.approx(16.0)  # half the tempo costs log(2) ** 2 / (2 * 0.1 ** 2) = 24 nats more
 
 
+def test_beats_two_frames_apart_are_thinned_and_not_all_deleted():
+    quick = beats_of([0.1] * 15, metre=4, first=0.0)
+    beats, _ = best_path([quick, quick], np.zeros((2, 32)), FPS, switch=3.0)
+    assert np.diff(beats[:, 0]).min() > 2.5 / FPS and len(beats) >= 7
+
+
+def test_a_low_frame_rate_has_no_tracks_with_beats_of_two_frames():
+    tracks = propose_tracks(Onsets(recording(beats_of([0.5] * 20, metre=2), fps=8)))
+    assert tracks and all(np.diff(track[:, 0]).min() * 8 > 2.5 for track in tracks)
+
+
 def test_the_f_measure_counts_each_beat_once():
     annotated = np.array([1.0, 2.0, 3.0, 4.0])
     assert beat_f_measure(annotated + 0.06, annotated) == 1

@@ -226,6 +226,12 @@ def test_graphs_of_another_checkpoint_are_refused(model, path):
         choose_engine(other, Graphs(path, SHA256))
 
 
+def test_graphs_of_a_former_version_whose_step_embeds_home_are_refused(model):
+    former = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="home", shape=["batch", 88, N_HOME_FEATURES])])
+    with pytest.raises(ValueError, match="former version: export the checkpoint again"):
+        OnnxEngine(model, SimpleNamespace(sessions={"step": former}))
+
+
 @torch.inference_mode()
 def test_one_engine_serves_two_pieces_and_says_when_a_state_has_moved_on(model, path):
     engine = OnnxEngine(model, Graphs(path, SHA256))

@@ -19,6 +19,7 @@ from musicgen.generation.generate import (
     generate,
     generate_several,
     home_of,
+    start_pieces,
     with_beats,
     without_prime,
 )
@@ -366,6 +367,13 @@ def test_without_a_beat_no_tempo_is_kept_and_two_beats_are_not_enough_to_continu
     free = GenerationConfig(seconds=2, beat=False, bpm=120)
     assert continue_beats(two_beats, 40, free) is None
     assert with_beats(model_of(beats=False), two_beats, GenerationConfig()).beats is two_beats.beats
+
+
+def test_a_model_that_plays_no_pedal_is_told_a_home_without_it(model_of):
+    model = model_of(home=True, pedal=False)
+    held = replace(prime_of(), pedal=np.ones(14, bool))
+    pieces = start_pieces(model, [held], 10, GenerationConfig(), [0], keep_hidden=False)
+    np.testing.assert_array_equal(pieces.home[0], home_of(held, with_pedal=False))
 
 
 def test_a_piece_without_pedal_has_a_home_without_pedal():

@@ -5,7 +5,7 @@ import pytest
 
 from musicgen.evaluation.likelihood import piece_nlls
 from musicgen.generation import GenerationConfig, fill_between, generate_several
-from musicgen.generation.infilling import join, last_nlls
+from musicgen.generation.infilling import ending_nlls, join
 from musicgen.piano_roll import NOTE_DTYPE, PianoRoll
 
 CONFIG = GenerationConfig(seconds=3, seed=4)
@@ -44,7 +44,7 @@ def test_the_middles_after_which_the_ending_is_likeliest_are_kept_in_order(model
 
     ranked = sorted(all_five, key=nll_of_ending)
     assert all(np.array_equal(a.velocity, b.velocity) for a, b in zip(best, ranked))
-    assert last_nlls(model, ranked[:1], 60)[0] * 40 == pytest.approx(nll_of_ending(ranked[0]), rel=1e-4)
+    assert ending_nlls(model, ranked[:1], 60)[0] * 40 == pytest.approx(nll_of_ending(ranked[0]), rel=1e-4)
 
 
 def test_a_pitch_that_goes_on_is_struck_again_by_the_ending():
@@ -56,10 +56,10 @@ def test_a_pitch_that_goes_on_is_struck_again_by_the_ending():
 def test_beats_and_pedal_go_on_in_the_ending():
     pedal = np.array([True] * 3 + [False] * 7)
     start = roll_of((60, 70, 0, 10), pedal=pedal, beats=np.array([[0, 1], [0.4, 0.0], [0.8, 0]]))
-    ending = roll_of((62, 70, 0, 4), beats=np.array([[-0.2, 0], [0.1, 1.0]]))
+    ending = roll_of((62, 70, 0, 4), beats=np.array([[-0.2, 0], [0.15, 1.0]]))
     joined = join(start, ending)
     assert joined.pedal.tolist() == [True] * 3 + [False] * 11
-    assert joined.beats.tolist() == [[0, 1], [0.4, 0], [0.6, 1]]
+    assert joined.beats.tolist() == [[0, 1], [0.4, 0], [0.65, 1]]
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,16 @@ def test_beats_and_pedal_go_on_in_the_ending():
 def test_what_cannot_be_filled_is_refused(model, prime, ending, n, fault):
     with pytest.raises(ValueError, match=fault):
         fill_between(model, prime, ending, CONFIG, n, n_middles=3)
+
+
+def test_the_last_beat_of_the_middle_makes_room_for_the_first_of_the_ending():
+    start = roll_of((60, 70, 0, 10), beats=np.array([[0, 1], [0.24, 0], [0.48, 0.0]]))
+    ending = roll_of((62, 70, 0, 20), beats=np.array([[0, 1], [0.5, 0.0]]))
+    assert join(start, ending).beats.tolist() == [[0, 1], [0.24, 0], [0.5, 1], [1.0, 0]]
+
+
+def test_a_long_middle_is_scored_as_in_one_go(model, monkeypatch):
+    pieces = [join(each, ENDING) for each in generate_several(model, PRIME, CONFIG, 2)]
+    in_one_go = ending_nlls(model, pieces, 60)
+    monkeypatch.setattr("musicgen.generation.infilling.CHUNK_FRAMES", 7)
+    np.testing.assert_allclose(ending_nlls(model, pieces, 60), in_one_go, rtol=1e-5)

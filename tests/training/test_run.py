@@ -14,7 +14,8 @@ from musicgen.model import ModelConfig
 from musicgen.piano_roll import PianoRoll
 from musicgen.training import TrainConfig, load_checkpoint
 from musicgen.training.device_windows import DeviceWindows
-from musicgen.training.run import make_trainer
+from musicgen.training.progress import check_record
+from musicgen.training.run import make_trainer, settings_of_run
 
 SIZES = ModelConfig(hidden_size=6, n_layers=1, n_attention_layers=1, pitch_size=2, copy_heads=1, composers=("Ravel",))
 WINDOWS = WindowConfig(window_frames=16, batch_size=3)
@@ -106,3 +107,17 @@ def test_a_notebook_trains_a_model_further(start, tmp_path):
     run = train(corpus(), "tuned", None, recipe, WINDOWS, tmp_path / "runs", watch, start)
     assert run.run_dir == tmp_path / "runs" / "tuned" and len(run.history) == 3
     assert run.best_nll <= run.history[0]["validation_nll"]
+
+
+@pytest.mark.parametrize(("given", "n_epochs"), [
+    ({"minutes": 2.5}, 100_000), ({"minutes": 0.0}, 10), ({"minutes": 2.5, "n_epochs": 3}, 3), ({}, 10),
+])
+def test_only_a_time_limit_replaces_the_number_of_epochs(given, n_epochs):
+    _, _, recipe, chosen = settings_of_run(given)
+    assert (recipe.n_epochs, chosen) == (n_epochs, {})
+
+
+def test_a_record_with_a_number_too_large_for_a_float_is_read_as_a_number():
+    check_record({"training": {"seed": 10**400}})
+    with pytest.raises(ValueError, match="cannot be nan"):
+        check_record({"training": {"learning_rate": float("nan")}})

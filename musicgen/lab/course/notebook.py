@@ -51,7 +51,10 @@ def open_corpus(data: Path | str | None = None) -> RollCache:
 
 
 def _chorales() -> Path:
-    """Return the folder of the chorales: beside that of the notebooks, whether we are in it or one folder up."""
+    """Return the folder of the chorales, which lies beside that of the notebooks.
+
+    The working directory is the notebooks' folder, or the one that holds it.
+    """
     return (Path() if Path("notebooks").is_dir() else Path("..")) / "data" / "chorales"
 
 
