@@ -130,8 +130,8 @@ def test_a_training_run_is_watched_and_stopped_and_goes_on(opened, folder):
     assert "training loss" in panel.locator("img").first.get_attribute("alt")
     opened.click(panel, "Stop")
     panel.locator(".musicgen-message", has_text=ENDED).wait_for()
+    panel.locator("td", has_text="run-1").wait_for()  # after the checkpoint, which follows the last message
     assert (folder / "runs" / "run-1" / "latest.safetensors").is_file()
-    panel.locator("td", has_text="run-1").wait_for()
     assert panel.locator("th", has_text="n epochs").count() == 1, "the setting in which the two runs differ"
     opened.click(panel, "Go on")
     panel.locator(".musicgen-message", has_text="left").wait_for()
@@ -206,6 +206,7 @@ def test_the_keys_of_the_piano_are_buttons_and_messages_are_announced(opened):
     key = panel.get_by_role("button", name="C4", exact=True)
     key.wait_for()
     assert key.get_attribute("data-pitch") == "60"
-    opened.click(panel, "Compose")  # nothing has been played: the error stays, so this is the last test
+    opened.click(panel.locator(".musicgen-keyboard"), "Clear")
+    opened.click(panel, "Compose")  # nothing is played then: the error stays, so this is the last test
     panel.get_by_role("status").filter(has_text="nothing has been played").wait_for()
     panel.locator("select").first.select_option("a shipped opening")
