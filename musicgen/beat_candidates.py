@@ -31,7 +31,7 @@ def onset_strength(roll: PianoRoll) -> np.ndarray:
 
 
 def beat_paths(strength: np.ndarray, period: float, n_ends: int) -> dict[tuple[int, ...], float]:
-    """Return the best sequence of beats that ends in each part of the last period, and its total.
+    """Map the best sequence of beats that ends in each part of the last period to its score.
 
     Parameters
     ----------
