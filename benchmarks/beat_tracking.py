@@ -20,6 +20,7 @@ import torch
 from tables import append_row
 
 from musicgen.beat_candidates import onset_strength
+from musicgen.commands import FINER
 from musicgen.corpora.folder import load_corpus
 from musicgen.dataset import prepare
 from musicgen.evaluation.beat_tracking import Onsets, beat_f_measure, metrical_levels, propose_tracks, track_beats
@@ -29,7 +30,6 @@ from musicgen.piano_roll import PianoRoll
 from musicgen.training import SHIPPED_CHECKPOINT, load_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "beat_tracking.csv"
-FINER = 5  # times the frame rate of the model
 TIGHTNESSES = (100, 30)  # of librosa; 100 is its default
 FEWEST = 6  # annotated beats in a piece that counts
 OURS = "the model's path"
@@ -85,6 +85,7 @@ def excerpts(args: argparse.Namespace) -> Iterator[tuple[str, PianoRoll, PianoRo
 
 
 def main() -> None:
+    """Measure all methods on the same excerpts, print each, and append a row for each method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--split", default="validation")

@@ -17,7 +17,7 @@ from musicgen.beats import in_strict_time
 from musicgen.corpora.folder import BEATS, load_corpus, match_composer, normal_name, read_beats, write_beats
 from musicgen.dataset import RollCache, WindowConfig, prepare
 from musicgen.midi import Performance, read_midi, read_performance, write_midi
-from musicgen.piano_roll import DEFAULT_FPS, N_PITCHES, PianoRoll
+from musicgen.piano_roll import DEFAULT_FPS, MOST_FPS, N_PITCHES, PianoRoll
 from musicgen.utils.files import atomic_write, printable
 from musicgen.utils.processes import run_parallel
 from musicgen.utils.progress import progress_bar
@@ -27,7 +27,6 @@ from musicgen.utils.signals import Stopped
 MOST_BEATS = 10_000  # of a recording
 MOST_FILES = 100  # pieces of one `generate`
 FINER = 5  # times the frame rate of the model, to find beats
-MOST_FPS = 1000
 SAVE_EVERY = 20  # recordings whose beats were found
 
 

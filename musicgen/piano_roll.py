@@ -14,6 +14,7 @@ LOWEST_PITCH = 21
 HIGHEST_PITCH = 108
 N_PITCHES = HIGHEST_PITCH - LOWEST_PITCH + 1
 DEFAULT_FPS = 20
+MOST_FPS = 1000
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 NOTE_DTYPE = np.dtype([("pitch", np.int64), ("velocity", np.int64), ("start_frame", np.int64), ("end_frame", np.int64)])
@@ -272,6 +273,6 @@ def pad(excerpts: Sequence[np.ndarray], n_frames: int | None = None) -> tuple[np
 
 
 def check_fps(fps: int) -> None:
-    """Raise ValueError unless `fps` is a whole number from 1 to 1000."""
-    if isinstance(fps, bool) or not isinstance(fps, (int, np.integer)) or not 1 <= fps <= 1000:
-        raise ValueError(f"fps must be a whole number from 1 to 1000, not {fps!r}")
+    """Raise ValueError unless `fps` is a whole number from 1 to `MOST_FPS`."""
+    if isinstance(fps, bool) or not isinstance(fps, (int, np.integer)) or not 1 <= fps <= MOST_FPS:
+        raise ValueError(f"fps must be a whole number from 1 to {MOST_FPS}, not {fps!r}")

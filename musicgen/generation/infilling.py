@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from musicgen.generation.continuation import CHUNK_FRAMES
 from musicgen.generation.generate import Callback, GenerationConfig, generate_several, home_of
 from musicgen.model import AttentionLSTM
 from musicgen.model.heads import frame_nlls
@@ -19,7 +20,6 @@ from musicgen.utils.inference import for_inference
 
 N_MIDDLES = 16
 SCORED_SECONDS = 2.0  # of the ending
-CHUNK_FRAMES = 512  # which the model hears at once: more would take more memory
 
 
 def fill_between(
@@ -135,7 +135,7 @@ def ending_nlls(
     if home is not None and model.config.home:
         homes = torch.tensor(home, device=device).expand(B, *home.shape)
     state = None
-    for begin in range(0, n_before - 1, CHUNK_FRAMES):
+    for begin in range(0, n_before - 1, CHUNK_FRAMES):  # all at once would take too much memory
         chunk = slice(begin, min(begin + CHUNK_FRAMES, n_before - 1))
         _, state = model(velocity[:, chunk] / 127, state, composers, pedal[:, chunk], None, homes)
     last = slice(n_before - 1, -1)  # frame t predicts frame t + 1
