@@ -18,6 +18,7 @@ from musicgen.utils.files import printable
 ENGINES = ("torch", "onnx")
 PASSES = ("pitches", "velocities")
 INSTALL = "pip install onnxruntime"
+DTYPES = {"float": np.float32, "int64": np.int64, "int8": np.int8, "bool": np.bool_}
 # A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
 IN_PLACE = (".keys", ".values")
 
@@ -109,10 +110,11 @@ def _check_unchanged(model: AttentionLSTM) -> None:
         raise ValueError(f"the model has changed since {str(model.origin.path)!r} was read; its graphs do not fit")
 
 
-def _check_home(model: AttentionLSTM, step) -> None:
-    """Raise ValueError if the step takes the profile of an opening, as in graphs of former versions."""
-    shapes = {node.name: node.shape for node in step.get_inputs()}
-    if "home" in shapes and shapes["home"][-1] != model.config.pitch_size:
+def _check_version(model: AttentionLSTM, sessions: dict) -> None:
+    """Raise ValueError if graphs have other inputs than those of this version."""
+    shapes = {name: {node.name: node.shape for node in each.get_inputs()} for name, each in sessions.items()}
+    takes_profile = "home" in shapes["step"] and shapes["step"]["home"][-1] != model.config.pitch_size
+    if takes_profile or "skip" not in shapes["pitches"]:
         raise ValueError("the graphs were exported by a former version: export the checkpoint again")
 
 
@@ -187,16 +189,19 @@ class OnnxState:
         for name, session in sessions.items():
             for node in session.get_inputs():
                 if node.name not in values:
-                    array = np.zeros(self._shape(node), np.int64 if "int64" in node.type else np.float32)
-                    array[...] = tensors[node.name] if node.name.startswith("state.") else 0
+                    array = self._zeros(node)
+                    if node.name.startswith("state."):
+                        array[...] = tensors[node.name]
                     self.inputs[name][node.name] = array
                 value = values.get(node.name) or _value(self.inputs[name][node.name])
                 self._bindings[name].bind_ortvalue_input(node.name, value)
                 if node.name.endswith(IN_PLACE):
                     values[f"next_{node.name}"] = value
             for node in session.get_outputs():
+                if node.name == "velocity_logits":  # its shape depends on the number of struck pitches
+                    continue
                 if node.name not in values:
-                    self.outputs[node.name] = np.zeros(self._shape(node), np.float32)
+                    self.outputs[node.name] = self._zeros(node)
                     values[node.name] = _value(self.outputs[node.name])
                 self._bindings[name].bind_ortvalue_output(node.name, values[node.name])
 
@@ -222,8 +227,17 @@ class OnnxState:
         state = {name: array for name, array in self.inputs["step"].items() if name.startswith("state.")}
         return OnnxState(self.sessions, {name: array[rows] if array.ndim else array for name, array in state.items()})
 
-    def _shape(self, node) -> list[int]:
-        return [n if isinstance(n, int) else self.n_rows for n in node.shape]
+    def velocity_logits(self, velocity: Tensor, struck: Tensor) -> np.ndarray:
+        """Run the graph of the velocities, and return its logits, shape (n_struck, N_VELOCITIES)."""
+        binding = self._bindings["velocities"]
+        binding.bind_output("velocity_logits")  # a new array, whose shape depends on the number of struck pitches
+        self.run("velocities", velocity=velocity, struck=struck)
+        return binding.get_outputs()[0].numpy()
+
+    def _zeros(self, node) -> np.ndarray:
+        """Return an array for an input or output of a graph."""
+        shape = [n if isinstance(n, int) else self.n_rows for n in node.shape]
+        return np.zeros(shape, DTYPES[node.type.removeprefix("tensor(").removesuffix(")")])
 
 
 class OnnxKnown(NamedTuple):
@@ -248,7 +262,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, model: AttentionLSTM, graphs: Graphs):
-        _check_home(model, graphs.sessions["step"])
+        _check_version(model, graphs.sessions)
         self.model = model
         self.sessions = graphs.sessions
         self._step_in_torch = FrameStep(model)
@@ -283,8 +297,7 @@ class OnnxEngine:
 
         `known` and the pitches are those of the last `pitch_logits`.
         """
-        known.state.run("velocities", velocity=velocity)
-        return torch.from_numpy(known.state.outputs["velocity_logits"][struck.numpy()])
+        return torch.from_numpy(known.state.velocity_logits(velocity, struck))
 
 
 def _copied(array: np.ndarray | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -311,24 +312,18 @@ def sample_pitches(
     """
     before = pieces.velocity[:, pieces.n_known - 1] > 0  # (B, K)
     inactive = ~before
-    penalty = pieces.repetition.penalty() * inactive  # (B, K)
-
-    def logits_of(on: np.ndarray) -> tuple[np.ndarray, Any]:
-        logits, conditioned = model.pitch_logits(known, pedal, on)
-        return logits - penalty, conditioned
-
+    penalty = pieces.repetition.penalty()  # of onsets: (B, K), or 0
     # The gain comes from the first guess, that nothing changes: the passes converge only if they share one gain.
-    first = logits_of(before)
-    p_onset = sampling.sigmoid(first[0]) * inactive
+    first = model.pitch_logits(known, pedal, before)
+    p_onset = sampling.sigmoid(first[0] - penalty) * inactive
     temperatures = config.temperature, config.onset_temperature
     gain, pieces.rate_sums = sampling.onset_gain(p_onset, pieces.rate_sums, *temperatures, config.top_p)
-
-    def draw(logits: np.ndarray) -> np.ndarray:
-        p_start = sampling.sharpen(sampling.sigmoid(logits), config.temperature) * gain
-        p_hold = sampling.hold_probability(logits, config.release_temperature)
-        return uniform < np.where(inactive, p_start, p_hold)
-
-    return decode_frame(logits_of, before, draw, first)
+    may_start = sampling.start_threshold(uniform, gain, config.temperature) + penalty
+    may_go_on = sampling.hold_threshold(uniform, config.release_temperature)
+    threshold = np.where(inactive, may_start, may_go_on)  # (B, K)
+    logits_of = partial(model.pitch_logits, known, pedal)
+    on, logits, conditioned = decode_frame(logits_of, before, lambda logits: logits > threshold, first)
+    return on, logits - penalty, conditioned
 
 
 def sample_velocities(

@@ -10,7 +10,9 @@ Shapes: B pieces, K pitches. The probability of an onset passes through these st
    (`constant_rate`, `gain_for_rate`);
 6. `limit_polyphony`: the least likely onsets are removed from the sample.
 
-The probability that a sounding pitch is held has a temperature of its own: `hold_probability`.
+The probability that a sounding pitch is held has a temperature of its own. A pitch sounds if its random number is below
+its probability. So, as soon as the gain is known, the random numbers become thresholds of the logits
+(`start_threshold`, `hold_threshold`), and after each pass of the network one comparison is left.
 """
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy import ndarray
 DEFAULT_VELOCITY = 64
 RATE_DECAY = 0.995  # of the sums in `constant_rate`: over about 10 s
 TINY = 1e-9
+LEAST_LOGIT = -80  # the exponential of 80 is still a number with 32 bits
 
 
 def guide(logits: ndarray, scale: float) -> ndarray:
@@ -35,13 +38,36 @@ def guide(logits: ndarray, scale: float) -> ndarray:
 
 
 def sigmoid(logits: ndarray) -> ndarray:
-    """Return the probabilities of logits, without overflow: exp(-log(1 + exp(-x)))."""
-    return np.exp(-np.logaddexp(0, -logits))
+    """Return the probabilities of logits, at least 1.8e-35, which avoids an overflow."""
+    return 1 / (1 + np.exp(-np.maximum(logits, LEAST_LOGIT)))
 
 
-def hold_probability(logits: ndarray, temperature: float) -> ndarray:
-    """Return the probability that a sounding pitch goes on: sigmoid(logits / temperature)."""
-    return sigmoid(logits / temperature)
+def logit(p: ndarray) -> ndarray:
+    """Return the logits of probabilities, the inverse of `sigmoid`. They are finite, since 0 and 1 are left out."""
+    p = np.clip(p, TINY, 1 - 1e-7)
+    return np.log(p) - np.log1p(-p)
+
+
+def start_threshold(uniform: ndarray, gain: ndarray | float, temperature: float) -> ndarray:
+    """Return the logits above which silent pitches start, shape (B, K): infinite where they cannot.
+
+    A pitch starts if ``uniform < sharpen(sigmoid(logit), temperature) * gain``.
+
+    Parameters
+    ----------
+    uniform : numpy.ndarray, shape (B, K)
+        Random numbers from 0 to 1.
+    gain : numpy.ndarray, shape (B, K), or float
+        See `onset_gain`.
+    temperature : float
+    """
+    p = np.minimum(uniform / np.maximum(gain, TINY), 1) ** temperature
+    return np.where(uniform < gain, logit(p), np.inf)
+
+
+def hold_threshold(uniform: ndarray, temperature: float) -> ndarray:
+    """Return the logits above which sounding pitches go on: if ``uniform < sigmoid(logit / temperature)``."""
+    return temperature * logit(uniform)
 
 
 def sharpen(p: ndarray, temperature: float) -> ndarray:
@@ -136,8 +162,8 @@ def limit_polyphony(on: ndarray, may_start: ndarray, logits: ndarray, most: int)
 def draw_categories(logits: ndarray, uniform: ndarray) -> ndarray:
     """Draw a category from each row of logits (N, C) by the inverse CDF, given uniform random numbers (N, 1)."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    cumulative = (weights / weights.sum(axis=-1, keepdims=True)).cumsum(axis=-1)
-    return (cumulative < uniform).sum(axis=-1).clip(max=logits.shape[-1] - 1)
+    cumulative = weights.cumsum(axis=-1)
+    return (cumulative < uniform * cumulative[:, -1:]).sum(axis=-1)
 
 
 def median_velocity(primes: ndarray) -> ndarray:

@@ -52,7 +52,9 @@ class Known(NamedTuple):
         Outputs of all layers in all frames, if the model has a probe; the rest belongs to the last frame.
     encoded : Tensor, shape (R, K, pitch_size)
         From `PitchOutput.encode_past`.
-    pitches : Tensor, shape (R, K, N_FEATURES)
+    skip : Tensor, shape (R, K)
+        From `PitchOutput.skip_logits`.
+    active : Tensor, shape (R, K)
         As in `FrameFeatures`, also the next two.
     recent : Tensor, shape (R, K, 4)
     pedal_history : Tensor, shape (R, 3)
@@ -62,7 +64,8 @@ class Known(NamedTuple):
 
     hidden: Tensor | None
     encoded: Tensor
-    pitches: Tensor
+    skip: Tensor
+    active: Tensor
     recent: Tensor
     pedal_history: Tensor
     pedal_logit: Tensor | None
@@ -84,7 +87,8 @@ class FrameStep(nn.Module):
         output = self.model.output
         pedal_logit = None if output.pedal is None else output.pedal.logits(features)  # (R,)
         encoded = output.encode_past(features)  # (R, K, S)
-        return Known(hidden, encoded, features.pitches, features.recent, features.pedal, pedal_logit), state
+        skip = output.skip_logits(features)  # (R, K)
+        return Known(hidden, encoded, skip, features.active, features.recent, features.pedal, pedal_logit), state
 
 
 class PitchPass(nn.Module):
@@ -95,23 +99,31 @@ class PitchPass(nn.Module):
         self.output = model.output
 
     def forward(
-        self, encoded: Tensor, pitches: Tensor, pedal_history: Tensor, next_pedal: Tensor, next_frame: Tensor
+        self,
+        encoded: Tensor,
+        skip: Tensor,
+        active: Tensor,
+        pedal_history: Tensor,
+        next_pedal: Tensor,
+        next_frame: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the logit of each pitch (R, K), given the lower ones, and the embeddings conditioned on these.
 
         Parameters
         ----------
-        encoded, pitches, pedal_history : Tensor
+        encoded, skip, active, pedal_history : Tensor
             See `Known`.
         next_pedal : Tensor, shape (R,)
         next_frame : Tensor, shape (R, K)
             The present guess: 1 where a pitch sounds.
         """
-        # The hidden state and the recent velocities are not used here: they are in `encoded`, or for `VelocityPass`.
-        features = FrameFeatures(hidden=None, pitches=pitches, recent=None, pedal=pedal_history)
+        # Of the features, only the pedal is used here: the others are in `encoded`, or for `VelocityPass`.
+        features = FrameFeatures(hidden=None, pitches=None, recent=None, pedal=pedal_history)
         encoded = self.output.condition_on_pedal(encoded, features, next_pedal)  # (R, K, S)
-        conditioned = self.output.condition(encoded, features, next_frame)  # (R, K, S)
-        return self.output.logits(conditioned, features), conditioned
+        conditioned = self.output.condition(encoded, active, next_frame)  # (R, K, S)
+        # With one axis for rows and pitches, ONNX Runtime adds the biases within its products.
+        logits = self.output.logits(conditioned.flatten(0, 1), skip.flatten())  # (R * K,)
+        return logits.unflatten(0, skip.shape), conditioned
 
 
 class VelocityPass(nn.Module):
@@ -121,8 +133,8 @@ class VelocityPass(nn.Module):
         super().__init__()
         self.output = model.output
 
-    def forward(self, conditioned: Tensor, recent: Tensor, velocity: Tensor, struck=...) -> Tensor:
-        """Return the logits of the velocity bins, shape (n_struck, N_VELOCITIES) or (R, K, N_VELOCITIES).
+    def forward(self, conditioned: Tensor, recent: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
+        """Return the logits of the velocity bins of each struck pitch, shape (n_struck, N_VELOCITIES).
 
         Parameters
         ----------
@@ -132,8 +144,7 @@ class VelocityPass(nn.Module):
             See `Known`.
         velocity : Tensor, shape (R, K)
             The present guess of the velocities of struck pitches, otherwise 0. Each pitch sees those below it.
-        struck : Tensor of bool, shape (R, K), or ...
-            By default all pitches, as if each were struck.
+        struck : Tensor of bool, shape (R, K)
         """
         # Of the features, velocities depend on the recent ones only; the others are in `conditioned`.
         features = FrameFeatures(hidden=None, pitches=None, recent=recent, pedal=None)
@@ -179,7 +190,7 @@ class TorchEngine:
 
     def pitch_logits(self, known: Known, next_pedal: Tensor, next_frame: Tensor) -> tuple[Tensor, Tensor]:
         """Run a `PitchPass`, and return its logits and embeddings."""
-        return self._pitch_pass(known.encoded, known.pitches, known.pedal_history, next_pedal, next_frame)
+        return self._pitch_pass(known.encoded, known.skip, known.active, known.pedal_history, next_pedal, next_frame)
 
     def velocity_logits(self, known: Known, conditioned: Tensor, velocity: Tensor, struck: Tensor) -> Tensor:
         """Return the logits of the velocity bins of the struck pitches (n_struck, N_VELOCITIES)."""

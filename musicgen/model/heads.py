@@ -11,7 +11,6 @@ References
 
 from collections.abc import Callable
 from functools import partial
-from types import EllipsisType
 from typing import Any, NamedTuple
 
 import torch
@@ -133,6 +132,9 @@ class PitchOutput(nn.Module):
             x = x + self.beats(features.beats)[..., None, :]
         if features.home is not None:
             x = x + features.home
+        if self.lower is not None:
+            n_lower = features.active.cumsum(dim=-1) - features.active  # (..., K)
+            x = x + n_lower[..., None] * self.lower_counts.weight[:, 2]
         return x
 
     def condition_on_pedal(self, encoded: Tensor, features: FrameFeatures, pedal: Tensor | None) -> Tensor:
@@ -143,24 +145,44 @@ class PitchOutput(nn.Module):
             pedal = torch.zeros_like(features.pedal[..., 0])
         return encoded + self.pedal.embed(features.pedal[..., 0], pedal)[..., None, :]
 
-    def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
-        """Condition each pitch's embedding on the active pitches below it in the next frame (..., n_pitches)."""
+    def condition(self, encoded: Tensor, active: Tensor, next_frame: Tensor) -> Tensor:
+        """Condition each pitch's embedding on the pitches below it in the next frame.
+
+        Parameters
+        ----------
+        encoded : Tensor, shape (..., n_pitches, pitch_size)
+        active, next_frame : Tensor, shape (..., n_pitches)
+            1 where a pitch sounds now, and in the next frame.
+        """
         if self.lower is None:
             return encoded
-        active = features.active
-        events = torch.stack([next_frame * (1 - active), (1 - next_frame) * active], dim=-1)  # (..., K, 2)
-        counted = torch.cat([events, next_frame[..., None]], dim=-1)  # (..., K, 3): onsets, releases, active pitches
-        n_lower = counted.cumsum(dim=-2) - counted  # (..., K, 3)
-        return encoded + self.lower(events) + self.lower_counts(n_lower)
+        onsets = next_frame * (1 - active)
+        releases = (1 - next_frame) * active
+        events = torch.stack([onsets, releases], dim=-1)  # (..., K, 2)
+        kernel = self._event_kernel()
+        return encoded + convolve_pitches(events, kernel, kernel.shape[-1], self.lower.convolution.bias)
 
-    def logits(self, conditioned: Tensor, features: FrameFeatures) -> Tensor:
-        """Return the logit of each pitch, shape (..., n_pitches)."""
+    def _event_kernel(self) -> Tensor:
+        """Return what an onset and a release below a pitch add to its embedding, shape (S, 2, n_pitches - 1).
+
+        Near ones have an effect that depends on the distance. Everywhere below, onsets, releases and active pitches
+        are counted: an onset is one more active pitch, a release one less. (`encode_past` counts those of now.)
+        """
+        near = F.pad(self.lower.kernel, (self.n_pitches - 1 - self.lower.radius, 0))  # (S, 2, K - 1)
+        of_onset, of_release, of_active = self.lower_counts.weight.unbind(-1)  # (S,) each
+        everywhere = torch.stack([of_onset + of_active, of_release - of_active], dim=-1)  # (S, 2)
+        return near + everywhere[..., None]
+
+    def logits(self, conditioned: Tensor, skip: Tensor) -> Tensor:
+        """Return the logit of each pitch, shape (..., n_pitches); `skip` is from `skip_logits`."""
         x = F.relu(self.middle(F.relu(conditioned)))  # (..., K, S)
-        return (self.last(x) + self.skip(features.pitches)).squeeze(-1)
+        return self.last(x).squeeze(-1) + skip
 
-    def velocity_logits(
-        self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor | EllipsisType = ...
-    ) -> Tensor:
+    def skip_logits(self, features: FrameFeatures) -> Tensor:
+        """Return what each pitch's own past adds to its logit, past the network, shape (..., n_pitches)."""
+        return self.skip(features.pitches).squeeze(-1)
+
+    def velocity_logits(self, conditioned: Tensor, features: FrameFeatures, velocity: Tensor, struck: Tensor) -> Tensor:
         """Return the logits of the velocity bins of each struck pitch, given the velocities below it.
 
         Parameters
@@ -170,51 +192,72 @@ class PitchOutput(nn.Module):
         features : FrameFeatures
         velocity : Tensor, shape (..., n_pitches)
             MIDI velocities of struck pitches, otherwise 0.
-        struck : Tensor of bool, shape (..., n_pitches), or ...
-            By default all pitches, as if each were struck.
+        struck : Tensor of bool, shape (..., n_pitches)
 
         Returns
         -------
-        Tensor, shape (n_struck, N_VELOCITIES) or (..., n_pitches, N_VELOCITIES)
+        Tensor, shape (n_struck, N_VELOCITIES)
         """
         x = conditioned[struck]
         if self.velocity_context:
-            x = torch.cat([x, features.recent[struck], velocities_below(velocity / 127)[struck]], dim=-1)
+            x = torch.cat([x, features.recent[struck], velocities_below(velocity / 127, struck)], dim=-1)
         return self.velocity(x)
 
 
 class PitchConv(nn.Module):
     """Convolution along the pitch axis.
 
-    It covers `radius` pitches below and, with `above`, the pitch itself and those above. For many frames it is computed
-    as one product with a banded (Toeplitz) matrix, which is faster than a convolution with few channels.
+    It covers `radius` pitches below and, with `above`, the pitch itself and those above.
     """
 
     def __init__(self, n_features: int, pitch_size: int, radius: int, above: bool):
         super().__init__()
         self.radius = radius
-        self.padding = (radius, radius if above else -1)
         self.convolution = nn.Conv2d(n_features, pitch_size, (1, 2 * radius + 1 if above else radius))
+
+    @property
+    def kernel(self) -> Tensor:
+        """The weights, shape (pitch_size, n_features, n_taps)."""
+        return self.convolution.weight[:, :, 0]
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve features (..., K, n_features) along the pitches, zero-padded, to (..., K, pitch_size)."""
-        K = features.shape[-2]
-        flat = features.flatten(-2)  # (..., K * F)
-        few = torch.compiler.is_exporting() or flat.shape[:-1].numel() <= FEW_FRAMES
-        if torch.is_grad_enabled() or not few:
-            return (flat @ self.matrix(K)).unflatten(-1, (K, -1)) + self.convolution.bias
-        padded = F.pad(features.mT[..., None, :], self.padding)  # (..., F, 1, W + K - 1)
-        found = self.convolution(padded.reshape(-1, *padded.shape[-3:]))  # (N, S, 1, K)
-        return found.squeeze(-2).mT.reshape(*features.shape[:-1], -1)
+        return convolve_pitches(features, self.kernel, self.radius, self.convolution.bias)
 
-    def matrix(self, n_pitches: int) -> Tensor:
-        """Return the weights as one banded matrix (n_pitches * n_features, n_pitches * pitch_size)."""
-        weight = self.convolution.weight[:, :, 0].permute(2, 1, 0)  # (W, F, S)
-        pitch = torch.arange(n_pitches, device=weight.device)
-        tap = pitch[:, None] - pitch + self.radius  # (K, K): from each input pitch to each output pitch
-        inside = (tap >= 0) & (tap < len(weight))
-        matrix = weight[tap.clamp(0, len(weight) - 1)] * inside[..., None, None]  # (K, K, F, S)
-        return matrix.transpose(1, 2).reshape(n_pitches * weight.shape[1], -1)
+
+def convolve_pitches(features: Tensor, kernel: Tensor, radius: int, bias: Tensor) -> Tensor:
+    """Convolve features (..., K, F) along the pitches, zero-padded, to (..., K, S).
+
+    For many frames it is computed as one product with a banded (Toeplitz) matrix, which is faster than a convolution
+    with few channels. So it is in exported graphs, where the matrix is a constant, and may have 8 bits.
+
+    Parameters
+    ----------
+    features : Tensor, shape (..., K, F)
+    kernel : Tensor, shape (S, F, W)
+        Its first tap is for the pitch that lies `radius` below.
+    radius : int
+    bias : Tensor, shape (S,)
+    """
+    K = features.shape[-2]
+    n_taps = kernel.shape[-1]
+    flat = features.flatten(-2)  # (..., K * F)
+    if torch.compiler.is_exporting() or torch.is_grad_enabled() or flat.shape[:-1].numel() > FEW_FRAMES:
+        matrix = banded_matrix(kernel, radius, K)  # (K * F, K * S)
+        return (flat @ matrix + bias.repeat(K)).unflatten(-1, (K, -1))
+    padded = F.pad(features.mT[..., None, :], (radius, n_taps - 1 - radius))  # (..., F, 1, W + K - 1)
+    found = F.conv2d(padded.reshape(-1, *padded.shape[-3:]), kernel[:, :, None], bias)  # (N, S, 1, K)
+    return found.squeeze(-2).mT.reshape(*features.shape[:-1], -1)
+
+
+def banded_matrix(kernel: Tensor, radius: int, n_pitches: int) -> Tensor:
+    """Return the kernel of `convolve_pitches` as one banded matrix (n_pitches * F, n_pitches * S)."""
+    weight = kernel.permute(2, 1, 0)  # (W, F, S)
+    pitch = torch.arange(n_pitches, device=weight.device)
+    tap = pitch[:, None] - pitch + radius  # (K, K): from each input pitch to each output pitch
+    inside = (tap >= 0) & (tap < len(weight))
+    matrix = weight[tap.clamp(0, len(weight) - 1)] * inside[..., None, None]  # (K, K, F, S)
+    return matrix.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 class PedalOutput(nn.Module):
@@ -260,13 +303,17 @@ class IndependentOutput(nn.Linear):
         """Return `encoded`: the pitches do not depend on the pedal."""
         return encoded
 
-    def condition(self, encoded: Tensor, features: FrameFeatures, next_frame: Tensor) -> Tensor:
+    def condition(self, encoded: Tensor, active: Tensor, next_frame: Tensor) -> Tensor:
         """Return `encoded`: the pitches are independent."""
         return encoded
 
-    def logits(self, conditioned: Tensor, features: FrameFeatures) -> Tensor:
-        """Return the logits unchanged."""
-        return conditioned
+    def logits(self, conditioned: Tensor, skip: Tensor) -> Tensor:
+        """Return the logits."""
+        return conditioned + skip
+
+    def skip_logits(self, features: FrameFeatures) -> Tensor:
+        """Return 0: nothing goes past the network."""
+        return torch.zeros_like(features.active)
 
 
 HEADS = {
@@ -288,8 +335,8 @@ def conditional_logits(output, encoded: Tensor, features: FrameFeatures, next_fr
 
     The embeddings are conditioned on the lower pitches, too (`PitchOutput.condition`).
     """
-    conditioned = output.condition(encoded, features, next_frame)
-    return output.logits(conditioned, features), conditioned
+    conditioned = output.condition(encoded, features.active, next_frame)
+    return output.logits(conditioned, output.skip_logits(features)), conditioned
 
 
 def decode_frame(
@@ -334,19 +381,25 @@ def decode_frame(
     return next_frame, logits, conditioned
 
 
-def velocities_below(velocity: Tensor) -> Tensor:
-    """Return features (..., K, 3) of the velocities below each pitch: the nearest, the mean, and whether any exist."""
+def velocities_below(velocity: Tensor, struck: Tensor) -> Tensor:
+    """Return features (n_struck, 3) of the velocities below each struck pitch: nearest, mean, whether any exist.
+
+    Parameters
+    ----------
+    velocity : Tensor, shape (..., K)
+        Of struck pitches, otherwise 0.
+    struck : Tensor of bool, shape (..., K)
+    """
     K = velocity.shape[-1]
-    struck = (velocity > 0).to(velocity.dtype)
-    n_lower = struck.cumsum(-1) - struck
-    mean = (velocity.cumsum(-1) - velocity) / n_lower.clamp(min=1)
-    nearest = F.pad(velocity, (1, -1))  # of the pitch just below, 0 if it is not struck
-    distance = 1
-    while distance < K:  # a scan by doubling: after each pass `nearest` has looked twice as far down
-        lower = F.pad(nearest, (distance, -distance))
-        nearest = torch.where(nearest > 0, nearest, lower)
-        distance *= 2
-    return torch.stack([nearest, mean, (n_lower > 0).to(velocity.dtype)], dim=-1)
+    row, pitch = struck.reshape(-1, K).nonzero().unbind(-1)  # (N,) each
+    place = torch.arange(K, device=velocity.device)
+    lower = velocity.reshape(-1, K)[row] * (place < pitch[:, None])  # (N, K)
+    is_known = (lower > 0).to(velocity.dtype)
+    n_lower = is_known.sum(-1, keepdim=True)  # (N, 1)
+    mean = lower.sum(-1, keepdim=True) / n_lower.clamp(min=1)
+    highest = (is_known * (place + 1)).argmax(-1, keepdim=True)  # 0 if there is none, and then its velocity is 0
+    nearest = lower.gather(-1, highest)
+    return torch.cat([nearest, mean, (n_lower > 0).to(velocity.dtype)], dim=-1)
 
 
 def velocity_bins(velocity: Tensor) -> Tensor:

@@ -18,14 +18,26 @@ def test_a_low_temperature_sharpens_and_1_changes_nothing():
     assert np.array_equal(sampling.sharpen(p, 1.0), p)
     low, high = sampling.sharpen(p, 0.5)
     assert high / low == pytest.approx((0.4 / 0.1) ** 2)
-    logits = np.array([-2.0, 0.0, 1.0])
-    assert sampling.hold_probability(logits, 1.0).tolist() == pytest.approx([0.1192, 0.5, 0.7311], abs=1e-4)
-    assert sampling.hold_probability(logits, 0.01).round().tolist() == [0, 0, 1]
+
+
+def test_a_threshold_of_the_logit_decides_as_the_random_number_does():
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 4, (50, 88)).astype(np.float32)
+    uniform = random.random((50, 88), np.float32)
+    gain = random.choice([0.0, 0.3, 2.0], (50, 88)).astype(np.float32)
+    starts = uniform < sampling.sharpen(sampling.sigmoid(logits), 0.7) * gain
+    assert np.array_equal(logits > sampling.start_threshold(uniform, gain, 0.7), starts) and 500 < starts.sum() < 3000
+    goes_on = uniform < sampling.sigmoid(logits / 2.0)
+    assert np.array_equal(logits > sampling.hold_threshold(uniform, 2.0), goes_on)
+    certain = np.float32([0, 1, 0.5])
+    with np.errstate(all="raise"):
+        assert sampling.hold_threshold(certain, 0.01).tolist() == pytest.approx([-0.207, 0.159, 0.0], abs=0.01)
+        assert sampling.start_threshold(certain, np.float32([0, 1, 1]), 0.1).tolist()[:2] == [np.inf, np.inf]
 
 
 def test_probabilities_of_any_logits_are_finite():
     with np.errstate(over="raise", divide="raise", invalid="raise"):
-        assert sampling.sigmoid(np.float32([-90, 0, 20, 800])).tolist() == pytest.approx([8.2e-40, 0.5, 1, 1], rel=1e-2)
+        assert sampling.sigmoid(np.float32([-90, 0, 20, 800])).tolist() == pytest.approx([1.8e-35, 0.5, 1, 1], rel=1e-2)
 
 
 def test_top_p_keeps_the_fewest_likely_entries_that_reach_the_share():

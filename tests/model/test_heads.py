@@ -158,7 +158,7 @@ def test_the_fixed_point_is_deciding_pitch_by_pitch(kind):
             )
             assert torch.equal(decide(logits), next_frame)
             assert torch.equal(next_frame, pitch_by_pitch(output, features, pedal, decide))
-            torch.testing.assert_close(conditioned, output.condition(encoded, features, next_frame))
+            torch.testing.assert_close(conditioned, output.condition(encoded, features.active, next_frame))
             most_calls = max(most_calls, len(calls))
     assert (3 if kind == "joint" else 2) <= most_calls <= 7 + 1
 
@@ -215,7 +215,7 @@ def test_a_velocity_sees_those_below_it_and_not_those_above():
     output, features = output_of("joint"), features_of(1).map(lambda x: x[:1, 0])
     velocity = torch.tensor([[0, 30, 0, 60, 0, 90, 0.0]]).double().requires_grad_()
     struck = velocity > 0
-    conditioned = output.condition(output.encode(features, torch.zeros(1).double()), features, struck.double())
+    conditioned = output.condition(output.encode(features, torch.zeros(1).double()), features.active, struck.double())
     logits = output.velocity_logits(conditioned, features, velocity, struck)
     assert logits.shape == (3, heads.N_VELOCITIES)
     for note, pitch in enumerate([1, 3, 5]):
@@ -225,7 +225,9 @@ def test_a_velocity_sees_those_below_it_and_not_those_above():
 
 
 def test_lower_velocities_are_the_nearest_and_the_mean_of_the_notes_below():
-    found = heads.velocities_below(torch.tensor([0, 0.5, 0, 0.25, 0, 1.0]))
-    assert found[:, 0].tolist() == [0, 0, 0.5, 0.5, 0.25, 0.25]
-    torch.testing.assert_close(found[:, 1], torch.tensor([0, 0, 0.5, 0.5, 0.375, 0.375]))
-    assert found[:, 2].tolist() == [0, 0, 1, 1, 1, 1]
+    velocity = torch.tensor([[0, 0.5, 0, 0.25, 0, 1.0], [0.75, 0, 0, 0, 0, 0]])
+    struck = torch.tensor([[1, 1, 1, 1, 0, 1], [1, 0, 0, 0, 1, 0]]) > 0
+    found = heads.velocities_below(velocity, struck)
+    assert found[:, 0].tolist() == [0, 0, 0.5, 0.5, 0.25, 0, 0.75]
+    torch.testing.assert_close(found[:, 1], torch.tensor([0, 0, 0.5, 0.5, 0.375, 0, 0.75]))
+    assert found[:, 2].tolist() == [0, 0, 1, 1, 1, 0, 1]

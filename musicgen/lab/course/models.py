@@ -102,8 +102,8 @@ class Listener:
     def logits(self, guess: Tensor) -> Tensor:
         """Return the logit of each pitch in the next frame, shape (88,), given the lower pitches of a guess (88,)."""
         output = self.model.output
-        conditioned = output.condition(self._encoded, self._features, guess[None].float())
-        return output.logits(conditioned, self._features)[0].clone()
+        conditioned = output.condition(self._encoded, self._features.active, guess[None].float())
+        return output.logits(conditioned, output.skip_logits(self._features))[0].clone()
 
     @single_thread()
     @torch.inference_mode()

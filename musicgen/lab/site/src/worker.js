@@ -28,7 +28,8 @@ async function load({ files, site }) {
   return { ...graphs, composers: site.composers, states: site.states };
 }
 
-const filled = (value, shape) => new ort.Tensor("float32", new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(value), shape);
+const ARRAYS = { float32: Float32Array, int8: Int8Array };
+const filled = (type, value, shape) => new ort.Tensor(type, new ARRAYS[type](shape.reduce((n, size) => n * size, 1)).fill(value), shape);
 const silence = new Uint8Array(N_PITCHES);
 const float = (values, ...shape) => new ort.Tensor("float32", Float32Array.from(values), shape);
 
@@ -44,7 +45,8 @@ async function compose({ opening, settings }, number) {
   const openingPiece = pieceOf(frames);
   const profile = homeFeatures(openingPiece);
   let home = await embed(profile);
-  let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(value, shape)]));
+  const types = Object.fromEntries(step.inputMetadata.map(({ name, type }) => [name, type]));
+  let state = Object.fromEntries(states.map(({ name, shape, value }) => [name, filled(types[name], value, shape)]));
   const repetition = new RepetitionPenalty();
   for (let frame = 0; frame < total - 1 && run === number; frame++) {
     const [velocity, pedal] = frames[frame];
@@ -83,7 +85,8 @@ async function drawFrame(heard, velocity, pedal, temperature, penalty, random) {
   const { pitches } = await model;
   const active = Float32Array.from(velocity, (value) => (value > 0 ? 1 : 0));
   const uniform = Float32Array.from({ length: N_PITCHES }, random);
-  const known = { encoded: heard.encoded, pitches: heard.pitches, pedal_history: heard.pedal_history, next_pedal: float([pedal], 1) };
+  const { encoded, skip, active: sounding, pedal_history } = heard;
+  const known = { encoded, skip, active: sounding, pedal_history, next_pedal: float([pedal], 1) };
   let on = active; // the first guess is that nothing changes
   let gain = null;
   for (let pass = 0; ; pass++) {
@@ -104,12 +107,13 @@ async function drawVelocities(conditioned, recent, on, active, before, random) {
   const struck = struckColumns(on, active);
   const uniform = struck.map(() => [random(), random()]);
   const drawn = new Float32Array(N_PITCHES);
+  const mask = new ort.Tensor("bool", Uint8Array.from(on, (value, column) => value && !active[column]), [1, N_PITCHES]);
   for (let pass = 0; pass < struck.length; pass++) { // each pass settles one more struck pitch, from below
-    const result = await velocities.run({ conditioned, recent, velocity: float(drawn, 1, N_PITCHES) });
-    const logits = result.velocity_logits;
+    const result = await velocities.run({ conditioned, recent, velocity: float(drawn, 1, N_PITCHES), struck: mask });
+    const logits = result.velocity_logits; // one row for each struck column
     const nBins = logits.dims.at(-1);
     const values = struck.map((column, index) =>
-      drawVelocity(logits.data.subarray(column * nBins, (column + 1) * nBins), ...uniform[index]));
+      drawVelocity(logits.data.subarray(index * nBins, (index + 1) * nBins), ...uniform[index]));
     const isFinal = struck.every((column, index) => drawn[column] === values[index]);
     struck.forEach((column, index) => { drawn[column] = values[index]; });
     if (isFinal) break;
