@@ -110,6 +110,22 @@ def test_the_logits_of_a_whole_piece_agree(model, path):
     torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 
+def test_with_8_bits_the_cached_notes_are_exact_and_the_logits_close(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+    from musicgen.generation.export import export_graphs
+
+    export_graphs(model, tmp_path / "small.onnx", SHA256, "int8")
+    graphs = Graphs(tmp_path / "small.onnx", SHA256)
+    types = {node.name: node.type for node in graphs.sessions["step"].get_inputs()}
+    assert types["state.copy.values"] == "tensor(int8)" and types["state.copy.keys"] == "tensor(float)"
+    engine, piece = OnnxEngine(model, graphs), prime_of(60)
+    exact, close = (logits_frame_by_frame(each, piece) for each in (TorchEngine(model), engine))
+    difference = (exact - close).abs()
+    assert 0 < difference.max() < 0.1 and difference.mean() < 0.003
+    (roll,) = continue_rolls(model, [piece], 12, GenerationConfig(candidates=3), [1], engine=engine)  # from a prime
+    assert roll.n_frames == 72
+
+
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @pytest.mark.parametrize("n_prime", [0, 25])
 def test_both_engines_play_the_same_notes(model, path, scale, n_prime):
@@ -226,10 +242,14 @@ def test_graphs_of_another_checkpoint_are_refused(model, path):
         choose_engine(other, Graphs(path, SHA256))
 
 
-def test_graphs_of_a_former_version_whose_step_embeds_home_are_refused(model):
-    former = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="home", shape=["batch", 88, N_HOME_FEATURES])])
+@pytest.mark.parametrize("home_size, skip", [(N_HOME_FEATURES, "skip"), (SIZES["pitch_size"], "pitches")])
+def test_graphs_of_former_versions_are_refused(model, home_size, skip):
+    """In the first the step embeds home, in the second a pass computes what goes past the network."""
+    inputs = {"step": SimpleNamespace(name="home", shape=["batch", 88, home_size])}
+    inputs |= {"pitches": SimpleNamespace(name=skip, shape=["batch", 88])}
+    sessions = {name: SimpleNamespace(get_inputs=lambda node=node: [node]) for name, node in inputs.items()}
     with pytest.raises(ValueError, match="former version: export the checkpoint again"):
-        OnnxEngine(model, SimpleNamespace(sessions={"step": former}))
+        OnnxEngine(model, SimpleNamespace(sessions=sessions))
 
 
 @torch.inference_mode()
