@@ -43,6 +43,7 @@ The parts, from the ground up. Each imports only parts above it and ``utils``, s
         continuation   pieces that grow frame by frame, and what a model remembers
         steps          the steps of a frame as modules that can be exported; guidance; they run in PyTorch
         engines        the choice of an engine, and the one that runs exported steps in ONNX Runtime
+        browser_steps  what is in NumPy, as modules that can be exported for a browser
         export         graphs for ONNX Runtime, in Python or a browser
         sampling       pure functions from logits to notes
         repetition     the repetition penalty

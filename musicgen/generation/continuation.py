@@ -11,7 +11,7 @@ from musicgen.generation import sampling
 from musicgen.generation.engines import OnnxState
 from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steps import Frames, GuidedModel, Known
-from musicgen.home import KNOWN, SMOOTHING, home_features
+from musicgen.home import corrected_home, home_features, smoothing_like
 from musicgen.model.attention_lstm import ModelState
 from musicgen.piano_roll import N_PITCHES, PianoRoll
 
@@ -184,10 +184,9 @@ class Continuation:
         return hidden
 
     def correct_home(self, feedback: float) -> None:
-        """Correct the home that the model is told, by negative feedback: opening + feedback * (opening - recent).
+        """Correct the home that the model is told, by negative feedback; see `corrected_home`.
 
-        If the music since the prime has become higher than the opening, the model is told a lower home. `recent` is
-        the profile of at most the last half minute of that music, but of at least the last four seconds.
+        The recent music is at most the last half minute of that since the prime, but at least the last four seconds.
         """
         if self.opening is None or not feedback:
             return
@@ -201,8 +200,7 @@ class Continuation:
             for prime, v, p in zip(primes, velocity, pedal)
         ]
         profile = np.stack(profiles)  # (B, K, N_HOME_FEATURES)
-        both_known = self.opening[..., KNOWN:] * profile[..., KNOWN:]  # 1 if both have notes, otherwise 0
-        self.home = self.opening + feedback * (self.opening - profile) * both_known
+        self.home = corrected_home(self.opening, profile, feedback)
 
     def select(self, rows: Tensor) -> None:
         """Replace each piece i by a copy of piece ``rows[i]``, with its past and state. The batch may change its size.
@@ -239,8 +237,5 @@ class Continuation:
 
 
 def _profile_like(prime: PianoRoll, recent: PianoRoll) -> np.ndarray:
-    """Return the profile of recent music, smoothed as much as that of the prime, which may have fewer notes.
-
-    Otherwise a pitch class that neither has would seem to be missing more and more in the recent music.
-    """
-    return home_features(recent, SMOOTHING * max(1, recent.n_notes) / max(1, prime.n_notes))
+    """Return the profile of recent music, smoothed as much as that of the prime; see `smoothing_like`."""
+    return home_features(recent, smoothing_like(max(1, prime.n_notes), max(1, recent.n_notes)))

@@ -17,6 +17,7 @@ from musicgen.utils.files import printable
 
 ENGINES = ("torch", "onnx")
 PASSES = ("pitches", "velocities")
+FOR_BROWSER = ("home", "repetition", "draw_pitches", "draw_velocities", "probe")  # see `browser_steps`
 INSTALL = "pip install onnxruntime"
 DTYPES = {"float": np.float32, "int64": np.int64, "int8": np.int8, "bool": np.bool_}
 # A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
@@ -24,12 +25,9 @@ IN_PLACE = (".keys", ".values")
 
 
 def graph_paths(path: Path | str) -> dict[str, Path]:
-    """Return the paths of a model's graphs by name; `path` is that of the step, and the others lie beside it.
-
-    "home" is for a browser: in Python, PyTorch embeds homes.
-    """
+    """Return the paths of a model's graphs by name; `path` is that of the step, and the others lie beside it."""
     path = Path(path)
-    return {"step": path} | {name: path.with_suffix(f".{name}{path.suffix}") for name in (*PASSES, "home")}
+    return {"step": path} | {name: path.with_suffix(f".{name}{path.suffix}") for name in (*PASSES, *FOR_BROWSER)}
 
 
 class Graphs:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from musicgen.beats import N_BEAT_FEATURES
-from musicgen.generation.engines import graph_paths
+from musicgen.generation.browser_steps import History, HomePass, PitchDraw, ProbePass, RepetitionPass, VelocityDraw
+from musicgen.generation.engines import FOR_BROWSER, graph_paths
 from musicgen.generation.steps import Frames, FrameStep, Known, PitchPass, VelocityPass, named_tensors
-from musicgen.home import N_HOME_FEATURES
+from musicgen.home import Excerpt
 from musicgen.model import AttentionLSTM
 from musicgen.utils.files import atomic_write
 
@@ -65,7 +66,7 @@ def export_graphs(model: AttentionLSTM, path: Path | str, sha256: str, precision
     }
     written = {}
     for name, file in graph_paths(path).items():
-        if (name == "velocities" and model.output.velocity is None) or (name == "home" and not model.config.home):
+        if not _is_needed(name, model):
             continue
         with tempfile.TemporaryDirectory() as folder, _quiet(), torch.no_grad():
             temporary = Path(folder) / "graph.onnx"
@@ -79,20 +80,35 @@ def export_graphs(model: AttentionLSTM, path: Path | str, sha256: str, precision
     return written
 
 
+def _is_needed(name: str, model: AttentionLSTM) -> bool:
+    """Return whether a model needs a graph; the page that composes needs a model with all parts."""
+    output = model.output
+    if name in FOR_BROWSER:
+        return model.config.home and None not in (model.probe, output.pedal, output.velocity)
+    return name != "velocities" or output.velocity is not None
+
+
 def _export(name: str, model: AttentionLSTM, path: Path) -> None:
     """Export one graph by tracing it with example inputs."""
     from onnxscript import optimizer
 
-    parts = {"step": _step, "pitches": _pitches, "velocities": _velocities, "home": _home}
+    parts = {"step": _step, "pitches": _pitches, "velocities": _velocities, "home": _home, "probe": _probe}
+    parts |= {"repetition": _repetition, "draw_pitches": _draw_pitches, "draw_velocities": _draw_velocities}
     module, inputs, outputs = parts[name](model)
+    module = module.eval()
     names = [found for key, value in inputs.items() for found, _ in named_tensors(value, key)]
-    batch = torch.export.Dim("batch")
+    inputs = tuple(inputs.values())
+    for_browser = name in FOR_BROWSER
+    batch = torch.export.Dim.AUTO if for_browser else torch.export.Dim("batch")
+    shapes = tuple(_dynamic(value, batch) for value in inputs)
+    if for_browser:  # strict tracing knows NumPy
+        module, shapes = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=True), None
     program = torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
+        module,
+        inputs,
         input_names=names,
         output_names=outputs,
-        dynamic_shapes=tuple(_dynamic(value, batch) for value in inputs.values()),
+        dynamic_shapes=shapes,
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
@@ -144,8 +160,47 @@ def _velocities(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
 
 
 def _home(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
-    profile = torch.zeros(N_ROWS, model.config.n_pitches, N_HOME_FEATURES)
-    return model.output.home, {"profile": profile}, ["home"]
+    # The numbers of notes differ, so that the tracer takes them for two dimensions.
+    opening, recent = (torch.arange(4.0) + torch.rand(n_notes, 4) for n_notes in (5, 7))
+    length = torch.tensor(80.0)
+    pedal = torch.tensor(9.0)
+    inputs = {"opening": Excerpt(opening, length, pedal), "recent": Excerpt(recent, length.clone(), pedal.clone())}
+    return HomePass(model), inputs, ["home"]
+
+
+def _repetition(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    module = RepetitionPass(model)
+    history = History(*(x.repeat_interleave(N_ROWS, dim=0) for x in module.initial_history()))
+    outputs = ["penalty", *(f"next_{name}" for name, _ in named_tensors(history, "history"))]
+    return module, _cells(model, "velocity", "before") | {"history": history}, outputs
+
+
+def _draw_pitches(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    known = _known(model)._asdict()
+    inputs = {name: known[name] for name in ("encoded", "skip", "active", "pedal_history", "pedal_logit")}
+    inputs |= _cells(model, "before", "penalty")
+    inputs |= {"temperature": torch.tensor(0.85), "uniform_pedal": torch.rand(N_ROWS)}
+    inputs |= _cells(model, "uniform", "gain", "guess")
+    return PitchDraw(model), inputs, ["drawn", "pedal", "next_gain", "conditioned"]
+
+
+def _draw_velocities(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    known = _known(model)
+    inputs = {"conditioned": known.encoded, "recent": known.recent}
+    inputs |= _cells(model, "before", "on", "uniform", "uniform_in_bin", "guess")
+    inputs["before"] = torch.zeros_like(inputs["on"])  # all pitches are struck
+    return VelocityDraw(model), inputs, ["drawn"]
+
+
+def _cells(model: AttentionLSTM, *names: str) -> dict[str, Tensor]:
+    """Return a tensor of its own for each name: the tracer would take one tensor for one input."""
+    return {name: torch.rand(N_ROWS, model.config.n_pitches) for name in names}
+
+
+def _probe(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
+    hidden = torch.rand(40, model.config.n_layers * model.config.hidden_size)
+    inputs = {"hidden": hidden, "prime": torch.zeros(1, 2 * hidden.shape[1])}
+    return ProbePass(model), inputs, ["logit", "statistics"]
 
 
 def _known(model: AttentionLSTM) -> Known:

@@ -318,9 +318,8 @@ def sample_pitches(
     p_onset = sampling.sigmoid(first[0] - penalty) * inactive
     temperatures = config.temperature, config.onset_temperature
     gain, pieces.rate_sums = sampling.onset_gain(p_onset, pieces.rate_sums, *temperatures, config.top_p)
-    may_start = sampling.start_threshold(uniform, gain, config.temperature) + penalty
-    may_go_on = sampling.hold_threshold(uniform, config.release_temperature)
-    threshold = np.where(inactive, may_start, may_go_on)  # (B, K)
+    temperatures = config.temperature, config.release_temperature
+    threshold = sampling.pitch_threshold(uniform, inactive, gain, penalty, *temperatures)  # (B, K)
     logits_of = partial(model.pitch_logits, known, pedal)
     on, logits, conditioned = decode_frame(logits_of, before, lambda logits: logits > threshold, first)
     return on, logits - penalty, conditioned

@@ -41,12 +41,13 @@ class RepetitionPenalty:
         longest = round(PERIODS[1] * fps)
         self.longest = longest
         self.periods = np.arange(longest, shortest - 1, -1)  # (P,) frames
-        self.allowed_seconds = seconds * np.minimum(self.periods / fps / SHORT, 1)  # (P,)
+        self.period_seconds = self.periods.astype(float) / fps  # (P,)
+        self.allowed_seconds = np.minimum(self.period_seconds / SHORT, 1) * seconds  # (P,)
         # A shortcut of `penalty`, which counts exactly: fewer repeated frames than this have none for sure. It is one
         # too low, to be safe from rounding.
         fewest = np.maximum(self.periods, (self.allowed_seconds * fps).astype(int) - self.periods) - 1  # (P,)
         self.fewest = np.maximum(fewest, 1)
-        # Frame t has index t + longest: before the piece there is silence.
+        self.offset = longest  # frame t has index t + offset: before the piece there is silence
         length = longest + n_frames + self.radius
         self.onsets = np.zeros((n_pieces, length, n_pitches), np.float32)
         self.near_onsets = np.zeros_like(self.onsets)  # 1 up to `radius` frames before and after an onset
@@ -61,7 +62,7 @@ class RepetitionPenalty:
 
     def append(self, struck: ndarray) -> None:
         """Add the onsets of the next frame, bool (B, K), and score the frame `radius` frames before it."""
-        now = self.n_known + self.longest  # its index
+        now = self.n_known + self.offset  # its index
         self.onsets[:, now] = struck
         self.n_onsets[:, now] = struck.sum(axis=-1)
         around = self.near_onsets[:, now - self.radius : now + self.radius + 1]
@@ -74,13 +75,15 @@ class RepetitionPenalty:
         """Return the penalty to subtract from the next frame's onset logits: an array (B, K), or 0."""
         if not (self.smallest_sum <= self.running_sum).any():  # as in most frames: no repetition is long enough
             return 0.0
+        return self.exact_penalty()
+
+    def exact_penalty(self) -> ndarray:
+        """Return the penalty as an array (B, K), without the shortcut of `penalty`."""
         n_repeated = self._repeated_frames()  # (B, P)
-        lasting_seconds = (n_repeated + self.periods) / self.fps
-        excess = np.maximum(lasting_seconds - self.allowed_seconds, 0) * (n_repeated >= self.periods)
-        if not excess.any():
-            return 0.0
+        lasting_seconds = n_repeated.astype(float) / self.fps + self.period_seconds
+        excess = np.maximum(lasting_seconds - self.allowed_seconds, 0.0) * (n_repeated >= self.periods)
         expected = self._one_period_before(self.near_onsets, self.n_known)  # (B, P, K)
-        return (PENALTY * (excess[..., None] * expected).max(axis=1)).astype(np.float32)  # (B, K)
+        return ((excess[..., None] * expected).max(axis=1) * PENALTY).astype(np.float32)  # (B, K)
 
     def select(self, rows: ndarray) -> None:
         """Replace each row i of the batch by a copy of row ``rows[i]``."""
@@ -97,11 +100,12 @@ class RepetitionPenalty:
 
     def _one_period_before(self, array: ndarray, frame: int) -> ndarray:
         """Return the frame that lies one period before `frame`, for each period, shape (B, P, ...)."""
-        return array[:, frame : frame + len(self.periods)]  # the periods descend
+        first = frame + self.offset - self.longest  # the periods descend
+        return array[:, first : first + len(self.periods)]
 
     def _score(self, frame: int) -> None:
         """Compare a frame with the frame one period before, for all periods."""
-        index = frame + self.longest
+        index = frame + self.offset
         onsets_before = self._one_period_before(self.onsets, frame)  # (B, P, K)
         near_onsets_before = self._one_period_before(self.near_onsets, frame)
         occurred_before = near_onsets_before @ self.onsets[:, index, :, None]  # (B, P, 1)
@@ -109,7 +113,7 @@ class RepetitionPenalty:
         n_repeated = (occurred_before + occurs_again)[..., 0]  # (B, P)
         n_onsets = self.n_onsets[:, index, None] + self._one_period_before(self.n_onsets, frame)
         score = (1 + NEW) * n_repeated - NEW * n_onsets
-        self.sum_before[:, frame] = np.where(score > 0, self.running_sum, np.inf)
+        self.sum_before[:, frame] = np.where(score > np.zeros_like(score), self.running_sum, np.inf)
         self.running_sum = self.running_sum + score
         long_ago = np.maximum(frame + 1 - self.fewest, 0)  # (P,)
         sums = self.sum_before[:, long_ago, np.arange(len(long_ago))]  # (B, P)

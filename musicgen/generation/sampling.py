@@ -70,6 +70,20 @@ def hold_threshold(uniform: ndarray, temperature: float) -> ndarray:
     return temperature * logit(uniform)
 
 
+def pitch_threshold(
+    uniform: ndarray,
+    inactive: ndarray,
+    gain: ndarray | float,
+    penalty: ndarray | float,
+    temperature: float,
+    release_temperature: float,
+) -> ndarray:
+    """Return the logits (B, K) above which pitches sound in the next frame; the penalty is that of onsets."""
+    may_start = start_threshold(uniform, gain, temperature) + penalty
+    may_go_on = hold_threshold(uniform, release_temperature)
+    return np.where(inactive, may_start, may_go_on)
+
+
 def sharpen(p: ndarray, temperature: float) -> ndarray:
     """Raise probabilities to 1 / temperature; a temperature below 1 favours likely pitches."""
     return p ** (1 / temperature)

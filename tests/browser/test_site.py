@@ -15,8 +15,6 @@ from raw_midi import midi_bytes, note
 
 from musicgen.beats import beat_features
 from musicgen.corpora.primes import shipped_prime
-from musicgen.generation.repetition import RepetitionPenalty
-from musicgen.home import home_features
 from musicgen.lab.site.build import HERE, bundle_scripts, write_site
 from musicgen.midi import read_midi
 from musicgen.training import SHIPPED_CHECKPOINT
@@ -63,27 +61,8 @@ def page(browser, address):
 def numbers_of_python():
     """Return inputs and results in Python of what the page computes, too."""
     opening = shipped_prime("Chopin")
-    random = np.random.default_rng(0)
-    figure = np.zeros((400, 88), bool)  # repeats for 14 seconds; then there are new notes
-    figure[:280] = np.tile(random.random((28, 88)) < 0.01, (10, 1))
-    figure[280:] = random.random((120, 88)) < 0.01
-    penalty = RepetitionPenalty((1, 400, 88), 8.0, 20)
-    penalties = []
-    for struck in figure:
-        found = np.broadcast_to(penalty.penalty(), (1, 88))[0]
-        penalties.append([[int(column), float(found[column])] for column in np.flatnonzero(found)])
-        penalty.append(struck[None])
-    assert 100 < sum(map(bool, penalties)) < 300
-    return {
-        "velocity": opening.velocity.tolist(),
-        "pedal": opening.pedal.tolist(),
-        "home": home_features(opening).flatten().tolist(),
-        "smootherHome": home_features(opening, smoothing=1.7).flatten().tolist(),
-        "beats": opening.beats.tolist(),
-        "beatFeatures": beat_features(opening.beats, opening.n_frames).tolist(),
-        "figure": [np.flatnonzero(struck).tolist() for struck in figure],
-        "penalties": penalties,
-    }
+    features = beat_features(opening.beats, opening.n_frames)
+    return {"beats": opening.beats.tolist(), "beatFeatures": features.tolist()}
 
 
 def test_the_pure_parts_of_the_scripts(tmp_path):
@@ -104,7 +83,7 @@ def compose(page, seconds):
     page.get_by_test_id("compose").click()
     page.wait_for_function("() => /times as fast/.test(document.getElementById('status').textContent)")
     started, level = time.monotonic(), 0.0
-    while "Press Compose" not in status_of(page):
+    while "is complete" not in status_of(page):
         assert not page.locator("#status.error").count(), status_of(page)
         level = max(level, page.get_by_test_id("level").evaluate("meter => meter.value"))
         assert time.monotonic() < started + 120
@@ -186,6 +165,6 @@ def test_the_second_visit_loads_no_large_file(page, address):
 def test_the_page_can_be_used_on_a_phone_and_without_eyes(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 380, "height": 800})
-    page.locator("summary").click()
+    page.locator("details").evaluate("details => { details.open = true; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     assert faults_of_access(page, "body") == []

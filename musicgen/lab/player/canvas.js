@@ -22,6 +22,13 @@ function fit(canvas) {
   return [pen, width, height];
 }
 
+/** The colours that the theme of the page sets, by name. */
+function themeColours() {
+  const style = getComputedStyle(document.documentElement);
+  const names = ["ground", "ink", "faint", "line", "row", "white-key", "black-key"];
+  return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--${name}`).trim()]));
+}
+
 /** The visible pitches of some tracks: two more than are played on each side, and at least an octave. */
 function pitchRange(tracks) {
   const pitches = tracks.flatMap(track => track.notes.map(note => note[0]));
@@ -169,4 +176,4 @@ function paintKeyboard(pen, width, height, lit, colours) {
   }
 }
 
-export { LOWEST, HIGHEST, MARGIN, fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt };
+export { LOWEST, HIGHEST, MARGIN, fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt, themeColours };

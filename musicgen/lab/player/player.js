@@ -53,9 +53,7 @@ function setTheme() {
   const extra = innerHeight - height;
   const dark = extra > 12 ? true : extra > 4 ? false : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "dark" : "light";
-  const style = getComputedStyle(document.documentElement);
-  for (const name of ["ground", "ink", "faint", "line", "row", "accent", "white-key", "black-key"])
-    colours[name] = style.getPropertyValue(`--${name}`).trim();
+  Object.assign(colours, themeColours());
 }
 
 function scalesOf(track) {

@@ -10,16 +10,15 @@ import hashlib
 import json
 import shutil
 import subprocess
-from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
-from musicgen.generation.engines import graph_paths
+from musicgen.generation.browser_steps import RepetitionPass
+from musicgen.generation.engines import PASSES, graph_paths
 from musicgen.generation.steps import named_tensors
 from musicgen.lab.course.pages import export
 from musicgen.lab.figures.html import escape
@@ -34,7 +33,8 @@ HERE = Path(__file__).parent
 PLAYER = HERE.parent / "player"
 SOURCES = ("src", "build.mjs", "package.json", "package-lock.json", "index.html", "site.css")
 SHARED_SCRIPTS = ("canvas.js", "keyboard.js", "keyboard.css")  # of the course's player and keyboard
-GRAPHS = {name: path.name for name, path in graph_paths("maestro.onnx").items()}
+GRAPHS = {name: path.name for name, path in graph_paths("maestro.onnx").items() if name not in PASSES}
+LARGEST = 1e30  # instead of infinity, which JSON does not have
 LOADED = ("ort-wasm-simd-threaded.wasm", *GRAPHS.values(), "piano.sf2")  # before the page composes
 
 
@@ -116,23 +116,24 @@ def site_data(sizes: dict[str, int], out: Path) -> dict:
 
 
 def initial_states(model: AttentionLSTM) -> list[dict]:
-    """Return the name, the shape and the fill value of each tensor of the initial state."""
-    state = model.initial_state(torch.zeros(1, 1, N_PITCHES)).fixed()
+    """Return the name, the shape and the fill value of each tensor that the graphs remember, for one piece."""
+    state = named_tensors(model.initial_state(torch.zeros(1, 1, N_PITCHES)).fixed())
+    history = named_tensors(RepetitionPass(model).initial_history(), "history")
     return [
-        {"name": name, "shape": list(tensor.shape), "value": float(tensor.max()) if tensor.numel() else 0.0}
-        for name, tensor in named_tensors(state)
+        {"name": name, "shape": list(tensor.shape), "value": min(float(tensor.max()), LARGEST)}
+        for name, tensor in (*state, *history)
     ]
 
 
 def opening(name: str, composers: Sequence[str]) -> dict:
-    """Return a bundled opening for the page: arrays as base64, beats in seconds."""
+    """Return a bundled opening for the page, in the form of src/music.js; beats are in seconds."""
     roll = shipped_prime(name)
     return {
         "title": f"{name}: {PRIMES[name].title}",
         "composer": next((composer for composer in composers if composer.split()[-1] == name), ""),
         "frames": roll.n_frames,
-        "velocity": b64encode(roll.velocity.tobytes()).decode(),
-        "pedal": b64encode(roll.pedal_down.astype(np.uint8).tobytes()).decode(),
+        "notes": roll.notes.tolist(),
+        "pedal": roll.pedal_spans(),
         "beats": None if roll.beats is None else roll.beats.tolist(),
     }
 

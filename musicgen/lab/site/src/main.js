@@ -1,15 +1,16 @@
 // The page: choose an opening, set how it goes on, compose, listen and save.
-import { fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt } from "../player/canvas.js";
+import { proxy, transfer, wrap } from "comlink";
+import { fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt, themeColours } from "../player/canvas.js";
 import keyboard from "../player/keyboard.js";
 import { fetchFiles } from "./files.js";
 import { listenToMidi } from "./midi_in.js";
-import { frameOf, framesOf, midiBytes, onPiano, pieceOf, readOpening, sampleNotes } from "./music.js";
+import { frameOf, framesOf, midiBytes, onPiano, pieceOf, readOpening } from "./music.js";
 import { Playback, makePiano } from "./piano.js";
 
 const VISIBLE = 20; // seconds of the roll that are shown at once
 const byId = (id) => document.getElementById(id);
 const site = await (await fetch("site.json")).json();
-const page = { opening: null, piece: null, playback: null, piano: null, worker: null, isComposing: false };
+const page = { opening: null, piece: null, playback: null, audio: null, piano: null, composer: null, isComposing: false };
 
 // --- messages -------------------------------------------------------------------------------------------------------
 function tell(text, isError = false) {
@@ -28,6 +29,7 @@ const safely = (action) => async (...args) => {
 
 // --- the opening ----------------------------------------------------------------------------------------------------
 function choose(opening, title) {
+  stop();
   page.opening = opening;
   for (const button of byId("openings").children) button.setAttribute("aria-pressed", button.textContent === title);
   show(begin(opening));
@@ -39,113 +41,118 @@ function begin(opening) {
   return Object.assign(pieceOf(framesOf(opening), opening.beats), { prime: opening.frames });
 }
 
-const decode = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-
 function listOpenings() {
-  for (const { title, composer, frames, velocity, pedal, beats } of site.openings) {
+  for (const opening of site.openings) {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = title;
+    button.textContent = opening.title;
     button.dataset.testid = "opening";
     button.onclick = () => {
-      stop();
-      byId("composer").value = composer;
-      choose({ frames, beats, velocity: decode(velocity), pedal: decode(pedal) }, title);
+      byId("file").value = "";
+      byId("composer").value = opening.composer;
+      choose(opening, opening.title);
     };
     byId("openings").append(button);
   }
 }
 
-const readFile = safely(async (file) => {
-  if (!file) return;
-  stop();
-  choose(readOpening(new Uint8Array(await file.arrayBuffer())), file.name);
+const readFile = safely(async ({ target: { files: [file] } }) => {
+  if (file) choose(readOpening(new Uint8Array(await file.arrayBuffer())), file.name);
 });
 
 /** Use notes as [pitch, velocity, start, end] in seconds, as the keyboards record them. */
 function usePlayed(recorded) {
-  const notes = recorded.filter(([pitch]) => onPiano(pitch));
-  if (!notes.length) throw new Error("Nothing has been played yet.");
-  const first = Math.min(...notes.map((note) => note[2]));
-  const played = notes.map(([pitch, velocity, start, end]) =>
-    ({ pitch, velocity, start: frameOf(start - first), end: frameOf(end - first) }));
-  const frames = Math.max(...played.map((note) => Math.max(note.end, note.start + 1)));
-  choose({ frames, velocity: sampleNotes(played, frames), pedal: new Uint8Array(frames) }, "what you played");
+  const played = recorded.filter(([pitch]) => onPiano(pitch));
+  if (!played.length) throw new Error("Nothing has been played yet.");
+  const first = Math.min(...played.map((note) => note[2]));
+  const notes = played.map(([pitch, velocity, start, end]) => [pitch, velocity, frameOf(start - first), frameOf(end - first)]);
+  const frames = Math.max(...notes.map(([, , start, end]) => Math.max(end, start + 1)));
+  byId("file").value = "";
+  choose({ frames, notes, pedal: [] }, "what you played");
 }
 
 function showKeyboard() {
   const values = { notes: [], seconds: 12 };
   const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {} };
   keyboard.render({ model, el: byId("keyboard-input") });
-  byId("use-played").onclick = safely(() => { stop(); usePlayed(values.notes); });
+  byId("use-played").onclick = safely(() => usePlayed(values.notes));
 }
 
 // --- composing ------------------------------------------------------------------------------------------------------
 /** Load what is needed to compose and to play, once. */
 async function load() {
-  if (page.worker) return;
+  if (page.composer) return;
   byId("progress").hidden = false;
-  const files = await fetchFiles(site.files, site.version, (share, text) => {
-    byId("progress").value = share;
-    tell(text);
-  });
-  byId("progress").hidden = true;
-  const { "piano.sf2": soundFont, ...engine } = files;
-  page.piano ??= await makePiano(soundFont);
-  const worker = new Worker("worker.js", { type: "module" });
-  worker.onmessage = ({ data }) => receive(data);
-  worker.onerror = () => tell("The model stopped unexpectedly. Reload the page to try again.", true);
-  worker.postMessage({ type: "load", files: engine, site }, Object.values(engine));
-  page.worker = worker;
+  try {
+    const files = await fetchFiles(site.files, site.version, (share, text) => {
+      byId("progress").value = share;
+      tell(text);
+    });
+    tell("Loaded. The model and the piano are starting.");
+    const { "piano.sf2": soundFont, ...engine } = files;
+    page.piano ??= await makePiano(page.audio, soundFont);
+    const worker = new Worker("worker.js", { type: "module" });
+    worker.onerror = () => tell("The model stopped unexpectedly. Reload the page to try again.", true);
+    const composer = wrap(worker);
+    await composer.load(transfer(engine, Object.values(engine)), site);
+    page.composer = composer;
+  } finally {
+    byId("progress").hidden = true;
+  }
 }
 
-const compose = safely(async () => {
+const compose = safely(async (event) => {
+  event.preventDefault(); // the form is not sent anywhere
+  if (!byId("progress").hidden) return; // it is being loaded
   if (page.isComposing) return stop();
-  if (!page.opening) throw new Error("Choose an opening first.");
   const settings = readSettings();
+  page.audio ??= new AudioContext(); // at once: browsers keep pages silent that start their sound long after a click
   await load();
-  await page.piano.context.resume();
-  show(begin(page.opening));
-  page.isComposing = true;
-  byId("compose").textContent = "Stop";
-  page.started = null;
-  page.worker.postMessage({ type: "compose", opening: page.opening, settings });
+  await page.audio.resume();
+  const piece = begin(page.opening);
+  show(piece);
+  setComposing(true);
+  byId("keys").scrollIntoView({ block: "nearest" }); // on a phone the piece lies below
   play();
+  const started = performance.now();
+  try {
+    await page.composer.compose(page.opening, settings, proxy((frames, beats) => extend(piece, frames, beats, started)));
+    const seconds = (piece.frames / piece.fps).toFixed(0);
+    if (!piece.isComplete) tell(`The piece of ${seconds} s is complete. Change the seed and press Compose for another one.`);
+  } finally {
+    if (page.piece === piece) stop();
+  }
 });
 
-/** Read the settings; throws an Error that names the first one that is out of range. */
+/** Add frames that were composed to a piece; after a stop they are not wanted any more. */
+function extend(piece, frames, beats, started) {
+  if (piece.isComplete) return;
+  piece.beats = beats;
+  for (const frame of frames) piece.add(frame);
+  const seconds = (piece.frames - piece.prime) / piece.fps;
+  const speed = seconds / ((performance.now() - started) / 1000);
+  tell(`Composed ${seconds.toFixed(0)} s, ${speed.toFixed(1)} times as fast as you listen.`);
+}
+
+/** Read the settings, which the browser has checked against the limits in the form. */
 function readSettings() {
-  const settings = { composer: byId("composer").value, temperature: Number(byId("temperature").value) };
-  for (const name of ["bpm", "seconds", "seed"]) {
-    const input = byId(name);
-    if (!input.checkValidity()) throw new Error(`${input.labels[0].textContent.trim()} must lie in ${input.min} to ${input.max}.`);
-    settings[name] = Number(input.value);
-  }
+  const { composer, ...numbers } = Object.fromEntries(new FormData(byId("settings")));
+  const settings = { composer };
+  for (const name in numbers) settings[name] = Number(numbers[name]);
   settings.frames = frameOf(settings.seconds) - page.opening.frames;
   if (settings.frames < 1) throw new Error("The piece must be longer than its opening: raise the seconds.");
   return settings;
 }
 
-function receive(message) {
-  if (!page.isComposing) return;
-  if (message.type === "beats") page.piece.beats = message.beats;
-  if (message.type === "frame") {
-    page.started ??= performance.now();
-    page.piece.add(message.velocity, message.pedal);
-    const seconds = (page.piece.frames - page.piece.prime) / page.piece.fps;
-    const speed = seconds / ((performance.now() - page.started) / 1000);
-    if (Number.isInteger(seconds)) tell(`Composed ${seconds} s, ${speed.toFixed(1)} times as fast as you listen.`);
-  }
-  if (message.type === "error") tell(message.text, true);
-  if (message.type === "done") tell(`Composed ${(page.piece.frames / page.piece.fps).toFixed(0)} s. Press Compose for another piece with the same settings, or change the seed first.`);
-  if (message.type === "done" || message.type === "error") stop();
+function stop() {
+  page.composer?.stop();
+  if (page.piece) page.piece.isComplete = true;
+  setComposing(false);
 }
 
-function stop() {
-  page.worker?.postMessage({ type: "stop" });
-  page.isComposing = false;
-  if (page.piece) page.piece.isComplete = true;
-  byId("compose").textContent = "Compose";
+function setComposing(isComposing) {
+  page.isComposing = isComposing;
+  Object.assign(byId("compose"), { textContent: isComposing ? "Stop" : "Compose", formNoValidate: isComposing });
 }
 
 // --- listening ------------------------------------------------------------------------------------------------------
@@ -153,7 +160,6 @@ function show(piece) {
   if (page.playback?.isPlaying) page.playback.pause();
   page.piece = piece;
   page.playback = page.piano && new Playback(page.piano, piece);
-  byId("save").disabled = false;
   requestAnimationFrame(draw);
 }
 
@@ -171,56 +177,41 @@ function draw() {
   const view = { start, span: VISIBLE, ...pitchRange([piece]) };
   const [pen, width, height] = fit(byId("roll"));
   const scale = scales(view, width, height, true);
+  const colours = { ...site.colours, ...themeColours() };
   const sounding = playback?.isPlaying ? soundingAt(piece, seconds) : [];
-  paintRoll(pen, width, height, scale, piece, view, colours());
-  paintSounding(pen, scale, piece, view, sounding, colours());
-  pen.fillStyle = colours().now;
+  paintRoll(pen, width, height, scale, piece, view, colours);
+  paintSounding(pen, scale, piece, view, sounding, colours);
+  pen.fillStyle = colours.now;
   pen.fillRect(scale.x(seconds) - 1, 0, 2, scale.bottom);
-  paintKeyboard(...fit(byId("keys")), new Set(sounding.map((note) => note[0])), colours());
+  paintKeyboard(...fit(byId("keys")), new Set(sounding.map((note) => note[0])), colours);
   byId("roll").setAttribute("aria-label", `piano roll: ${piece.notes.length} notes in ${(piece.frames / piece.fps).toFixed(0)} seconds`);
   byId("play").disabled = !playback;
   byId("play").textContent = playback?.isPlaying ? "Pause" : "Play";
   byId("level").value = playback?.isPlaying ? page.piano.level() : 0;
-  if (playback?.isPlaying || page.isComposing) requestAnimationFrame(draw);
+  if (playback?.isPlaying || page.isComposing) setTimeout(() => requestAnimationFrame(draw), page.isComposing ? 60 : 0); // composing first
 }
 
-/** The colours of the theme, and those that the figures of the course use. */
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  const names = ["ground", "ink", "faint", "line", "row", "white-key", "black-key"];
-  return { ...site.colours, ...Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()])) };
-}
-
-function save() {
-  const link = document.createElement("a");
+/** Let a link point at the piece, just before the browser follows it. */
+function save({ target: link }) {
+  URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([midiBytes(page.piece)], { type: "audio/midi" }));
-  link.download = "musicgen.mid";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 // --- start ----------------------------------------------------------------------------------------------------------
 for (const name of ["", ...site.composers]) byId("composer").add(new Option(name || "any", name));
-byId("temperature").value = site.temperature;
-byId("temperature").oninput = () => { byId("temperature-value").textContent = byId("temperature").value; };
-byId("temperature").oninput();
+const { temperature } = byId("settings").elements;
+temperature.value = site.temperature;
+temperature.oninput();
 const megabytes = Object.values(site.files).reduce((sum, size) => sum + size, 0) / 1e6;
 byId("sizes").textContent = `The first piece loads ${megabytes.toFixed(0)} MB, once.`;
 listOpenings();
 showKeyboard();
-byId("file").onchange = ({ target }) => readFile(target.files[0]);
-byId("drop").ondragover = (event) => { event.preventDefault(); byId("drop").classList.add("over"); };
-byId("drop").ondragleave = () => byId("drop").classList.remove("over");
-byId("drop").ondrop = (event) => {
-  event.preventDefault();
-  byId("drop").classList.remove("over");
-  readFile(event.dataTransfer.files[0]);
-};
+byId("file").onchange = readFile;
 byId("midi-in").onclick = safely(async () => {
   const names = await listenToMidi((...note) => byId("keyboard-input").dispatchEvent(new CustomEvent("note", { detail: note })));
   tell(`${names} plays this keyboard now. Press Record, then play.`);
 });
-byId("compose").onclick = compose;
+byId("settings").onsubmit = compose;
 byId("play").onclick = safely(play);
 byId("save").onclick = save;
 addEventListener("resize", () => page.piece && draw());

@@ -1,4 +1,6 @@
 // Music as data: MIDI files, notes and frames. A frame is 1/20 s; column 0 of a frame is pitch 21.
+// A piece has `frames`, their number, `notes` as [pitch, velocity, start frame, end frame], and `pedal` as [start frame,
+// end frame] for each press. The opening of a file is such a piece, too.
 import midi from "@tonejs/midi";
 
 export const FPS = 20;
@@ -14,29 +16,25 @@ export const onPiano = (pitch) => pitch >= LOWEST_PITCH && pitch < LOWEST_PITCH 
 
 /** Read the opening of a MIDI file: the first `nBeats` quarter notes, counted from its first note.
  *
- * Returns {frames, velocity, pedal}: the number of frames, velocities (frames x 88) and the pedal of each frame.
  * Throws an Error with one sentence for the visitor.
  */
 export function readOpening(bytes, nBeats = 8) {
   if (bytes.length > MAX_BYTES) throw new Error("This file has more than 4 MB; a piece for piano has less.");
   const file = parse(bytes);
   const tracks = file.tracks.filter((track) => track.channel !== DRUMS);
-  const notes = tracks.flatMap((track) => track.notes).filter((note) => onPiano(note.midi));
-  if (!notes.length) throw new Error("This file has no piano notes.");
-  const firstTick = Math.min(...notes.map((note) => note.ticks));
+  const played = tracks.flatMap((track) => track.notes).filter((note) => onPiano(note.midi));
+  if (!played.length) throw new Error("This file has no piano notes.");
+  const firstTick = Math.min(...played.map((note) => note.ticks));
   const first = frameOf(file.header.ticksToSeconds(firstTick));
-  const frames = frameOf(file.header.ticksToSeconds(firstTick + nBeats * file.header.ppq)) - first;
+  const frameAt = (seconds) => frameOf(seconds) - first;
+  const frames = frameAt(file.header.ticksToSeconds(firstTick + nBeats * file.header.ppq));
   if (frames < 1) throw new Error("The opening of this file is shorter than a frame of 1/20 s.");
-  const sampled = notes.map((note) => ({
-    pitch: note.midi,
-    velocity: Math.round(note.velocity * 127),
-    start: frameOf(note.time) - first,
-    end: frameOf(note.time + note.duration) - first,
-  }));
-  const pedal = new Uint8Array(frames);
+  const notes = played.map((note) =>
+    [note.midi, Math.round(note.velocity * 127), frameAt(note.time), frameAt(note.time + note.duration)]);
   const moves = tracks.flatMap((track) => track.controlChanges[SUSTAIN] ?? []).sort((a, b) => a.time - b.time);
-  for (const { time, value } of moves) pedal.fill(value >= 0.5 ? 1 : 0, Math.max(frameOf(time) - first, 0));
-  return { frames, velocity: sampleNotes(sampled, frames), pedal };
+  const pedal = moves.flatMap(({ time, value }, index) =>
+    (value < 0.5 ? [] : [[frameAt(time), index + 1 < moves.length ? frameAt(moves[index + 1].time) : frames]]));
+  return { frames, notes, pedal };
 }
 
 function parse(bytes) {
@@ -47,27 +45,29 @@ function parse(bytes) {
   }
 }
 
-/** Sample notes {pitch, velocity, start, end} in frames into velocities (frames x 88). Each lasts at least one frame.
- * Where a pitch is struck again while it sounds, the earlier note ends one frame before, so that both remain.
+/** Return the frames of a piece as [velocities (88), 1 if the pedal is down]. Notes may overlap.
+ *
+ * Each note lasts at least one frame, and a pitch sounds as long as any of its notes. Where a pitch is struck again
+ * while it sounds, the earlier note ends one frame before, so that both remain.
  */
-export function sampleNotes(notes, frames) {
-  const velocity = new Uint8Array(frames * N_PITCHES);
-  const ordered = [...notes].sort((one, other) => one.pitch - other.pitch || one.start - other.start);
-  let longest = 0; // the latest end so far at this pitch, which sounds as long as any of its notes
-  ordered.forEach((note, index) => {
-    if (note.pitch !== ordered[index - 1]?.pitch) longest = 0;
-    longest = Math.max(longest, note.end, note.start + 1);
-    const next = ordered[index + 1];
-    let end = longest;
-    if (next?.pitch === note.pitch && next.start <= end) end = Math.max(next.start - 1, note.start + 1);
-    for (let frame = Math.max(note.start, 0); frame < Math.min(end, frames); frame++) {
-      velocity[frame * N_PITCHES + note.pitch - LOWEST_PITCH] = note.velocity;
+export function framesOf({ frames, notes, pedal }) {
+  const velocity = Array.from({ length: frames }, () => new Uint8Array(N_PITCHES));
+  const down = new Uint8Array(frames);
+  const struck = {}; // the frame in which each pitch was struck last
+  for (const [pitch, loudness, start, end] of [...notes].sort((one, other) => one[2] - other[2])) {
+    const column = pitch - LOWEST_PITCH;
+    if (struck[pitch] < start - 1 && start <= frames) velocity[start - 1][column] = 0;
+    struck[pitch] = start;
+    for (let frame = start; frame < frames; frame++) {
+      if (frame > start && frame >= end && !velocity[frame][column]) break;
+      velocity[frame][column] = loudness;
     }
-  });
-  return velocity;
+  }
+  for (const [start, end] of pedal) down.fill(1, Math.max(start, 0), Math.max(end, 0));
+  return velocity.map((each, frame) => [each, down[frame]]);
 }
 
-/** A piece that grows frame by frame, with what a picture and a player need: notes as [pitch, velocity, start, end). */
+/** A piece that grows frame by frame, and has what a picture and a player need. */
 export class Piece {
   constructor(beats = null) {
     Object.assign(this, { fps: FPS, frames: 0, prime: 0, notes: [], pedal: [], beats });
@@ -75,7 +75,7 @@ export class Piece {
   }
 
   /** Add a frame: velocities (88), 0 where a pitch is silent, and whether the pedal is down. */
-  add(velocity, pedalDown) {
+  add([velocity, pedalDown]) {
     for (let column = 0; column < N_PITCHES; column++) {
       const pitch = column + LOWEST_PITCH;
       const note = this.sounding.get(pitch);
@@ -104,15 +104,10 @@ export class Piece {
   }
 }
 
-/** Return the frames of an opening as [velocities (88), whether the pedal is down]. */
-export function framesOf({ frames, velocity, pedal }) {
-  return Array.from({ length: frames }, (_, frame) => [velocity.subarray(frame * N_PITCHES, (frame + 1) * N_PITCHES), pedal[frame]]);
-}
-
 /** Return a piece of some frames. */
 export function pieceOf(frames, beats = null) {
   const piece = new Piece(beats);
-  for (const frame of frames) piece.add(...frame);
+  for (const frame of frames) piece.add(frame);
   return piece;
 }
 

@@ -5,9 +5,8 @@ const LOOK_AHEAD = 0.25; // seconds that are handed to the synthesiser in advanc
 const TICK = 50; // milliseconds between two looks at the piece
 const SUSTAIN = 64;
 
-/** Start the synthesiser with a sound font; must follow a click, since browsers keep pages silent until then. */
-export async function makePiano(soundFont) {
-  const context = new AudioContext();
+/** Start the synthesiser with a sound font. */
+export async function makePiano(context, soundFont) {
   await context.audioWorklet.addModule("spessasynth_processor.min.js");
   const synth = new WorkletSynthesizer(context);
   await synth.soundBankManager.addSoundBank(soundFont, "piano");

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import midi from "@tonejs/midi";
-import { LOWEST_PITCH, N_PITCHES, Piece, frameOf, midiBytes, readOpening, sampleNotes } from "../src/music.js";
+import { LOWEST_PITCH, N_PITCHES, frameOf, framesOf, midiBytes, pieceOf, readOpening } from "../src/music.js";
 
 const columnOf = (pitch) => pitch - LOWEST_PITCH;
-const at = (velocity, frame, pitch) => velocity[frame * N_PITCHES + columnOf(pitch)];
+const at = (frames, frame, pitch) => frames[frame][0][columnOf(pitch)];
 
 function fileOf({ notes, pedal = [], bpm = 120, channel = 0 }) {
   const file = new midi.Midi();
@@ -22,19 +22,20 @@ test("times are rounded half up to frames", () => {
 });
 
 test("a note that is struck again ends one frame before, and a pitch sounds as long as any of its notes", () => {
-  const notes = [{ pitch: 60, velocity: 50, start: 0, end: 6 }, { pitch: 60, velocity: 70, start: 3, end: 5 }];
-  const velocity = sampleNotes(notes, 7);
-  assert.deepEqual([0, 1, 2, 3, 4, 5, 6].map((frame) => at(velocity, frame, 60)), [50, 50, 0, 70, 70, 70, 0]);
+  const sampled = (...notes) => framesOf({ frames: 7, notes, pedal: [] }).map(([velocity]) => velocity[columnOf(60)]);
+  assert.deepEqual(sampled([60, 50, 0, 6], [60, 70, 3, 5]), [50, 50, 0, 70, 70, 70, 0]);
+  assert.deepEqual(sampled([60, 70, 3, 5], [60, 50, 0, 3], [61, 90, 2, 7]), [50, 50, 0, 70, 70, 0, 0]); // it touches
+  assert.deepEqual(sampled([60, 50, 2, 2], [60, 70, 3, 3], [60, 90, 5, 99]), [0, 0, 50, 70, 0, 90, 90]); // a frame at least
 });
 
 test("an opening is counted from the first note, in the tempo of the file", () => {
   const bytes = fileOf({ bpm: 60, notes: [[64, 90, 3, 1.5], [40, 20, 13.5, 0.1]], pedal: [[3, 64], [4.5, 63]] });
   const opening = readOpening(bytes, 2);
   assert.equal(opening.frames, 40); // two beats of a second
-  assert.equal(at(opening.velocity, 29, 64), 90);
-  assert.equal(at(opening.velocity, 30, 64), 0);
-  assert.equal(opening.velocity.filter(Boolean).length, 30);
-  assert.deepEqual([...opening.pedal.slice(28, 32)], [1, 1, 0, 0]);
+  const frames = framesOf(opening);
+  assert.deepEqual([29, 30].map((frame) => at(frames, frame, 64)), [90, 0]);
+  assert.equal(frames.flatMap(([velocity]) => [...velocity]).filter(Boolean).length, 30);
+  assert.deepEqual(frames.slice(28, 32).map(([, pedal]) => pedal), [1, 1, 0, 0]);
 });
 
 test("bad input gets one sentence", () => {
@@ -46,17 +47,14 @@ test("bad input gets one sentence", () => {
 });
 
 test("a piece that grew frame by frame comes back from its MIDI file", () => {
-  const piece = new Piece();
   const frames = [[60, 50], [60, 50], [60, 0], [60, 90], [64, 30], [64, 30]];
   const pedal = [0, 1, 1, 0, 0, 1];
-  frames.forEach(([pitch, velocity], frame) => {
-    piece.add(Uint8Array.from({ length: N_PITCHES }, (_, column) => (column === columnOf(pitch) ? velocity : 0)), pedal[frame]);
-  });
+  const piece = pieceOf(frames.map(([pitch, velocity], frame) =>
+    [Array.from({ length: N_PITCHES }, (_, column) => (column === columnOf(pitch) ? velocity : 0)), pedal[frame]]));
   assert.deepEqual(piece.notes, [[60, 50, 0, 2], [60, 90, 3, 4], [64, 30, 4, 6]]);
   assert.deepEqual(piece.pedal, [[1, 3], [5, 6]]);
   assert.deepEqual(piece.actions(3), { notes: [[60, 90]], pedal: false });
-  const back = readOpening(midiBytes(piece), 0.6); // 6 frames at 120 quarter notes per minute
-  assert.equal(back.frames, 6);
-  assert.deepEqual(frames.map(([pitch], frame) => at(back.velocity, frame, pitch)), [50, 50, 0, 90, 30, 30]);
-  assert.deepEqual([...back.pedal], pedal);
+  const back = framesOf(readOpening(midiBytes(piece), 0.6)); // 6 frames at 120 quarter notes per minute
+  assert.deepEqual(frames.map(([pitch], frame) => at(back, frame, pitch)), [50, 50, 0, 90, 30, 30]);
+  assert.deepEqual(back.map(([, down]) => down), pedal);
 });
