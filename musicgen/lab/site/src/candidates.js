@@ -17,7 +17,7 @@ export async function openGraphs(files, names) {
 }
 
 export class Candidates {
-  /** Start with one candidate that has heard nothing. `states` describes what the graphs remember; `label` is the composer's. */
+  /** Start with one candidate that has heard nothing. `states` is what the graphs remember, `label` the composer. */
   constructor(graphs, states, label, random) {
     Object.assign(this, { graphs, label, random, n: 1, hidden: [[]], prime: null });
     // What the graphs get and give, by name. They are wired together by these names.
@@ -39,7 +39,7 @@ export class Candidates {
     return found;
   }
 
-  /** Run a graph with what it drew as the next guess, until that no longer changes. Each pass settles one more pitch. */
+  /** Run a graph with what it drew as the next guess, until that does not change. Each pass settles one more pitch. */
   async settle(name, inputs, guess) {
     this.tensors.gain = filled(0, this.n, N_PITCHES); // the first pass replaces it
     for (let pass = 1; ; pass++) {

@@ -1,6 +1,8 @@
 // The page: choose an opening, set how it goes on, compose, listen and save.
 import { proxy, transfer, wrap } from "comlink";
-import { fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt, themeColours } from "../player/canvas.js";
+import {
+  fit, paintKeyboard, paintRoll, paintSounding, pitchRange, scales, soundingAt, themeColours,
+} from "../player/canvas.js";
 import keyboard from "../player/keyboard.js";
 import { fetchFiles } from "./files.js";
 import { listenToMidi } from "./midi_in.js";
@@ -10,7 +12,7 @@ import { Playback, makePiano } from "./piano.js";
 const VISIBLE = 20; // seconds of the roll that are shown at once
 const byId = (id) => document.getElementById(id);
 const site = await (await fetch("site.json")).json();
-const page = { opening: null, piece: null, playback: null, audio: null, piano: null, composer: null, isComposing: false };
+const page = { opening: null, piece: null, playback: null, audio: null, piano: null, composer: null };
 
 // --- messages -------------------------------------------------------------------------------------------------------
 function tell(text, isError = false) {
@@ -65,7 +67,8 @@ function usePlayed(recorded) {
   const played = recorded.filter(([pitch]) => onPiano(pitch));
   if (!played.length) throw new Error("Nothing has been played yet.");
   const first = Math.min(...played.map((note) => note[2]));
-  const notes = played.map(([pitch, velocity, start, end]) => [pitch, velocity, frameOf(start - first), frameOf(end - first)]);
+  const frameAt = (seconds) => frameOf(seconds - first);
+  const notes = played.map(([pitch, velocity, start, end]) => [pitch, velocity, frameAt(start), frameAt(end)]);
   const frames = Math.max(...notes.map(([, , start, end]) => Math.max(end, start + 1)));
   byId("file").value = "";
   choose({ frames, notes, pedal: [] }, "what you played");
@@ -73,7 +76,8 @@ function usePlayed(recorded) {
 
 function showKeyboard() {
   const values = { notes: [], seconds: 12 };
-  const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {} };
+  const set = (name, value) => { values[name] = value; };
+  const model = { get: (name) => values[name], set, save_changes() {}, on() {} };
   keyboard.render({ model, el: byId("keyboard-input") });
   byId("use-played").onclick = safely(() => usePlayed(values.notes));
 }
@@ -115,10 +119,11 @@ const compose = safely(async (event) => {
   byId("keys").scrollIntoView({ block: "nearest" }); // on a phone the piece lies below
   play();
   const started = performance.now();
+  const send = (frames, beats) => extend(piece, frames, beats, started);
   try {
-    await page.composer.compose(page.opening, settings, proxy((frames, beats) => extend(piece, frames, beats, started)));
+    await page.composer.compose(page.opening, settings, proxy(send));
     const seconds = (piece.frames / piece.fps).toFixed(0);
-    if (!piece.isComplete) tell(`The piece of ${seconds} s is complete. Change the seed and press Compose for another one.`);
+    if (!piece.isComplete) tell(`The piece of ${seconds} s is complete. For another one, change the seed.`);
   } finally {
     if (page.piece === piece) stop();
   }
@@ -184,11 +189,13 @@ function draw() {
   pen.fillStyle = colours.now;
   pen.fillRect(scale.x(seconds) - 1, 0, 2, scale.bottom);
   paintKeyboard(...fit(byId("keys")), new Set(sounding.map((note) => note[0])), colours);
-  byId("roll").setAttribute("aria-label", `piano roll: ${piece.notes.length} notes in ${(piece.frames / piece.fps).toFixed(0)} seconds`);
+  const length = (piece.frames / piece.fps).toFixed(0);
+  byId("roll").setAttribute("aria-label", `piano roll: ${piece.notes.length} notes in ${length} seconds`);
   byId("play").disabled = !playback;
   byId("play").textContent = playback?.isPlaying ? "Pause" : "Play";
   byId("level").value = playback?.isPlaying ? page.piano.level() : 0;
-  if (playback?.isPlaying || page.isComposing) setTimeout(() => requestAnimationFrame(draw), page.isComposing ? 60 : 0); // composing first
+  const pause = page.isComposing ? 60 : 0; // milliseconds: composing comes first
+  if (playback?.isPlaying || page.isComposing) setTimeout(() => requestAnimationFrame(draw), pause);
 }
 
 /** Let a link point at the piece, just before the browser follows it. */
@@ -208,7 +215,8 @@ listOpenings();
 showKeyboard();
 byId("file").onchange = readFile;
 byId("midi-in").onclick = safely(async () => {
-  const names = await listenToMidi((...note) => byId("keyboard-input").dispatchEvent(new CustomEvent("note", { detail: note })));
+  const played = (...note) => byId("keyboard-input").dispatchEvent(new CustomEvent("note", { detail: note }));
+  const names = await listenToMidi(played);
   tell(`${names} plays this keyboard now. Press Record, then play.`);
 });
 byId("settings").onsubmit = compose;

@@ -3,7 +3,8 @@
 /** Call `play(pitch, velocity)` for each note, with velocity 0 for a release; return the names of the keyboards. */
 export async function listenToMidi(play) {
   if (!navigator.requestMIDIAccess) throw new Error("This browser has no access to MIDI keyboards.");
-  const access = await navigator.requestMIDIAccess().catch(() => { throw new Error("Access to MIDI keyboards was refused."); });
+  const refuse = () => { throw new Error("Access to MIDI keyboards was refused."); };
+  const access = await navigator.requestMIDIAccess().catch(refuse);
   const inputs = [...access.inputs.values()];
   if (!inputs.length) throw new Error("No MIDI keyboard is connected.");
   for (const input of inputs) {

@@ -1,6 +1,6 @@
 // Music as data: MIDI files, notes and frames. A frame is 1/20 s; column 0 of a frame is pitch 21.
-// A piece has `frames`, their number, `notes` as [pitch, velocity, start frame, end frame], and `pedal` as [start frame,
-// end frame] for each press. The opening of a file is such a piece, too.
+// A piece has `frames`, their number, `notes` as [pitch, velocity, start frame, end frame], and for each press of the
+// `pedal` [start frame, end frame]. The opening of a file is such a piece, too.
 import midi from "@tonejs/midi";
 
 export const FPS = 20;
@@ -94,7 +94,7 @@ export class Piece {
     this.notes.push(note);
   }
 
-  /** What a piano does in each frame: {notes: [[pitch, velocity or 0 for a release]], pedal: true, false or undefined}. */
+  /** What a piano does in a frame: {notes: [[pitch, velocity or 0 for a release]], pedal: true, false or undefined}. */
   actions(frame) {
     const releases = this.notes.filter((note) => note[3] === frame).map((note) => [note[0], 0]);
     const strikes = this.notes.filter((note) => note[2] === frame).map((note) => [note[0], note[1]]);

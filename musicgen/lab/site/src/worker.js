@@ -47,7 +47,8 @@ async function compose(opening, settings, send) {
     candidates.select(Array(N_CANDIDATES).fill(0));
   }
   while (frames.length < total && run === number) {
-    const drawn = await composeSegment(candidates, frames.length, Math.min(frames.length + SEGMENT, total), beatsOf, settings.temperature);
+    const end = Math.min(frames.length + SEGMENT, total);
+    const drawn = await composeSegment(candidates, frames.length, end, beatsOf, settings.temperature);
     // What is heard cannot be taken back. So one candidate is chosen after each segment, and all go on from it, where
     // musicgen.generation.steering lets several go on until few of them carry most of the weight.
     const chosen = areJudged ? choose(await candidates.odds(), random()) : 0;

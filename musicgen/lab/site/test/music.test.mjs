@@ -12,7 +12,8 @@ function fileOf({ notes, pedal = [], bpm = 120, channel = 0 }) {
   file.header.setTempo(bpm);
   const track = file.addTrack();
   track.channel = channel;
-  notes.forEach(([pitch, velocity, time, duration]) => track.addNote({ midi: pitch, velocity: velocity / 127, time, duration }));
+  notes.forEach(([pitch, velocity, time, duration]) =>
+    track.addNote({ midi: pitch, velocity: velocity / 127, time, duration }));
   pedal.forEach(([time, value]) => track.addCC({ number: 64, value: value / 127, time }));
   return file.toArray();
 }
@@ -25,7 +26,8 @@ test("a note that is struck again ends one frame before, and a pitch sounds as l
   const sampled = (...notes) => framesOf({ frames: 7, notes, pedal: [] }).map(([velocity]) => velocity[columnOf(60)]);
   assert.deepEqual(sampled([60, 50, 0, 6], [60, 70, 3, 5]), [50, 50, 0, 70, 70, 70, 0]);
   assert.deepEqual(sampled([60, 70, 3, 5], [60, 50, 0, 3], [61, 90, 2, 7]), [50, 50, 0, 70, 70, 0, 0]); // it touches
-  assert.deepEqual(sampled([60, 50, 2, 2], [60, 70, 3, 3], [60, 90, 5, 99]), [0, 0, 50, 70, 0, 90, 90]); // a frame at least
+  const short = sampled([60, 50, 2, 2], [60, 70, 3, 3], [60, 90, 5, 99]);
+  assert.deepEqual(short, [0, 0, 50, 70, 0, 90, 90]); // a frame at least
 });
 
 test("an opening is counted from the first note, in the tempo of the file", () => {
