@@ -202,6 +202,9 @@ class OnnxState:
                     self.outputs[node.name] = self._zeros(node)
                     values[node.name] = _value(self.outputs[node.name])
                 self._bindings[name].bind_ortvalue_output(node.name, values[node.name])
+        # Pairs of arrays: an input of the step, and the output that becomes this input.
+        new = {name.removeprefix("next_"): array for name, array in self.outputs.items()}
+        self._carried = [(array, new[name]) for name, array in self.inputs["step"].items() if name in new]
 
     def run(self, graph: str, **inputs: Tensor | None) -> None:
         """Run a graph, and store its results in `outputs`. An input that is None is 0, if the graph has it."""
@@ -215,9 +218,8 @@ class OnnxState:
     def end_step(self) -> None:
         """Copy the new state to the inputs of the next step."""
         self.n_steps += 1
-        for name, array in self.inputs["step"].items():
-            if f"next_{name}" in self.outputs:
-                array[...] = self.outputs[f"next_{name}"]
+        for array, new in self._carried:
+            array[...] = new
 
     def select(self, indices: Tensor) -> "OnnxState":
         """Return a copy of the state with the given rows of the batch, in this order, as `ModelState.select` does."""
