@@ -12,6 +12,7 @@ import numpy as np
 from musicgen.piano_roll import LOWEST_PITCH, N_PITCHES, NOTE_DTYPE, PianoRoll
 
 N_HOME_FEATURES = 15
+N_PITCH_CLASS_FEATURES = 2  # these are the first ones
 KNOWN = -1  # place of the feature that is 1 where the opening is known
 NEIGHBOURHOOD = 3.0  # standard deviation in semitones of "near a pitch"
 SMALLEST_SPREAD = 3.0  # semitones
@@ -118,10 +119,13 @@ def smoothing_like(n_opening: int, n_recent: int) -> float:
 
 
 def corrected_home(opening: np.ndarray, recent: np.ndarray, feedback: float) -> np.ndarray:
-    """Return the home to tell the model, by negative feedback: opening + feedback * (opening - recent).
+    """Return the home to tell the model: its pitch classes with negative feedback, the rest as in the opening.
 
-    If recent music is higher than the opening, the model is told a lower home. Both are profiles, shape (..., K,
+    The features of the pitch classes become opening + feedback * (opening - recent). So a pitch class that has become
+    rarer than it was in the opening is told to be more frequent than it was. Both are profiles, shape (..., K,
     N_HOME_FEATURES); nothing is corrected where one of them is unknown.
     """
     both_known = opening[..., KNOWN:] * recent[..., KNOWN:]  # 1 if both have notes, otherwise 0
-    return opening + (opening - recent) * feedback * both_known
+    correction = (opening - recent) * feedback * both_known
+    pitch_classes = (opening + correction)[..., :N_PITCH_CLASS_FEATURES]
+    return np.concatenate([pitch_classes, opening[..., N_PITCH_CLASS_FEATURES:]], axis=-1)

@@ -13,7 +13,7 @@ from musicgen.generation.repetition import RepetitionPenalty
 from musicgen.generation.steps import Frames, GuidedModel, Known
 from musicgen.home import corrected_home, home_features, smoothing_like
 from musicgen.model.attention_lstm import ModelState
-from musicgen.piano_roll import N_PITCHES, PianoRoll
+from musicgen.piano_roll import LOWEST_PITCH, N_PITCHES, PianoRoll
 
 CHUNK_FRAMES = 512  # of a prime per call of the model
 RECENT_SECONDS = 30  # at most, of music that is compared with home
@@ -182,6 +182,16 @@ class Continuation:
         hidden = torch.cat(self.hidden, dim=1)
         self.hidden = []
         return hidden
+
+    def mean_pitch(self, start: int, end: int) -> np.ndarray:
+        """Return the mean pitch of the notes that begin in some frames, shape (B,): NaN where none does."""
+        active = self.velocity[:, start:end] > 0  # (B, T, K)
+        before = self.velocity[:, start - 1 : start] > 0 if start else np.zeros_like(active[:, :1])
+        onsets = active & ~np.concatenate([before, active[:, :-1]], axis=1)
+        counts = onsets.sum(axis=1)  # (B, K)
+        n_notes = counts.sum(axis=1)  # (B,)
+        total = counts @ np.arange(LOWEST_PITCH, LOWEST_PITCH + N_PITCHES)
+        return np.where(n_notes > 0, total / np.maximum(n_notes, 1), np.nan)
 
     def correct_home(self, feedback: float) -> None:
         """Correct the home that the model is told, by negative feedback; see `corrected_home`.

@@ -45,9 +45,10 @@ class GenerationConfig(Settings):
     rubato: float = setting("How much the tempo of the beats varies; 0 is a metronome.", 0.05, 0, 0.2)
     beat: bool = setting("Play to a beat: the prime's own, or the one that the model finds in it.", True)
     home: bool = setting("Stay near the opening's key, register and texture, if the model knows home.", True)
-    feedback: float = setting("How firmly music that drifts away from home is pulled back.", 2.0, 0, 4, usual=(0, 4))
+    feedback: float = setting("How firmly music is led back to the opening's key.", 1.0, 0, 4, usual=(0, 4))
     candidates: int = setting("Continuations that play at once; those that sound human go on.", 4, 1, 64, usual=(1, 8))
-    strength: float = setting("How strictly candidates are chosen; 0 is by chance.", 1.0, 0, 10, usual=(0, 2))
+    strength: float = setting("How strictly candidates must sound human; 0: not at all.", 1.0, 0, 10, usual=(0, 2))
+    register: float = setting("How strictly candidates must keep the register; 0: not at all.", 1.0, 0, 100, usual=(0, 4))
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
 
 
@@ -202,7 +203,7 @@ def continue_rolls(
             add_frame(pieces, guided, config, random)
             if n_new % round(SEGMENT_SECONDS * pieces.fps) == 0:
                 if steering:
-                    steer(pieces, steering, n_new, trace)
+                    steer(pieces, steering, n_new, config.register if config.home else 0.0, trace)
                 pieces.correct_home(config.feedback)
             if callback and callback(n_new):
                 break

@@ -5,13 +5,18 @@ music. When few of them carry most of the weight, they are resampled: the heavy 
 model remembers, and the light ones are dropped. If the probe were right and the strength 1, the result would be
 distributed as real music.
 
+Candidates that leave the register in which a pianist would play lose weight, too: the model wanders more than a
+pianist does, which the probe cannot tell, because it knows no distances.
+
 References
 ----------
 .. [1] Doucet, de Freitas and Gordon, "Sequential Monte Carlo Methods in Practice", 2001.
 """
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +25,11 @@ from musicgen.model.probe import Probe, hidden_statistics
 
 SEGMENT_SECONDS = 2.0
 MIN_EFFECTIVE = 0.75  # share of the candidates; below it they are resampled
+REGISTER_SECONDS = 4.0  # of recent music, of which the mean pitch is compared with `expected_pitch`
+# Of pianists, in the training split: see benchmarks/registers.py.
+USUAL_PITCH = 64.5  # mean pitch after the first half minute
+MOVING_SECONDS = 10.0  # in this time a piece has gone two thirds of the way from its opening's register to the usual one
+LEAST_SHARE = 0.25
 
 
 class SteeringStep(NamedTuple):
@@ -81,16 +91,27 @@ class Steering:
         self.log_weights = torch.zeros(len(prime), n_candidates)
         self.steps: list[SteeringStep] = []
 
-    def weigh(self, frame: int, hidden: Tensor) -> Tensor | None:
-        """Weight all candidates by their new hidden states (P * C, T, H), and resample pieces with few heavy ones.
+    def weigh(self, frame: int, hidden: Tensor, penalty: Tensor | float = 0.0) -> Tensor | None:
+        """Weight all candidates, and resample pieces with few heavy ones.
+
+        Parameters
+        ----------
+        frame : int
+            Number of new frames so far.
+        hidden : Tensor, shape (P * C, T, H)
+            The hidden states of the new frames.
+        penalty : Tensor, shape (P * C,), or float
+            To subtract from the logarithm of each weight.
 
         Returns
         -------
         Tensor of int, shape (P * C,), or None
             The row that each row goes on from; None if nothing is resampled.
         """
-        logits = self.probe(hidden_statistics(hidden), self.prime).cpu().unflatten(0, (-1, self.n_candidates))  # (P, C)
-        self.log_weights = self.log_weights - self.strength * logits
+        logits = self.probe(hidden_statistics(hidden), self.prime).cpu()  # (P * C,)
+        change = -self.strength * logits - penalty
+        logits, change = (x.unflatten(0, (-1, self.n_candidates)) for x in (logits, change))  # (P, C)
+        self.log_weights = self.log_weights + change
         weights = self.log_weights.softmax(dim=-1)
         ancestors = torch.arange(self.n_candidates).repeat(len(weights), 1)  # (P, C)
         few = effective_number(weights) < MIN_EFFECTIVE * self.n_candidates  # (P,)
@@ -118,9 +139,25 @@ def start_steering(pieces: Continuation, probe: Probe, n_candidates: int, streng
     return Steering(probe, prime, n_candidates, strength, seed)
 
 
-def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[SteeringTrace] | None) -> None:
-    """Weight each piece's candidates by their music since the last call, and resample them if needed."""
-    rows = steering.weigh(n_new, pieces.take_hidden())
+def steer(
+    pieces: Continuation, steering: Steering, n_new: int, register: float, trace: list[SteeringTrace] | None
+) -> None:
+    """Weight each piece's candidates by their music since the last call, and resample them if needed.
+
+    Parameters
+    ----------
+    pieces : Continuation
+    steering : Steering
+    n_new : int
+        Number of new frames so far.
+    register : float
+        The penalty, in nats, of a candidate that lies an octave too high or too low; two octaves cost four times as
+        much.
+    trace : list of SteeringTrace, optional
+        Receives a record.
+    """
+    penalty = register * torch.from_numpy(octaves_too_high(pieces)) ** 2  # (P * C,)
+    rows = steering.weigh(n_new, pieces.take_hidden(), penalty)
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]
         played = slice(steering.n_candidates), slice(pieces.n_known)  # of the first piece
@@ -129,6 +166,24 @@ def steer(pieces: Continuation, steering: Steering, n_new: int, trace: list[Stee
         trace.append(SteeringTrace(n_new, logits[0], weights[0], ancestors[0], velocity, pedal))
     if rows is not None:
         pieces.select(rows)
+
+
+def octaves_too_high(pieces: Continuation) -> np.ndarray:
+    """Return how far each piece's recent music lies above `expected_pitch`, shape (B,): 0 where nothing is known."""
+    prime = pieces.mean_pitch(pieces.n_silent, pieces.n_prime)
+    first = max(pieces.n_prime, pieces.n_known - round(REGISTER_SECONDS * pieces.fps))
+    recent = pieces.mean_pitch(first, pieces.n_known)
+    seconds = (pieces.n_known - pieces.n_prime) / pieces.fps
+    return np.nan_to_num((recent - expected_pitch(prime, seconds)) / 12).astype(np.float32)
+
+
+def expected_pitch(prime: np.ndarray, seconds: float) -> np.ndarray:
+    """Return the mean pitch that pianists have some seconds after a prime, given that of the prime.
+
+    Openings differ more than what follows: later the mean pitch depends on the prime's only by a quarter.
+    """
+    share = max(LEAST_SHARE, math.exp(-seconds / MOVING_SECONDS))
+    return USUAL_PITCH + share * (prime - USUAL_PITCH)
 
 
 def effective_number(weights: Tensor) -> Tensor:

@@ -164,14 +164,15 @@ def pieces_after(prime, frames):
     return pieces
 
 
-def test_the_further_music_has_drifted_the_more_home_pulls_the_other_way():
+def test_the_further_the_pitch_classes_have_drifted_the_more_home_pulls_the_other_way():
     home = home_features(PRIME)
     pieces = pieces_after(PRIME, [81 + t % 12 for t in range(700)])
     pieces.correct_home(0.5)
     n_recent = 600  # one note per frame
     recent = PianoRoll(pieces.velocity[0, -n_recent:], pedal=np.zeros(n_recent, bool))
     profile = home_features(recent, smoothing=0.5 * n_recent / PRIME.n_notes)  # in proportion to the notes
-    assert pieces.home[0] == pytest.approx(home + 0.5 * (home - profile))
+    assert pieces.home[0, :, :2] == pytest.approx((home + 0.5 * (home - profile))[:, :2])
+    assert (pieces.home[0, :, 2:] == home[:, 2:]).all()
 
 
 def test_home_is_compared_with_the_music_after_the_prime_or_with_four_seconds():
@@ -180,11 +181,11 @@ def test_home_is_compared_with_the_music_after_the_prime_or_with_four_seconds():
     pieces = pieces_after(prime, [99, 100] * 50)
     pieces.correct_home(1.0)
     high = home_features(PianoRoll(pieces.velocity[0, -100:], pedal=np.zeros(100, bool)), 0.5 * 100 / prime.n_notes)
-    assert pieces.home[0] == pytest.approx(2 * home_features(prime) - high)
+    assert pieces.home[0, :, :2] == pytest.approx((2 * home_features(prime) - high)[:, :2])
     pieces = pieces_after(prime, [99, 100] * 10)
     pieces.correct_home(1.0)
     mixed = home_features(PianoRoll(pieces.velocity[0, -80:], pedal=np.zeros(80, bool)), 0.5 * 80 / prime.n_notes)
-    assert pieces.home[0] == pytest.approx(2 * home_features(prime) - mixed)
+    assert pieces.home[0, :, :2] == pytest.approx((2 * home_features(prime) - mixed)[:, :2])
 
 
 def test_feedback_tells_nothing_of_pitch_classes_that_neither_the_opening_nor_the_music_has():

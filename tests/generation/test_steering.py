@@ -6,7 +6,7 @@ import torch
 
 from musicgen.generation import GenerationConfig, generate
 from musicgen.generation.generate import continue_rolls
-from musicgen.generation.steering import Steering, effective_number, systematic_resampling
+from musicgen.generation.steering import Steering, effective_number, expected_pitch, systematic_resampling
 from musicgen.model.probe import Probe, hidden_statistics
 from musicgen.piano_roll import PianoRoll
 
@@ -57,6 +57,36 @@ def test_weights_add_up_until_the_candidates_are_resampled():
     assert steering.steps[-1].weights[0, 1] == pytest.approx(np.exp(2.4) / (1 + np.exp(2.4)))
     steering.weigh(120, hidden)  # the two were alike again after they were resampled
     assert steering.steps[-1].weights[0, 1] == pytest.approx(np.exp(0.6) / (1 + np.exp(0.6)))
+
+
+def test_a_candidate_that_leaves_the_register_loses_weight():
+    steering = Steering(Probe(hidden_size=1), torch.zeros(1, 2), n_candidates=3, strength=1.0, seed=0)
+    steering.weigh(40, torch.zeros(3, 1, 1), penalty=torch.tensor([0.0, 1.5, 40.0]))
+    weights = torch.tensor([1.0, np.exp(-1.5), 0.0], dtype=torch.float32)
+    torch.testing.assert_close(steering.steps[-1].weights[0], weights / weights.sum(), atol=1e-6, rtol=0)
+
+
+def test_pianists_move_from_the_register_of_the_opening_towards_the_middle():
+    low, high = 40.0, 80.0
+    for prime in (low, high):
+        expected = [expected_pitch(prime, seconds) for seconds in (0, 5, 12, 60, 600)]
+        distances = [abs(pitch - 64.5) for pitch in expected]
+        assert expected[0] == prime
+        assert distances == sorted(distances, reverse=True)
+        assert distances[-1] == distances[-2] == abs(prime - 64.5) / 4
+
+
+def test_a_strict_register_keeps_the_music_near_it(model):
+    primes = [prime_of(seed) for seed in range(3)]
+
+    def distance(register):
+        config = GenerationConfig(candidates=8, strength=0.0, register=register)
+        rolls = continue_rolls(model, primes, 160, config, [0] * 3)
+        pitches = [roll[-80:].notes["pitch"].mean() for roll in rolls]
+        usual = [expected_pitch(prime.notes["pitch"].mean(), 8) for prime in primes]
+        return np.abs(np.subtract(pitches, usual)).mean()
+
+    assert distance(100.0) < distance(0.0) - 1
 
 
 def test_one_candidate_is_plain_sampling_and_so_are_many_without_a_probe(model, tiny_model):
