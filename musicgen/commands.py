@@ -397,6 +397,7 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
     no_probe = "" if config.probe else "the model has no probe to choose by"
     single = "with --ending each middle has a single candidate" if args.ending else no_probe
     no_home = "" if config.home else "the model knows no home"
+    switched_off = "" if vars(args).get("home", True) else "--no-home switches it off"
     no_style = "" if style else "it needs --composer, and a model that knows this composer"
     return {
         "guidance_scale": no_style,
@@ -404,8 +405,9 @@ def without_effect(args: Namespace, model, style: str | None, prime: PianoRoll |
         "pedal": no_pedal,
         "candidates": single,
         "strength": single,
+        "register": single or switched_off,
         "home": no_home,
-        "feedback": no_home or ("" if vars(args).get("home", True) else "--no-home switches it off"),
+        "feedback": no_home or switched_off,
         "beats_per_bar": "" if bpm else "it needs --bpm",
         "bpm": "" if config.beats or not bpm else "the model knows no beats",
         "only_new": "" if prime or not args.only_new else "there is no opening to leave out",
