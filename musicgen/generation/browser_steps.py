@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from musicgen.generation import sampling
 from musicgen.generation.generate import GenerationConfig
 from musicgen.generation.repetition import WINDOW, RepetitionPenalty
+from musicgen.generation.steering import penalty_of_pitch
 from musicgen.generation.steps import PitchPass, VelocityPass
 from musicgen.home import SMOOTHING, Excerpt, corrected_home, count, profile, smoothing_like
 from musicgen.model import AttentionLSTM
@@ -192,14 +193,16 @@ class VelocityDraw(nn.Module):
 
 
 class ProbePass(nn.Module):
-    """Tells how likely a candidate is a model's own music; see `Steering.weigh`."""
+    """Tells how likely a candidate is a model's own music, and whether it keeps the register; see `steer`."""
 
     def __init__(self, model: AttentionLSTM):
         super().__init__()
         self.probe = model.probe
 
-    def forward(self, hidden: Tensor, prime: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-odds of "generated", shape (1,), and the `hidden_statistics`, shape (1, 2 H).
+    def forward(
+        self, hidden: Tensor, prime: Tensor, recent_pitch: Tensor, prime_pitch: Tensor, seconds: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the weight, shape (1,), and the `hidden_statistics`, shape (1, 2 H).
 
         Parameters
         ----------
@@ -207,6 +210,10 @@ class ProbePass(nn.Module):
             The hidden states of some frames.
         prime : Tensor, shape (1, 2 H)
             The statistics of the prime.
+        recent_pitch, prime_pitch, seconds : Tensor, shape (1,)
+            See `penalty_of_pitch`.
         """
         statistics = hidden_statistics(hidden[None])
-        return self.probe(statistics, prime), statistics
+        logit = self.probe(statistics, prime)
+        penalty = penalty_of_pitch(recent_pitch.numpy(), prime_pitch.numpy(), seconds.numpy(), DEFAULTS.register)
+        return logit * -DEFAULTS.strength - torch.from_numpy(penalty), statistics

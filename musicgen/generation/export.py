@@ -200,7 +200,8 @@ def _cells(model: AttentionLSTM, *names: str) -> dict[str, Tensor]:
 def _probe(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
     hidden = torch.rand(40, model.config.n_layers * model.config.hidden_size)
     inputs = {"hidden": hidden, "prime": torch.zeros(1, 2 * hidden.shape[1])}
-    return ProbePass(model), inputs, ["logit", "statistics"]
+    inputs |= {name: torch.rand(1) for name in ("recent_pitch", "prime_pitch", "seconds")}
+    return ProbePass(model), inputs, ["log_weight", "statistics"]
 
 
 def _known(model: AttentionLSTM) -> Known:

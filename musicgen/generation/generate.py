@@ -31,7 +31,7 @@ class GenerationConfig(Settings):
     """Configuration of `generate`."""
 
     seconds: float = setting("Length of the whole piece, including the prime.", 60.0, 0.1, 3600, usual=(5, 120))
-    temperature: float = setting("Below 1: likelier pitches, but as many onsets.", 0.85, 0.1, 10, usual=(0.7, 1.2))
+    temperature: float = setting("Below 1: likelier pitches, but as many onsets.", 0.88, 0.1, 10, usual=(0.7, 1.2))
     onset_temperature: float = setting("Below 1: onsets at likelier times, as many.", 1.0, 0.1, 10, usual=(0.6, 1.2))
     release_temperature: float = setting("Below 1: note lengths vary less.", 1.0, 0.01, 10, usual=(0.8, 1.2))
     pedal_temperature: float = setting("Above 1: the pedal changes more often.", 1.1, 0.1, 10, usual=(0.8, 1.2))
@@ -48,7 +48,7 @@ class GenerationConfig(Settings):
     feedback: float = setting("How firmly music is led back to the opening's key.", 1.0, 0, 4, usual=(0, 4))
     candidates: int = setting("Continuations that play at once; those that sound human go on.", 4, 1, 64, usual=(1, 8))
     strength: float = setting("How strictly candidates must sound human; 0: not at all.", 1.0, 0, 10, usual=(0, 2))
-    register: float = setting("How strictly candidates must keep the register; 0: not at all.", 1.0, 0, 100, usual=(0, 4))
+    register: float = setting("How strictly candidates must keep the register; 0: not at all.", 3.0, 0, 100, usual=(0, 4))
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)
 
 

@@ -13,7 +13,6 @@ References
 .. [1] Doucet, de Freitas and Gordon, "Sequential Monte Carlo Methods in Practice", 2001.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -151,12 +150,11 @@ def steer(
     n_new : int
         Number of new frames so far.
     register : float
-        The penalty, in nats, of a candidate that lies an octave too high or too low; two octaves cost four times as
-        much.
+        See `register_penalty`.
     trace : list of SteeringTrace, optional
         Receives a record.
     """
-    penalty = register * torch.from_numpy(octaves_too_high(pieces)) ** 2  # (P * C,)
+    penalty = torch.from_numpy(register_penalty(pieces, register))  # (P * C,)
     rows = steering.weigh(n_new, pieces.take_hidden(), penalty)
     if trace is not None:
         _, logits, weights, ancestors = steering.steps[-1]
@@ -168,13 +166,25 @@ def steer(
         pieces.select(rows)
 
 
-def octaves_too_high(pieces: Continuation) -> np.ndarray:
-    """Return how far each piece's recent music lies above `expected_pitch`, shape (B,): 0 where nothing is known."""
+def register_penalty(pieces: Continuation, register: float) -> np.ndarray:
+    """Return the penalty of each piece for the register of its recent music, shape (B,): see `penalty_of_pitch`.
+
+    It is 0 where the prime or the recent music has no onsets.
+    """
     prime = pieces.mean_pitch(pieces.n_silent, pieces.n_prime)
     first = max(pieces.n_prime, pieces.n_known - round(REGISTER_SECONDS * pieces.fps))
     recent = pieces.mean_pitch(first, pieces.n_known)
     seconds = (pieces.n_known - pieces.n_prime) / pieces.fps
-    return np.nan_to_num((recent - expected_pitch(prime, seconds)) / 12).astype(np.float32)
+    return np.nan_to_num(penalty_of_pitch(recent, prime, seconds, register)).astype(np.float32)
+
+
+def penalty_of_pitch(recent: np.ndarray, prime: np.ndarray, seconds: float, register: float) -> np.ndarray:
+    """Return the penalty, in nats, for the mean pitch of recent music: `register` for an octave, four times for two.
+
+    The distance is from the `expected_pitch`, some seconds after a prime of a given mean pitch.
+    """
+    octaves = (recent - expected_pitch(prime, seconds)) / 12
+    return octaves**2 * register
 
 
 def expected_pitch(prime: np.ndarray, seconds: float) -> np.ndarray:
@@ -182,8 +192,8 @@ def expected_pitch(prime: np.ndarray, seconds: float) -> np.ndarray:
 
     Openings differ more than what follows: later the mean pitch depends on the prime's only by a quarter.
     """
-    share = max(LEAST_SHARE, math.exp(-seconds / MOVING_SECONDS))
-    return USUAL_PITCH + share * (prime - USUAL_PITCH)
+    share = np.maximum(np.exp(-seconds / MOVING_SECONDS), LEAST_SHARE)
+    return (prime - USUAL_PITCH) * share + USUAL_PITCH
 
 
 def effective_number(weights: Tensor) -> Tensor:

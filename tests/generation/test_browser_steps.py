@@ -10,6 +10,7 @@ from musicgen.generation.browser_steps import History, HomePass, PitchDraw, Prob
 from musicgen.generation.engines import TorchEngine, graph_paths
 from musicgen.generation.generate import sample_pitches, sample_velocities, start_pieces
 from musicgen.generation.repetition import RepetitionPenalty
+from musicgen.generation.steering import penalty_of_pitch
 from musicgen.generation.steps import GuidedModel, named_tensors
 from musicgen.home import Excerpt, home_features
 from musicgen.model.heads import N_CHOICES
@@ -23,7 +24,7 @@ GRAPHS = {
     "repetition": (RepetitionPass, ["penalty", "history"]),
     "draw_pitches": (PitchDraw, ["drawn", "pedal", "next_gain", "conditioned"]),
     "draw_velocities": (VelocityDraw, ["drawn"]),
-    "probe": (ProbePass, ["logit", "statistics"]),
+    "probe": (ProbePass, ["log_weight", "statistics"]),
 }
 
 
@@ -161,10 +162,17 @@ def test_a_browser_corrects_the_home_as_a_continuation_does(run, model):
 
 
 @torch.inference_mode()
-def test_a_browser_judges_candidates_as_the_probe_does(run, model):
+def test_a_browser_weighs_candidates_as_steering_does(run, model):
     random = torch.Generator().manual_seed(2)
     prime, hidden = (torch.randn(n, model.probe.weight.numel() // 4, generator=random) for n in (30, 40))
-    statistics = run("probe", hidden=prime, prime=torch.zeros(1, model.probe.weight.numel() // 2))["statistics"]
-    torch.testing.assert_close(statistics, hidden_statistics(prime[None]), rtol=0, atol=1e-5)
-    expected = model.probe(hidden_statistics(hidden[None]), hidden_statistics(prime[None]))
-    torch.testing.assert_close(run("probe", hidden=hidden, prime=statistics)["logit"], expected, rtol=1e-4, atol=1e-4)
+    unknown = dict.fromkeys(("recent_pitch", "prime_pitch", "seconds"), torch.zeros(1))
+    found = run("probe", hidden=prime, prime=torch.zeros(1, model.probe.weight.numel() // 2), **unknown)
+    torch.testing.assert_close(found["statistics"], hidden_statistics(prime[None]), rtol=0, atol=1e-5)
+
+    logit = model.probe(hidden_statistics(hidden[None]), hidden_statistics(prime[None]))
+    register = {"recent_pitch": 80.0, "prime_pitch": 55.0, "seconds": 4.0}
+    penalty = penalty_of_pitch(80.0, 55.0, 4.0, CONFIG.register)
+    register = {name: torch.tensor([value]) for name, value in register.items()}
+    weights = run("probe", hidden=hidden, prime=found["statistics"], **register)
+    expected = -CONFIG.strength * logit - penalty
+    torch.testing.assert_close(weights["log_weight"], expected.float(), rtol=1e-4, atol=1e-4)

@@ -122,21 +122,28 @@ export class Candidates {
   /** Remember the hidden states so far as those of the opening. */
   async judgeOpening() {
     const size = 2 * this.hidden[0][0].length;
-    this.prime = (await this.judge(0, filled(0, 1, size))).statistics;
+    this.prime = (await this.judge(0, filled(0, 1, size), [0, 0, 0])).statistics;
   }
 
-  /** Return the odds that each candidate sounds like a pianist since the last judgement. */
-  async odds() {
-    const odds = [];
-    for (let row = 0; row < this.n; row++) odds.push(Math.exp(-(await this.judge(row, this.prime)).logit.data[0]));
-    return odds;
+  /** Return the weight of each candidate: how much it sounds like a pianist since the last judgement.
+   *
+   * `registers` has for each [the mean pitch of recent music, of the opening, and the seconds since the opening].
+   */
+  async weights(registers) {
+    const weights = [];
+    for (let row = 0; row < this.n; row++) {
+      const { log_weight: logWeight } = await this.judge(row, this.prime, registers[row]);
+      weights.push(Math.exp(logWeight.data[0]));
+    }
+    return weights;
   }
 
-  judge(row, prime) {
+  judge(row, prime, register) {
     const frames = this.hidden[row].splice(0);
     const hidden = filled(0, frames.length, frames[0].length);
     frames.forEach((values, frame) => hidden.data.set(values, frame * values.length));
-    return this.run("probe", { hidden, prime });
+    const [recent, opening, seconds] = register.map((value) => tensor([value], 1));
+    return this.run("probe", { hidden, prime, recent_pitch: recent, prime_pitch: opening, seconds });
   }
 }
 

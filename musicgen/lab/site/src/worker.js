@@ -10,6 +10,7 @@ const N_CANDIDATES = 4;
 const SEGMENT = 2 * FPS; // frames until the candidates are judged
 const RECENT = 30 * FPS; // frames that are compared with the opening, at most, of those after it
 const FEWEST = 4 * FPS; // and at least
+const REGISTER = 4 * FPS; // frames of which the mean pitch counts
 let graphs = null;
 let site = null; // what the page knows of the model
 let run = 0; // the number of the present piece; another number stops it
@@ -51,7 +52,8 @@ async function compose(opening, settings, send) {
     const drawn = await composeSegment(candidates, frames.length, end, beatsOf, settings.temperature);
     // What is heard cannot be taken back. So one candidate is chosen after each segment, and all go on from it, where
     // musicgen.generation.steering lets several go on until few of them carry most of the weight.
-    const chosen = areJudged ? choose(await candidates.odds(), random()) : 0;
+    const registers = drawn.map((each) => registerOf([...frames, ...each], opening.frames));
+    const chosen = areJudged ? choose(await candidates.weights(registers), random()) : 0;
     candidates.select(Array(candidates.n).fill(chosen));
     frames.push(...drawn[chosen]);
     await send(drawn[chosen], beats);
@@ -70,5 +72,17 @@ async function composeSegment(candidates, start, end, beatsOf, temperature) {
   }
   return drawn;
 }
+
+/** Return the mean pitch of the last four seconds after the opening, that of the opening, and the time since it. */
+function registerOf(frames, nOpening) {
+  const { notes } = pieceOf(frames);
+  const first = Math.max(nOpening, frames.length - REGISTER);
+  const recent = meanPitch(notes.filter(([, , start]) => start >= first));
+  const opening = meanPitch(notes.filter(([, , start]) => start < nOpening));
+  const known = recent && opening; // nothing is known of silence
+  return known ? [recent, opening, (frames.length - nOpening) / FPS] : [0, 0, 0];
+}
+
+const meanPitch = (notes) => notes.length && notes.reduce((sum, [pitch]) => sum + pitch, 0) / notes.length;
 
 expose({ load, compose, stop });
