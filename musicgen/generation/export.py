@@ -179,7 +179,7 @@ def _draw_pitches(model: AttentionLSTM) -> tuple[nn.Module, dict, list[str]]:
     known = _known(model)._asdict()
     inputs = {name: known[name] for name in ("encoded", "skip", "active", "pedal_history", "pedal_logit")}
     inputs |= _cells(model, "before", "penalty")
-    inputs |= {"temperature": torch.tensor(0.85), "uniform_pedal": torch.rand(N_ROWS)}
+    inputs |= {"temperature": torch.tensor(0.9), "uniform_pedal": torch.rand(N_ROWS)}
     inputs |= _cells(model, "uniform", "gain", "guess")
     return PitchDraw(model), inputs, ["drawn", "pedal", "next_gain", "conditioned"]
 

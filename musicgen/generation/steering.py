@@ -27,7 +27,7 @@ MIN_EFFECTIVE = 0.75  # share of the candidates; below it they are resampled
 REGISTER_SECONDS = 4.0  # of recent music, of which the mean pitch is compared with `expected_pitch`
 # Of pianists, in the training split: see benchmarks/registers.py.
 USUAL_PITCH = 64.5  # mean pitch after the first half minute
-MOVING_SECONDS = 10.0  # in this time a piece has gone two thirds of the way from its opening's register to the usual one
+MOVING_SECONDS = 10.0  # a piece then has gone two thirds of the way from its opening's register to the usual one
 LEAST_SHARE = 0.25
 
 

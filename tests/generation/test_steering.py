@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from musicgen.generation import GenerationConfig, generate
+from musicgen.generation.continuation import Continuation
 from musicgen.generation.generate import continue_rolls
-from musicgen.generation.steering import Steering, effective_number, expected_pitch, systematic_resampling
+from musicgen.generation.steering import (
+    Steering,
+    effective_number,
+    expected_pitch,
+    register_penalty,
+    systematic_resampling,
+)
 from musicgen.model.probe import Probe, hidden_statistics
 from musicgen.piano_roll import PianoRoll
 
@@ -76,17 +83,20 @@ def test_pianists_move_from_the_register_of_the_opening_towards_the_middle():
         assert distances[-1] == distances[-2] == abs(prime - 64.5) / 4
 
 
-def test_a_strict_register_keeps_the_music_near_it(model):
-    primes = [prime_of(seed) for seed in range(3)]
-
-    def distance(register):
-        config = GenerationConfig(candidates=8, strength=0.0, register=register)
-        rolls = continue_rolls(model, primes, 160, config, [0] * 3)
-        pitches = [roll[-80:].notes["pitch"].mean() for roll in rolls]
-        usual = [expected_pitch(prime.notes["pitch"].mean(), 8) for prime in primes]
-        return np.abs(np.subtract(pitches, usual)).mean()
-
-    assert distance(100.0) < distance(0.0) - 1
+def test_the_penalty_grows_with_the_square_of_the_distance_from_where_pianists_would_play():
+    velocity = np.zeros((20, 88), np.uint8)
+    velocity[[0, 5, 9], 64 - 21] = 90  # the usual pitch is between 64 and 65
+    velocity[[2, 7, 12], 65 - 21] = 70
+    prime = PianoRoll(velocity)
+    pieces = Continuation.of_primes([prime] * 4, 100, [None] * 4, [0] * 4, 8.0, has_pedal=False)
+    for t in range(100):
+        frame = np.zeros((4, 88), np.uint8)
+        if t % 3 == 0:
+            frame[0, [64 - 21, 65 - 21]] = 100  # as in the prime
+            frame[1, [70 - 21, 71 - 21]] = 100  # half an octave higher
+            frame[2, [40 - 21, 41 - 21]] = 100  # two octaves lower
+        pieces.append(frame, np.zeros(4))  # the last piece is silent
+    assert register_penalty(pieces, register=2.0) == pytest.approx([0, 0.5, 8, 0])
 
 
 def test_one_candidate_is_plain_sampling_and_so_are_many_without_a_probe(model, tiny_model):

@@ -109,9 +109,15 @@ def test_a_notebook_trains_a_model_further(start, tmp_path):
     assert run.best_nll <= run.history[0]["validation_nll"]
 
 
-@pytest.mark.parametrize(("given", "n_epochs"), [
-    ({"minutes": 2.5}, 100_000), ({"minutes": 0.0}, 10), ({"minutes": 2.5, "n_epochs": 3}, 3), ({}, 10),
-])
+@pytest.mark.parametrize(
+    ("given", "n_epochs"),
+    [
+        ({"minutes": 2.5}, 100_000),
+        ({"minutes": 0.0}, 10),
+        ({"minutes": 2.5, "n_epochs": 3}, 3),
+        ({}, 10),
+    ],
+)
 def test_only_a_time_limit_replaces_the_number_of_epochs(given, n_epochs):
     _, _, recipe, chosen = settings_of_run(given)
     assert (recipe.n_epochs, chosen) == (n_epochs, {})

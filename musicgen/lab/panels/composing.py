@@ -215,7 +215,8 @@ class ComposePanel(Panel):
         openings = [(f"{composer}: {prime.title}", composer) for composer, prime in PRIMES.items()]
         self.composer = Dropdown(options=composers, value="", description="in the style of", **wide)
         self.opening = Dropdown(options=openings, description="opening", **wide)
-        self.temperature = FloatSlider(0.85, min=0.7, max=1.2, step=0.05, description="temperature", **wide)
+        temperature = GenerationConfig().temperature
+        self.temperature = FloatSlider(temperature, min=0.7, max=1.2, step=0.01, description="temperature", **wide)
         self.seconds = IntSlider(20, min=10, max=60, description="seconds", **wide)
         self.seed = IntSlider(0, min=0, max=20, description="seed", **wide)
         self.controls = [self.composer, self.opening, self.temperature, self.seconds, self.seed]
