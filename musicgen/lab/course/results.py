@@ -14,6 +14,7 @@ from musicgen.lab.figures.style import BLUE, ORANGE, Axes, describe, subplots
 # Copies of files in benchmarks/results, so that an installed package has them. `make notebooks` renews them.
 MEASURED = files("musicgen.lab.course") / "measured"
 AUC_OPTIONS = {"split", "seed", "n-per-piece", "composers", "free", "keep", "candidates", "beat", "home"}  # shown
+FORMER = " --temperature 0.85"  # of rows from before there were several candidates, which are shown, too
 CLOSENESS_LABELS = "seconds after the prime", "correlation with the prime's pitch classes"
 HALF_MINUTE_SETTINGS = re.compile(r"--(candidates|feedback|home) (\S+)")
 
@@ -58,8 +59,10 @@ def plot_auc() -> Axes:
 
 
 def _auc_name(row: dict[str, str]) -> str | None:
-    """Name the source of a row of "likeness"; None for a row whose settings differ from the current defaults."""
-    command = row["command"]
+    """Name the source of a row of "likeness"; None for a row of other settings or of an older commit."""
+    command = row["command"].removesuffix(FORMER)
+    if "# at commit" in command:
+        return None
     if row["source"] == "markov":
         return "Markov baseline"
     if "--checkpoint 7d56557" in command:
