@@ -22,6 +22,7 @@ DEFAULT_VELOCITY = 64
 RATE_DECAY = 0.995  # of the sums in `constant_rate`: over about 10 s
 TINY = 1e-9
 LEAST_LOGIT = -80  # the exponential of 80 is still a number with 32 bits
+LEAST_P = 1.8e-35  # its probability
 
 
 def guide(logits: ndarray, scale: float) -> ndarray:
@@ -38,13 +39,13 @@ def guide(logits: ndarray, scale: float) -> ndarray:
 
 
 def sigmoid(logits: ndarray) -> ndarray:
-    """Return the probabilities of logits, at least 1.8e-35, which avoids an overflow."""
+    """Return the probabilities of logits, at least `LEAST_P`, which avoids an overflow."""
     return 1 / (1 + np.exp(-np.maximum(logits, LEAST_LOGIT)))
 
 
 def logit(p: ndarray) -> ndarray:
     """Return the logits of probabilities, the inverse of `sigmoid`. They are finite, since 0 and 1 are left out."""
-    p = np.clip(p, TINY, 1 - 1e-7)
+    p = np.clip(p, LEAST_P, 1 - 1e-7)
     return np.log(p) - np.log1p(-p)
 
 

@@ -163,12 +163,12 @@ class PitchOutput(nn.Module):
         return encoded + convolve_pitches(events, kernel, kernel.shape[-1], self.lower.convolution.bias)
 
     def _event_kernel(self) -> Tensor:
-        """Return what an onset and a release below a pitch add to its embedding, shape (S, 2, n_pitches - 1).
+        """Return what an onset and a release below a pitch add to its embedding, shape (S, 2, n_pitches).
 
         Near ones have an effect that depends on the distance. Everywhere below, onsets, releases and active pitches
         are counted: an onset is one more active pitch, a release one less. (`encode_past` counts those of now.)
         """
-        near = F.pad(self.lower.kernel, (self.n_pitches - 1 - self.lower.radius, 0))  # (S, 2, K - 1)
+        near = F.pad(self.lower.kernel, (self.n_pitches - self.lower.radius, 0))  # (S, 2, K)
         of_onset, of_release, of_active = self.lower_counts.weight.unbind(-1)  # (S,) each
         everywhere = torch.stack([of_onset + of_active, of_release - of_active], dim=-1)  # (S, 2)
         return near + everywhere[..., None]

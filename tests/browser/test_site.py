@@ -110,6 +110,24 @@ def test_an_opening_is_continued_while_it_is_heard(page, tmp_path):
     assert page.faults == []
 
 
+def test_the_page_is_drawn_by_one_loop(page):
+    page.get_by_test_id("seconds").fill("300")
+    page.get_by_test_id("compose").click()
+    page.wait_for_function("() => /times as fast/.test(document.getElementById('status').textContent)")
+    for _ in range(4):
+        page.get_by_test_id("play").click()  # pauses, and plays again
+    n_drawn = page.evaluate(
+        """() => new Promise((resolve) => {
+          const original = requestAnimationFrame;
+          let n = 0;
+          window.requestAnimationFrame = (...given) => { n++; return original(...given); };
+          setTimeout(() => { window.requestAnimationFrame = original; resolve(n); }, 2000);
+        })"""
+    )
+    page.get_by_test_id("compose").click()  # stops
+    assert 3 < n_drawn <= 2000 / 60
+
+
 def test_a_seed_gives_the_same_piece_again(page, tmp_path):
     pieces = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):

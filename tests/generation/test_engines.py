@@ -169,7 +169,7 @@ def test_a_model_with_all_parts_has_graphs_for_a_browser(path):
     assert {"velocity", "before", "history.sum_before"} < inputs["repetition"]
     assert {"encoded", "penalty", "uniform", "gain", "guess"} < inputs["draw_pitches"]
     assert {"conditioned", "on", "uniform_in_bin", "guess"} < inputs["draw_velocities"]
-    assert inputs["probe"] == {"hidden", "prime"}
+    assert inputs["probe"] == {"hidden", "prime", "recent_pitch", "prime_pitch", "seconds"}
 
 
 def test_a_model_with_the_head_of_the_poster_is_exported_with_8_bits(tiny_model, tmp_path, monkeypatch):

@@ -31,8 +31,13 @@ def test_a_threshold_of_the_logit_decides_as_the_random_number_does():
     assert np.array_equal(logits > sampling.hold_threshold(uniform, 2.0), goes_on)
     certain = np.float32([0, 1, 0.5])
     with np.errstate(all="raise"):
-        assert sampling.hold_threshold(certain, 0.01).tolist() == pytest.approx([-0.207, 0.159, 0.0], abs=0.01)
+        assert sampling.hold_threshold(certain, 0.01).tolist() == pytest.approx([-0.8, 0.159, 0.0], abs=0.01)
         assert sampling.start_threshold(certain, np.float32([0, 1, 1]), 0.1).tolist()[:2] == [np.inf, np.inf]
+
+
+def test_with_a_high_temperature_the_least_likely_pitches_may_start():
+    uniform = np.float32([0.01, 0.2])  # sigmoid(-30) is 9e-14, and its tenth root 0.05
+    assert (-30 > sampling.start_threshold(uniform, 1.0, 10.0)).tolist() == [True, False]
 
 
 def test_probabilities_of_any_logits_are_finite():

@@ -46,7 +46,7 @@ def logits_of(output, features, next_frame, pedal=None):
     return heads.teacher_forced_logits(output, features, next_frame, pedal)[0]
 
 
-@pytest.mark.parametrize("n_pitches", [7, 2])
+@pytest.mark.parametrize("n_pitches", [7, 2, 1])
 def test_in_a_joint_output_a_pitch_sees_all_lower_pitches_of_its_frame_and_no_other(n_pitches):
     output, features = output_of("joint", n_pitches), features_of(n_pitches=n_pitches)
     next_frame = random_velocity(9, n_pitches, seed=3).clamp(0.4, 0.6).requires_grad_()

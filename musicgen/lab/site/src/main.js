@@ -12,7 +12,7 @@ import { Playback, makePiano } from "./piano.js";
 const VISIBLE = 20; // seconds of the roll that are shown at once
 const byId = (id) => document.getElementById(id);
 const site = await (await fetch("site.json")).json();
-const page = { opening: null, piece: null, playback: null, audio: null, piano: null, composer: null };
+const page = { opening: null, piece: null, playback: null, audio: null, piano: null, composer: null, timer: 0 };
 
 // --- messages -------------------------------------------------------------------------------------------------------
 function tell(text, isError = false) {
@@ -165,14 +165,20 @@ function show(piece) {
   if (page.playback?.isPlaying) page.playback.pause();
   page.piece = piece;
   page.playback = page.piano && new Playback(page.piano, piece);
-  requestAnimationFrame(draw);
+  drawSoon();
 }
 
 function play() {
   page.playback ??= new Playback(page.piano, page.piece);
   if (page.playback.isPlaying) page.playback.pause();
   else page.playback.play();
-  requestAnimationFrame(draw);
+  drawSoon();
+}
+
+/** Draw after a pause in milliseconds, once for all calls until then: each call of `draw` may ask for the next one. */
+function drawSoon(pause = 0) {
+  clearTimeout(page.timer);
+  page.timer = setTimeout(() => requestAnimationFrame(draw), pause);
 }
 
 function draw() {
@@ -194,8 +200,7 @@ function draw() {
   byId("play").disabled = !playback;
   byId("play").textContent = playback?.isPlaying ? "Pause" : "Play";
   byId("level").value = playback?.isPlaying ? page.piano.level() : 0;
-  const pause = page.isComposing ? 60 : 0; // milliseconds: composing comes first
-  if (playback?.isPlaying || page.isComposing) setTimeout(() => requestAnimationFrame(draw), pause);
+  if (playback?.isPlaying || page.isComposing) drawSoon(page.isComposing ? 60 : 0); // composing comes first
 }
 
 /** Let a link point at the piece, just before the browser follows it. */
@@ -222,5 +227,5 @@ byId("midi-in").onclick = safely(async () => {
 byId("settings").onsubmit = compose;
 byId("play").onclick = safely(play);
 byId("save").onclick = save;
-addEventListener("resize", () => page.piece && draw());
+addEventListener("resize", () => drawSoon());
 byId("openings").firstElementChild.click();
