@@ -19,7 +19,7 @@ ENGINES = ("torch", "onnx")
 PASSES = ("pitches", "velocities")
 FOR_BROWSER = ("home", "repetition", "draw_pitches", "draw_velocities", "probe")  # see `browser_steps`
 INSTALL = "pip install onnxruntime"
-DTYPES = {"float": np.float32, "int64": np.int64, "int8": np.int8, "bool": np.bool_}
+DTYPES = {"float": np.float32, "int64": np.int64, "int8": np.int8, "bool": np.bool_}  # by the names in graphs
 # A step only adds one frame to the ring buffers of keys and values: their inputs and outputs share memory.
 IN_PLACE = (".keys", ".values")
 

@@ -77,7 +77,7 @@ class Steering:
         `hidden_statistics` of each prime.
     n_candidates : int
     strength : float
-        Exponent of the odds: 0 keeps all candidates alike.
+        Exponent of the odds: 0 leaves them out.
     seed : int
     """
 

@@ -18,7 +18,9 @@ import torch
 from musicgen.corpora.primes import PRIMES, shipped_prime
 from musicgen.generation import GenerationConfig
 from musicgen.generation.browser_steps import RepetitionPass
+from musicgen.generation.continuation import FEWEST_SECONDS, RECENT_SECONDS
 from musicgen.generation.engines import PASSES, graph_paths
+from musicgen.generation.steering import REGISTER_SECONDS, SEGMENT_SECONDS
 from musicgen.generation.steps import named_tensors
 from musicgen.lab.course.pages import export
 from musicgen.lab.figures.html import escape
@@ -101,8 +103,15 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def site_data(sizes: dict[str, int], out: Path) -> dict:
-    """Return the data of the page: the openings, the composers, the colours, and the files that it loads."""
+    """Return the data of the page: the openings, the composers, the settings, the colours, and what it loads."""
     model = load_checkpoint(SHIPPED_CHECKPOINT).model
+    settings = GenerationConfig()
+    seconds = {
+        "segment": SEGMENT_SECONDS,
+        "recent": RECENT_SECONDS,
+        "fewest": FEWEST_SECONDS,
+        "register": REGISTER_SECONDS,
+    }
     return {
         "files": sizes,
         "version": hashlib.sha256(b"".join((out / name).read_bytes() for name in LOADED)).hexdigest()[:16],
@@ -110,7 +119,9 @@ def site_data(sizes: dict[str, int], out: Path) -> dict:
         "states": initial_states(model),
         "composers": list(model.config.composers),
         "openings": [opening(name, model.config.composers) for name in PRIMES],
-        "temperature": GenerationConfig().temperature,
+        "temperature": settings.temperature,
+        "candidates": settings.candidates,
+        "lengths": {name: round(length * model.config.fps) for name, length in seconds.items()},  # in frames
         "colours": COLOURS,
     }
 

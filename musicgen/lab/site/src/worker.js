@@ -6,11 +6,6 @@ import { beatFeatures, continueBeats } from "./beats.js";
 import { Candidates, choose, openGraphs } from "./candidates.js";
 import { FPS, framesOf, pieceOf } from "./music.js";
 
-const N_CANDIDATES = 4;
-const SEGMENT = 2 * FPS; // frames until the candidates are judged
-const RECENT = 30 * FPS; // frames that are compared with the opening, at most, of those after it
-const FEWEST = 4 * FPS; // and at least
-const REGISTER = 4 * FPS; // frames of which the mean pitch counts
 let graphs = null;
 let site = null; // what the page knows of the model
 let run = 0; // the number of the present piece; another number stops it
@@ -34,6 +29,7 @@ async function compose(opening, settings, send) {
   const beats = continueBeats(opening.beats, frames.length / FPS, total / FPS, settings.bpm);
   const beatsOf = (frame) => beatFeatures(beats, frame / FPS);
   const openingPiece = pieceOf(frames);
+  const { segment, recent, fewest, register } = site.lengths; // frames
 
   const candidates = new Candidates(graphs, site.states, site.composers.indexOf(settings.composer) + 1, random);
   await candidates.tellHome(openingPiece, openingPiece);
@@ -45,19 +41,20 @@ async function compose(opening, settings, send) {
   const areJudged = opening.frames > 1;
   if (areJudged) {
     await candidates.judgeOpening();
-    candidates.select(Array(N_CANDIDATES).fill(0));
+    candidates.select(Array(site.candidates).fill(0));
   }
   while (frames.length < total && run === number) {
-    const end = Math.min(frames.length + SEGMENT, total);
+    const end = Math.min(frames.length + segment, total);
     const drawn = await composeSegment(candidates, frames.length, end, beatsOf, settings.temperature);
     // What is heard cannot be taken back. So one candidate is chosen after each segment, and all go on from it, where
     // musicgen.generation.steering lets several go on until few of them carry most of the weight.
-    const registers = drawn.map((each) => registerOf([...frames, ...each], opening.frames));
+    const registers = drawn.map((each) => registerOf([...frames, ...each], opening.frames, register));
     const chosen = areJudged ? choose(await candidates.weights(registers), random()) : 0;
     candidates.select(Array(candidates.n).fill(chosen));
     frames.push(...drawn[chosen]);
     await send(drawn[chosen], beats);
-    const start = Math.max(Math.min(opening.frames, frames.length - FEWEST), frames.length - RECENT, 0);
+    // Compared with the opening is what followed it: the last half minute at most, four seconds at least.
+    const start = Math.max(Math.min(opening.frames, frames.length - fewest), frames.length - recent, 0);
     await candidates.tellHome(openingPiece, pieceOf(frames.slice(start)));
   }
 }
@@ -73,10 +70,10 @@ async function composeSegment(candidates, start, end, beatsOf, temperature) {
   return drawn;
 }
 
-/** Return the mean pitch of the last four seconds after the opening, that of the opening, and the time since it. */
-function registerOf(frames, nOpening) {
+/** Return the mean pitch of the last frames after the opening, that of the opening, and the seconds since it. */
+function registerOf(frames, nOpening, nRecent) {
   const { notes } = pieceOf(frames);
-  const first = Math.max(nOpening, frames.length - REGISTER);
+  const first = Math.max(nOpening, frames.length - nRecent);
   const recent = meanPitch(notes.filter(([, , start]) => start >= first));
   const opening = meanPitch(notes.filter(([, , start]) => start < nOpening));
   const known = recent && opening; // nothing is known of silence
