@@ -99,6 +99,18 @@ def test_the_penalty_grows_with_the_square_of_the_distance_from_where_pianists_w
     assert register_penalty(pieces, register=2.0) == pytest.approx([0, 0.5, 8, 0])
 
 
+def test_the_register_counts_unless_it_or_home_is_switched_off(model):
+    def first_weights(**settings):
+        trace = []
+        generate(model, prime_of(), GenerationConfig(seconds=4, strength=0.0, **settings), trace=trace)
+        return trace[0].weights
+
+    equal = torch.full((4,), 0.25)
+    assert (first_weights(register=10.0) - equal).abs().max() > 0.01
+    torch.testing.assert_close(first_weights(register=0.0), equal)
+    torch.testing.assert_close(first_weights(register=10.0, home=False), equal)
+
+
 def test_one_candidate_is_plain_sampling_and_so_are_many_without_a_probe(model, tiny_model):
     plain = tiny_model(n_pitches=88, pitch_reach=3, pitch_size=4)
     config = GenerationConfig(seconds=5, seed=3)
