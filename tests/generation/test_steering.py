@@ -83,6 +83,16 @@ def test_pianists_move_from_the_register_of_the_opening_towards_the_middle():
         assert distances[-1] == distances[-2] == abs(prime - 64.5) / 4
 
 
+def test_a_mean_pitch_is_of_the_notes_that_begin():
+    velocity = np.zeros((5, 88), np.uint8)
+    velocity[0:3, 60 - 21] = 90
+    velocity[2:5, 67 - 21] = 40
+    velocity[4, 61 - 21] = 30  # struck while another note is held
+    pieces = Continuation.of_primes([PianoRoll(velocity)], 0, [None], [0], 8.0, has_pedal=False)
+    found = [pieces.mean_pitch(start, end)[0] for start, end in ((0, 4), (1, 5), (3, 4), (3, 5))]
+    assert found == pytest.approx([63.5, 64, np.nan, 61], nan_ok=True)
+
+
 def test_the_penalty_grows_with_the_square_of_the_distance_from_where_pianists_would_play():
     velocity = np.zeros((20, 88), np.uint8)
     velocity[[0, 5, 9], 64 - 21] = 90  # the usual pitch is between 64 and 65

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from musicgen.beats import N_BEAT_FEATURES
 from musicgen.model import ModelConfig, heads
-from musicgen.model.features import N_NEAR, PitchHistory, pedal_history
+from musicgen.model.features import ACTIVE, N_NEAR, PitchHistory, pedal_history
 from musicgen.model.heads import FrameFeatures, PitchConv, conditional_logits, decode_frame, frame_nlls
 
 KINDS = ["independent", "shared", "joint"]
@@ -55,6 +55,21 @@ def test_in_a_joint_output_a_pitch_sees_all_lower_pitches_of_its_frame_and_no_ot
         (gradient,) = torch.autograd.grad(logits[..., pitch].sum(), next_frame, retain_graph=True)
         assert not gradient[..., pitch:].any()
         assert gradient[..., :pitch].flatten(0, 1).any(dim=0).all()  # those beyond its radius are counted
+
+
+@torch.no_grad()
+def test_far_below_a_pitch_onsets_releases_and_active_pitches_are_counted():
+    output, features = output_of("joint", radius=2), features_of(1).map(lambda x: x[:1, 0])
+    silent = features.pitches.clone()
+    silent[..., ACTIVE] = 0
+    now = silent.clone()
+    now[..., ACTIVE] = torch.tensor([1, 1, 0, 0, 0, 0, 0.0])
+    next_frame = torch.tensor([[0, 1, 1, 1, 0, 0, 0.0]]).double()  # a release, a held note and two onsets
+    without = output.encode_past(features._replace(pitches=silent))[0, 6]  # of the highest pitch
+    features = features._replace(pitches=now)
+    found = output.condition(output.encode_past(features), features.active, next_frame)[0, 6]
+    counts = torch.tensor([2, 1, 3]).double()  # onsets, releases, active pitches
+    torch.testing.assert_close(found, without + output.lower_counts(counts) + output.lower.convolution.bias)
 
 
 @pytest.mark.parametrize("kind", ["independent", "shared"])
