@@ -96,7 +96,10 @@ def _one_frame_later(x: Tensor) -> Tensor:
 
 
 class PitchDraw(nn.Module):
-    """Draws the pedal and all pitches of the next frame: one pass of the fixed-point iteration of `sample_pitches`."""
+    """Draws the pedal and all pitches of the next frame: one pass of the fixed-point iteration of `sample_pitches`.
+
+    It has no top-p, no limit of the polyphony and no guidance, which the defaults switch off.
+    """
 
     def __init__(self, model: AttentionLSTM):
         super().__init__()
