@@ -2,7 +2,7 @@
 
 The state of the network and its attention reach back half a minute. Over three minutes a piece that is generated from
 them alone loses its key and its register. So the head is told the profile of the opening, from the first frame to the
-last.
+last, with its pitch classes corrected (see `corrected_home`).
 """
 
 from typing import NamedTuple

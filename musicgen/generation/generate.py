@@ -64,7 +64,7 @@ def generate(
     """Continue a prime frame by frame, without post-processing.
 
     If the beats of the prime are unknown, the model looks for them (see `find_beats`). With several candidates, those
-    that sound like a pianist go on (see `Steering`), if the model has a probe.
+    that sound like a pianist and keep the register go on (see `Steering`), if the model has a probe.
 
     Parameters
     ----------

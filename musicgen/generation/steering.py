@@ -1,9 +1,9 @@
-"""Steering by sequential Monte Carlo: several continuations play at once; those that sound like a pianist go on.
+"""Steering by sequential Monte Carlo: of several continuations those go on that sound like a pianist.
 
 A particle filter [1]_. Every two seconds each candidate is weighted with the odds that a `Probe` gives it to be real
 music. When few of them carry most of the weight, they are resampled: the heavy ones are copied, with all that the
-model remembers, and the light ones are dropped. If the probe were right and the strength 1, the result would be
-distributed as real music.
+model remembers, and the light ones are dropped. If the probe were right, the strength 1 and the register 0, the
+result would be distributed as real music.
 
 Candidates that leave the register in which a pianist would play lose weight, too: the model wanders more than a
 pianist does, which the probe cannot tell, because it knows no distances.

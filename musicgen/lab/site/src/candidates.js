@@ -125,7 +125,7 @@ export class Candidates {
     this.prime = (await this.judge(0, filled(0, 1, size), [0, 0, 0])).statistics;
   }
 
-  /** Return the weight of each candidate: how much it sounds like a pianist since the last judgement.
+  /** Return the weight of each candidate: how much it sounds like a pianist since the last judgement, and keeps the register.
    *
    * `registers` has for each [the mean pitch of recent music, of the opening, and the seconds since the opening].
    */
