@@ -43,7 +43,7 @@ class HomePass(nn.Module):
 
 
 class History(NamedTuple):
-    """What a `RepetitionPenalty` remembers of the last half minute. R rows, T frames of half a minute, P periods.
+    """State of a `RepetitionPenalty`: its last half minute. R rows, T frames of half a minute, P periods.
 
     `onsets` and `near_onsets`, shape (R, N, K), and `n_onsets`, shape (R, N), are of the last N frames, which are as
     many as it looks at; `running_sum` has the shape (R, P), `sum_before` (R, T, P).
@@ -84,7 +84,7 @@ class RepetitionPass(nn.Module):
         return torch.from_numpy(penalty.exact_penalty()), new._replace(**later)
 
     def _empty(self) -> tuple[RepetitionPenalty, int]:
-        """Return a penalty, and the number of the last frames that it looks at."""
+        """Return a penalty of a piece without notes, and the number of frames that it looks back at."""
         penalty = RepetitionPenalty((1, self.n_frames, N_PITCHES), DEFAULTS.max_repeat, self.fps)
         penalty.smallest_sum = penalty.running_sum  # it only serves a shortcut
         return penalty, penalty.offset + 2 * penalty.radius + 1

@@ -6,7 +6,7 @@ model remembers, and the light ones are dropped. If the probe were right, the st
 result would be distributed as real music.
 
 Candidates that leave the register in which a pianist would play lose weight, too: the model wanders more than a
-pianist does, which the probe cannot tell, because it knows no distances.
+pianist does, up as well as down, and a linear probe cannot weigh a distance in both directions.
 
 References
 ----------
