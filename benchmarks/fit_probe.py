@@ -1,9 +1,11 @@
 """Fit the probe that steers generation: ``python benchmarks/fit_probe.py CHECKPOINT OUT DATA [MORE ...]``.
 
-The model continues windows of the training split with the default settings, but one candidate: their annotated beats
-(hidden in a fifth of them), the composer in a third. Beside each continuation stand the hidden states of the real one.
-The probe is a logistic regression on segments of two seconds; a fifth of the pieces decides on its L2 penalty. OUT is
-CHECKPOINT with the probe, which its record describes.
+The model continues windows of the training split with the default settings, but one candidate. Beside each continuation
+stand the hidden states of the real one. The probe is a logistic regression on segments of two seconds; a fifth of the
+pieces decides on its L2 penalty. OUT is CHECKPOINT with the probe, which its record describes.
+
+With ``--add`` the music is steered by the probe that CHECKPOINT has, and the new probe is added to it. Steered music
+has other faults than free music, to which the first probe is deaf; together they steer against both.
 """
 
 import argparse
@@ -30,14 +32,16 @@ from musicgen.training.run import model_from
 SEGMENT, N_SEGMENTS = 40, 10  # frames
 PRIME_FRAMES = (80, 80, 160)  # of the first, second, third batch, and so on
 PENALTIES = (0.03, 0.05, 0.1)
-HIDDEN_BEATS, TOLD_COMPOSERS = 0.2, 0.3
+# How the model learns the beats of a prime: as in a file of one's own, from the annotations, or not at all.
+BEATS = {"found": 0.5, "annotated": 0.4, "none": 0.1}
+TOLD_COMPOSERS = 0.3  # of the windows with annotated beats
 MIN_NOTES = 4  # in a prime
 
 
 def draw_windows(
     rolls: RollCache, n_windows: int, n_prime: int, random: np.random.Generator
 ) -> tuple[list, np.ndarray]:
-    """Return random windows with primes of `n_prime` frames, some without beats, and the number of each one's piece."""
+    """Return random windows with primes of `n_prime` frames, and the number of each one's piece."""
     n_frames = n_prime + SEGMENT * N_SEGMENTS
     windows, pieces = [], []
     chances = np.maximum(rolls.lengths - n_frames, 0)
@@ -46,7 +50,7 @@ def draw_windows(
         start = int(random.integers(rolls.lengths[piece] - n_frames))
         window = rolls[piece][start : start + n_frames].transpose(int(random.integers(-3, 4)))
         if window[:n_prime].n_notes >= MIN_NOTES:
-            windows.append(replace(window, beats=None) if random.random() < HIDDEN_BEATS else window)
+            windows.append(window)
             pieces.append(piece)
     return windows, np.array(pieces)
 
@@ -64,36 +68,52 @@ def features_of(model: AttentionLSTM, rolls: list[PianoRoll], labels: list[int],
     return torch.stack([probe_features(hidden_statistics(segment), prime) for segment in segments], dim=1)
 
 
-def collect(model: AttentionLSTM, rolls: RollCache, args: argparse.Namespace) -> tuple[Tensor, Tensor, np.ndarray]:
+def collect(
+    model: AttentionLSTM, rolls: RollCache, settings: GenerationConfig, args: argparse.Namespace
+) -> tuple[Tensor, Tensor, np.ndarray]:
     """Return the features of all segments, whether they were generated, and the number of each one's piece."""
     random = np.random.default_rng(args.seed)
     features, generated, pieces = [], [], []
     for number in tqdm(range(-(-args.windows // args.batch_size)), "generating"):
         n_prime = PRIME_FRAMES[number % len(PRIME_FRAMES)]
         windows, chosen = draw_windows(rolls, args.batch_size, n_prime, random)
-        composers = [rolls.pieces[piece].composer for piece in chosen]
-        told = random.random(len(chosen)) < TOLD_COMPOSERS
-        known = model.config.composers
-        labels = [1 + known.index(name) if tell and name in known else 0 for name, tell in zip(composers, told)]
-        primes = [window[:n_prime] for window in windows]
-        # No beats are searched in primes whose beats are hidden: they stand for music in which none are found.
-        made = []
-        for beat in (True, False):
-            rows = [row for row, prime in enumerate(primes) if (prime.beats is not None) == beat]
-            config = GenerationConfig(candidates=1, beat=beat, seed=args.seed + 1000 * number + beat)
-            if rows:
-                n_new = SEGMENT * N_SEGMENTS
-                rolls_made = continue_rolls(
-                    model, [primes[row] for row in rows], n_new, config, [labels[row] for row in rows]
-                )
-                made += list(zip(rows, rolls_made))
-        made = [roll for _, roll in sorted(made, key=lambda each: each[0])]
-        for is_generated, music in ((0.0, windows), (1.0, made)):
+        beats = random.choice(list(BEATS), size=len(windows), p=list(BEATS.values()))
+        told = (beats == "annotated") & (random.random(len(windows)) < TOLD_COMPOSERS)
+        known = ("", *model.config.composers)
+        composers = [rolls.pieces[piece].composer if tell else "" for piece, tell in zip(chosen, told)]
+        labels = [known.index(composer) if composer in known else 0 for composer in composers]
+        batch_settings = replace(settings, seed=args.seed + 1000 * number)
+        made = continue_windows(model, windows, n_prime, beats, labels, batch_settings)
+        # The pianist is heard with the annotated beats, also where others were found: those would not fit the music.
+        heard = [
+            window if roll.beats is not None else replace(window, beats=None) for window, roll in zip(windows, made)
+        ]
+        for is_generated, music in ((0.0, heard), (1.0, made)):
             found = features_of(model, music, labels, n_prime).flatten(0, 1)
             features.append(found)
             generated.append(torch.full((len(found),), is_generated))
             pieces.append(np.repeat(chosen, N_SEGMENTS))
     return torch.cat(features), torch.cat(generated), np.concatenate(pieces)
+
+
+def continue_windows(
+    model: AttentionLSTM,
+    windows: list[PianoRoll],
+    n_prime: int,
+    beats: np.ndarray,
+    labels: list[int],
+    settings: GenerationConfig,
+) -> list[PianoRoll]:
+    """Continue the prime of each window; `beats` has a key of `BEATS` for each."""
+    primes = [window[:n_prime] for window in windows]
+    primes = [replace(prime, beats=None) if kind == "found" else prime for prime, kind in zip(primes, beats)]
+    made = {}
+    for has_beat in (True, False):
+        rows = [row for row, kind in enumerate(beats) if (kind != "none") == has_beat]
+        if rows:
+            chosen = [primes[row] for row in rows], SEGMENT * N_SEGMENTS, replace(settings, beat=has_beat)
+            made |= zip(rows, continue_rolls(model, *chosen, [labels[row] for row in rows]))
+    return [made[row] for row in range(len(windows))]
 
 
 def fit(x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
@@ -139,17 +159,23 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=960)
     parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--add", action="store_true", help="add to the probe of CHECKPOINT, which steers the music")
     parser.add_argument("--half", action="store_true", help="store the weights with 16 bits")
     args = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(args.checkpoint)
     model = model_from(checkpoint, replace(checkpoint.model.config, probe=True), args.checkpoint).eval()
     rolls = prepare(load_corpus(*args.data)).select(split="train")
-    weight, bias, about = fit_probe(*collect(model, rolls, args), args.seed)
-    model.probe.weight.copy_(weight)
-    model.probe.bias.copy_(bias)
-    about |= {"windows": args.windows, "seed": args.seed, "data": rolls.summary()}
-    about["settings"] = asdict(GenerationConfig(candidates=1))
+    if args.add and not checkpoint.model.config.probe:
+        raise SystemExit(f"{args.checkpoint} has no probe to add to")
+    settings = GenerationConfig() if args.add else GenerationConfig(candidates=1)
+    weight, bias, about = fit_probe(*collect(model, rolls, settings, args), args.seed)
+    # The odds of two probes are multiplied, so their weights are added.
+    model.probe.weight.copy_(weight + model.probe.weight if args.add else weight)
+    model.probe.bias.copy_(bias + model.probe.bias if args.add else bias)
+    about |= {"windows": args.windows, "seed": args.seed, "data": rolls.summary(), "settings": asdict(settings)}
+    if args.add:
+        about["added_to"] = checkpoint.record["probe"]
     save_checkpoint(args.out, model, checkpoint.tensors, checkpoint.record | {"probe": about}, half=args.half)
     print(f"{args.out}: AUC {about['auc']:.3f} for segments of two seconds")
 

@@ -46,7 +46,7 @@ class GenerationConfig(Settings):
     beat: bool = setting("Play to a beat: the prime's own, or the one that the model finds in it.", True)
     home: bool = setting("Stay near the opening's key, register and texture, if the model knows home.", True)
     feedback: float = setting("How firmly music is led back to the opening's key.", 1.0, 0, 4, usual=(0, 4))
-    candidates: int = setting("Continuations that play at once; those that sound human go on.", 4, 1, 64, usual=(1, 8))
+    candidates: int = setting("Continuations that play at once; those that sound human go on.", 8, 1, 64, usual=(1, 16))
     strength: float = setting("How strictly candidates must sound human; 0 ignores it.", 1.0, 0, 10, usual=(0, 2))
     register: float = setting("How strictly candidates must keep the register; 0 ignores it.", 3.0, 0, 10, usual=(0, 6))
     seed: int = setting("The same seed gives the same piece.", 0, 0, 2**63 - 1)

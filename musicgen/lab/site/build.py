@@ -36,6 +36,7 @@ PLAYER = HERE.parent / "player"
 SOURCES = ("src", "build.mjs", "package.json", "package-lock.json", "index.html", "site.css")
 SHARED_SCRIPTS = ("canvas.js", "keyboard.js", "keyboard.css")  # of the course's player and keyboard
 GRAPHS = {name: path.name for name, path in graph_paths("maestro.onnx").items() if name not in PASSES}
+CANDIDATES = 4  # half as many as `generate` plays: a page shall also be fast enough on a phone
 LARGEST = 1e30  # instead of infinity, which JSON does not have
 LOADED = ("ort-wasm-simd-threaded.wasm", *GRAPHS.values(), "piano.sf2")  # before the page composes
 
@@ -120,7 +121,7 @@ def site_data(sizes: dict[str, int], out: Path) -> dict:
         "composers": list(model.config.composers),
         "openings": [opening(name, model.config.composers) for name in PRIMES],
         "temperature": settings.temperature,
-        "candidates": settings.candidates,
+        "candidates": CANDIDATES,
         "lengths": {name: round(length * model.config.fps) for name, length in seconds.items()},  # in frames
         "colours": COLOURS,
     }
