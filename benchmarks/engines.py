@@ -78,10 +78,10 @@ def ms_per_frame(model, engine: str | Graphs, n_pieces: int, n_candidates: int, 
 def compare_times(model, graphs: Graphs) -> dict[str, dict[str, float]]:
     """Return the time of a frame with each engine, in turns: the least of several rounds, which is the least disturbed.
 
-    All on one core: one piece with one candidate and with four, and eight pieces at once.
+    All on one core: one piece with one, four and eight candidates, and eight pieces at once.
     """
     found = {}
-    for n_pieces, n_candidates in ((1, 1), (1, 4), (8, 1)):
+    for n_pieces, n_candidates in ((1, 1), (1, 4), (1, 8), (8, 1)):
         times = {"torch": [], "onnx": []}
         for _ in range(ROUNDS):
             times["torch"].append(ms_per_frame(model, "torch", n_pieces, n_candidates))

@@ -112,7 +112,8 @@ def test_the_penalty_grows_with_the_square_of_the_distance_from_where_pianists_w
 def test_the_register_counts_unless_it_or_home_is_switched_off(model):
     def first_weights(**settings):
         trace = []
-        generate(model, prime_of(), GenerationConfig(seconds=4, strength=0.0, **settings), trace=trace)
+        config = GenerationConfig(seconds=4, candidates=4, strength=0.0, **settings)
+        generate(model, prime_of(), config, trace=trace)
         return trace[0].weights
 
     equal = torch.full((4,), 0.25)

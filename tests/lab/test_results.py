@@ -29,6 +29,7 @@ def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
         "--free": 0.75,
         "--free --checkpoint 7a047b1.safetensors --beat False --home False --candidates 1": 0.875,
         "--free --strength 2": 0.5,
+        "--free --seed 2  # at commit 4f20c40": 0.25,
     }
     row = {"source": "model", "split": "test"}
     rows = [row | {"auc": str(auc), "command": f"python x.py data {options}"} for options, auc in commands.items()]
@@ -36,8 +37,8 @@ def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
     ax = results.plot_auc()
     assert {label.get_text(): line.get_xdata()[0] for label, line in zip(ax.get_yticklabels(), ax.lines[::2])} == {
         "beats and composer given, 1 candidate, no home": 0.85,
-        "beats and composer given, 4 candidates": 0.78125,
-        "a plain file, 4 candidates": 0.75,
+        "beats and composer given, 8 candidates": 0.78125,
+        "a plain file, 8 candidates": 0.75,
         "a plain file, 1 candidate, no home": 0.875,
     }
 
