@@ -24,8 +24,8 @@ def test_results_are_read_from_the_package(tmp_path, monkeypatch):
 
 def test_auc_is_shown_beside_the_number_of_candidates(monkeypatch):
     commands = {
-        "--composers --seed 1": 0.85,
-        "--composers --keep a.npz": 0.78125,
+        "--composers --seed 1 --temperature 0.85": 0.85,
+        "--composers --seed 1": 0.78125,
         "--free": 0.75,
         "--free --checkpoint 7a047b1.safetensors --beat False --home False --candidates 1": 0.875,
         "--free --strength 2": 0.5,

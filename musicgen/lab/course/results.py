@@ -70,8 +70,8 @@ def _auc_name(row: dict[str, str]) -> str | None:
     options = set(re.findall(r"--([a-z-]+)", command.replace("--checkpoint 7a047b1", "")))  # the model without home
     if row["source"] != "model" or options - AUC_OPTIONS:
         return None
-    is_older = not options & {"free", "keep", "candidates"}  # a row from before there were home and candidates
     n_candidates = re.search(r"--candidates (\d+)", command)
+    is_older = not n_candidates and row["command"].endswith(FORMER)  # from before there were home and candidates
     number = int(n_candidates[1]) if n_candidates else 1 if is_older else GenerationConfig().candidates
     name = "a plain file" if "free" in options else "beats and composer given"
     home = ", no home" if is_older or "--home False" in command else ""
