@@ -7,8 +7,8 @@ logistic regression on segments of two seconds; a fifth of the pieces decides on
 the probe, which its record describes.
 
 With ``--add`` the default number of candidates plays, steered by the probe that CHECKPOINT has, and the new probe is
-added to it. Steered music has other faults than free music, to which the first probe is deaf; together they steer
-against both. Take another ``--seed`` than for the first one, or the same windows are drawn again.
+added to it. Steered music has other faults than free music, which the first probe hears less well; together they
+steer against both. Take another ``--seed`` than for the first one, or the same windows are drawn again.
 """
 
 import argparse
@@ -162,7 +162,7 @@ def fit_probe(
     nll, penalty, logits = min(tried, key=lambda each: each[0])
     weight, bias = fit(x, generated, penalty)
     about = {"auc": auc_of(logits), "nll": round(nll, 4), "penalty": penalty, "n_segments": len(x)}
-    if present:
+    if present is not None:
         before = features[held_out] @ present.weight + present.bias
         about |= {"auc_before": auc_of(before), "auc_together": auc_of(before + logits)}
     return weight / spread, bias - (weight * mean / spread).sum(), about
